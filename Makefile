@@ -1,0 +1,56 @@
+# Each target sets itself up in .venv. `make` alone lists them.
+PYTHON ?= python3
+TORCH ?= torch
+VENV ?= .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(sort $(wildcard nbs/[0-9]*.ipynb))
+
+.PHONY: help setup demo demo-long test lab lessons readme docs clean
+
+help:
+	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
+	@echo "make demo-long  the same at full quality, about 40 minutes"
+	@echo "make test       every check of the project"
+	@echo "make lab        open the lessons in JupyterLab"
+	@echo "make lessons    run every lesson again and save its outputs"
+	@echo "make docs       every page as HTML, without Quarto, in _docs/"
+	@echo "Settings: PYTHON=python3.12  TORCH='torch==2.13.0' (or any pip arguments, such as an index of another build)"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: settings.ini setup.py pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed. Install Python 3.11 to 3.14, or name another: make PYTHON=/path/to/python3"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { echo "uar_nb needs Python 3.11 to 3.14, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/uar demo
+
+demo-long: setup
+	$(BIN)/uar demo --long
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	$(BIN)/python -m pytest tests
+
+lab: setup
+	cd nbs && ../$(BIN)/jupyter lab
+
+lessons: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py $(NOTEBOOKS) nbs/index.ipynb nbs/architecture.ipynb
+	$(BIN)/nbdev_export
+	$(MAKE) readme
+
+readme: setup
+	$(BIN)/python tests/docs.py readme
+
+docs: setup
+	$(BIN)/python tests/docs.py html _docs
+
+clean:
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache
