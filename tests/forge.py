@@ -54,8 +54,12 @@ def written_path(handle):
 
 def put_into_effect(plan):
     """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n, 'path': part of a path} ends it by SIGKILL at the n-th such
-    event once s steps are done in all; a file that is being written is cut in half first. `full`/`refuse`: a text; writes to paths that hold it fail."""
+    event once s steps are done in all; a file that is being written is cut in half first. `full`/`refuse`: a text; writes to paths that hold it fail,
+    `full` once `after` steps are done. `missing`: packages that are not installed."""
     import errno
+    for name in plan.get('missing', ()):
+        for known in [m for m in sys.modules if m == name or m.startswith(name + '.')]: del sys.modules[known]
+        sys.modules[name] = None
     seen, fsync, replace = {'step': 0, 'n': 0}, os.fsync, os.replace
     kill, full, refuse, watch = (plan.get(k) for k in ('kill', 'full', 'refuse', 'watch'))
 
@@ -71,7 +75,7 @@ def put_into_effect(plan):
     def hooked_fsync(handle):
         path = written_path(handle)
         event('fsync', path, handle)
-        if full and full in path: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if full and full in path and seen['step'] >= plan.get('after', 0): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return fsync(handle)
 
     def hooked_replace(source, target, **kwargs):
