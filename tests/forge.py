@@ -34,7 +34,7 @@ class Forge:
         self.server.stdin.flush()
         return json.loads(self.server.stdout.readline())['pid'], Path(order['home']), time.time()
 
-    def finish(self, started, timeout=120):
+    def finish(self, started, timeout=300):
         "The end of a command that `start` began."
         pid, home, begin = started
         while not (home/'status').exists():

@@ -63,6 +63,7 @@ def several(home):
 def set_first(**fields): return edit('set/annotation.json', lambda a: a['train'][0].update(fields))
 
 NOTHING = lambda home: None
+NO_JAVA = {'PATH': '/nowhere'}  # METEOR's Java would take longer than all the rest
 GONE = ['train', 'elsewhere', *TRAIN[2:]]
 FAULTS = [
     # a data set
@@ -77,9 +78,9 @@ FAULTS = [
     Fault('report is empty', set_first(report='  '), TRAIN, 'annotation.json', 'train[0].report', 'write the report'),
     Fault('two studies of one id', set_first(id='train-0-000001'), TRAIN, 'annotation.json', '.id', 'id'),
     Fault('unknown split', set_first(split='dev'), TRAIN, 'annotation.json', 'split', 'train, val, test'),
-    Fault('no training study', edit('set/annotation.json', lambda a: a.update(train=[])), TRAIN, '', 'split', "split 'train'"),
+    Fault('no training study', edit('set/annotation.json', lambda a: a.update(train=[])), [*TRAIN[:6], '--out', 'new', *SMALL], '', 'split', "split 'train'"),
     Fault('pictures without reports', drop('set/annotation.json'), TRAIN, 'set', 'report', 'write the reports'),
-    Fault('many faults, told together', several, TRAIN, FIRST, 'train[2].report', 'mend or leave out'),
+    Fault('many faults, told together', several, TRAIN, FIRST, 'train[2].report', 'mend what is listed'),
     # settings
     Fault('unknown run preset', NOTHING, ['train', 'set', '--preset', 'mimic', '--out', 'new'], '', 'preset', 'mimic_cxr'),
     Fault('unknown model preset', NOTHING, ['train', 'set', '--model', 'g', '--out', 'new'], '', 'model', 'uar'),
@@ -89,7 +90,7 @@ FAULTS = [
     Fault('no setting', NOTHING, [*TRAIN, '--set', 'model.d'], '', '--set', 'field=value'),
     Fault('settings file is missing', NOTHING, [*TRAIN, '--config', 'mine.json'], 'mine.json', '', 'check the path'),
     Fault('settings file is not JSON', write('mine.json', 'd = 3'), [*TRAIN, '--config', 'mine.json'], 'mine.json', '', 'mend'),
-    Fault('settings file, unknown field', write('mine.json', '{"model": {"widht": 3}}'), [*TRAIN, '--config', 'mine.json'], '', 'model.widht', 'Known fields'),
+    Fault('settings file, unknown field', write('mine.json', '{"model": {"pooing": 3}}'), [*TRAIN, '--config', 'mine.json'], '', 'model.pooing', 'pooling'),
     Fault('no such device', NOTHING, [*TRAIN, '--set', 'train.device=tpu'], '', 'device', "'cpu'"),
     Fault('half precision on a CPU', NOTHING, [*TRAIN, '--set', 'train.device=cpu', '--set', 'train.precision=fp16'], '', 'precision', "'no'"),
     Fault('loss is no number', drop('run'), [*TRAIN, '--set', 'train.stages.0.lr=1e30', '--set', 'train.clip=0'], 'run', 'lr', 'lower the learning rate'),
@@ -132,16 +133,16 @@ FAULTS = [
     Fault('no package for DICOM', write('x.dcm', b'\0'*128 + b'DICM' + b'\1'*64), ['generate', 'x.dcm', *GENERATE[2:]], '', '', "uar_nb[dicom]", dict(missing=['pydicom'])),
     Fault('no package for OpenAI\'s dVAE', edit('dvae/config.json', lambda c: c.update(kind='uar_nb.openai-dalle')), ['tokenize', 'set', '--dvae', 'dvae', '--out', 'new'], '', 'dall_e', 'uar_nb[dalle]', dict(missing=['dall_e'])),
     # disks
-    Fault('disk full in a checkpoint', drop('run'), TRAIN, 'model.safetensors', '', 'free space', dict(full='/checkpoint')),
+    Fault('disk full in a checkpoint', drop('run'), TRAIN, 'run/checkpoint_stage1', '', 'free space', dict(full='/checkpoint')),
     Fault('disk full in a state', drop('run'), TRAIN, 'optimizer.safetensors', '', 'free space', dict(full='optimizer.safetensors')),
     Fault('disk full in a data set', NOTHING, ['phantom', 3, 'new', '-q'], 'annotation.json', '', 'free space', dict(full='annotation.json')),
-    Fault('disk full in predictions', NOTHING, [*EVALUATE, '--out', 'new'], 'predictions.jsonl', '', 'free space', dict(full='predictions.jsonl')),
+    Fault('disk full in predictions', NOTHING, [*EVALUATE, '--out', 'new'], 'predictions.jsonl', '', 'free space', dict(full='predictions.jsonl', env=NO_JAVA)),
     Fault('disk full in attention maps', NOTHING, [*GENERATE, '--attention', 'new'], 'new', '', 'free space', dict(full='.png')),
     Fault('disk full in a dVAE', NOTHING, ['dvae', 'set', '--out', 'new', '--steps', 1, '-q'], 'new', '', 'free space', dict(full='/new.tmp-')),
     Fault('run folder refuses writes', drop('run'), TRAIN, 'run/data.json', '', 'choose another folder', dict(refuse='data.json')),
     Fault('pointer cannot be written', drop('run'), TRAIN, 'run/latest.json', '', 'choose another folder', dict(refuse='latest.json')),
     Fault('checkpoint cannot take its place', drop('run'), TRAIN, 'run/checkpoint_stage1', '', 'choose another folder', dict(refuse='checkpoint_stage1')),
-    Fault('predictions are refused', NOTHING, [*EVALUATE, '--out', 'new'], 'predictions.jsonl', '', 'choose another folder', dict(refuse='predictions.jsonl')),
+    Fault('predictions are refused', NOTHING, [*EVALUATE, '--out', 'new'], 'predictions.jsonl', '', 'choose another folder', dict(refuse='predictions.jsonl', env=NO_JAVA)),
 ]
 
 
@@ -152,12 +153,23 @@ def forge():
 
 @pytest.fixture(scope='module')
 def good(forge, tmp_path_factory):
-    "A data set, a dVAE and a finished training, without fault; each row harms a copy."
-    home = tmp_path_factory.mktemp('faults')/'good'
+    "A data set, a dVAE and a finished training, without fault."
+    home = tmp_path_factory.mktemp('faults')/'home'
     home.mkdir()
     for argv in (['phantom', 5, 'set', '--val', 2, '-q'], ['dvae', 'set', '--out', 'dvae', '--steps', 2, '--codebook', 16, '-q'], [*TRAIN, '-q']):
         done = forge.run(argv, cwd=home)
         assert done.status == 0, done.err
+    kept = home.with_name('good')
+    home.rename(kept)
+    return kept
+
+
+@pytest.fixture
+def home(good):
+    "A copy of it to harm, always under the same name, so that what was read before is known as the same."
+    home = good.with_name('home')
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.copytree(good, home)
     return home
 
 
@@ -167,39 +179,34 @@ def snapshot(home): return {str(p.relative_to(home)): p.read_bytes() for p in so
 def whole(home):
     "No file that was begun and not finished."
     for p in home.rglob('*'): assert '.tmp-' not in p.name and not p.name.endswith('.old'), p
-    for p in [*home.glob('new*'), home/'run'/'checkpoint']: assert not p.exists() or p.is_file() or any(p.iterdir()), p
 
 
-def harmed(good, home, fault):
-    "A copy of the good folder with the fault in it; gives what a fault holds on to while the command runs."
-    shutil.copytree(good, home)
+def harmed(home, fault):
+    "Put the fault in; gives what a fault holds on to while the command runs."
     found = fault.harm(home)
     return found if hasattr(found, '__enter__') else contextlib.nullcontext()
 
 
 @pytest.mark.parametrize('fault', FAULTS, ids=[f.name for f in FAULTS])
-def test_fault(fault, forge, good, tmp_path):
-    home = tmp_path/'home'
-    with harmed(good, home, fault):
+def test_fault(fault, forge, home):
+    with harmed(home, fault):
         before = snapshot(home)
         plan = dict(fault.plan)
         done = forge.run(fault.argv, cwd=home, env=plan.pop('env', None), **plan)
     assert done.status == 2, f'status {done.status}\n{done.out}\n{done.err}'
     message = done.err[done.err.rindex('error: '):]
     assert 'Traceback' not in done.err and done.err.count('error: ') == 1, done.err
-    for part in (fault.file, fault.field, fault.remedy): assert part in message, f'{part!r} is not in {message!r}'
+    for part in (fault.file, fault.field, fault.remedy): assert part.lower() in message.lower(), f'{part!r} is not in {message!r}'
     whole(home)
     after = snapshot(home)
     changed = [p for p in before if after.get(p) != before[p] and Path(p).name not in ('log.jsonl', 'lock')]
     assert changed == [], 'what was there before was touched'
-    if not plan.get('full') and not plan.get('refuse') and 'run' in [p.name for p in home.iterdir()]:
+    if not plan.get('full') and not plan.get('refuse'):
         assert not (home/'new').exists(), 'something was written before the fault was found'
 
 
-def test_many_faults_are_told_together(forge, good, tmp_path):
+def test_many_faults_are_told_together(forge, home):
     "Three faults, three lines, and no run folder: the data set is judged before anything starts."
-    home = tmp_path/'home'
-    shutil.copytree(good, home)
     several(home)
     done = forge.run([*TRAIN[:6], '--out', 'new', *SMALL], cwd=home)
     assert done.status == 2 and '3 faults' in done.err
@@ -207,20 +214,16 @@ def test_many_faults_are_told_together(forge, good, tmp_path):
     assert not (home/'new').exists()
 
 
-def test_truncated_pictures_are_told_together(forge, good, tmp_path):
+def test_truncated_pictures_are_told_together(forge, home):
     "What only decoding shows is found in all pictures before training, too."
-    home = tmp_path/'home'
-    shutil.copytree(good, home)
     for i in (0, 3): cut(f'set/images/train-0-00000{i}/0.png')(home)
     done = forge.run([*TRAIN[:6], '--out', 'new', *SMALL], cwd=home)
     assert done.status == 2 and '2 faults' in done.err and 'train-0-000003/0.png' in done.err
     assert not (home/'new'/'log.jsonl').exists() and not (home/'new'/'pixels').exists()
 
 
-def test_full_disk_keeps_the_earlier_state(forge, good, tmp_path):
+def test_full_disk_keeps_the_earlier_state(forge, home, good):
     "The disk fills up in the second checkpoint; the first is whole, and with free space the same command goes on to the same end."
-    home = tmp_path/'home'
-    shutil.copytree(good, home)
     shutil.rmtree(home/'run')
     done = forge.run(TRAIN, cwd=home, full='/checkpoint', after=4)
     assert done.status == 2 and 'No space left' in done.err and (home/'run'/'latest.json').exists()
@@ -241,10 +244,8 @@ def test_without_java(forge, good, tmp_path):
     assert values['METEOR'] is None and values['BLEU_4'] is not None
 
 
-def test_training_without_the_metrics_package(forge, good, tmp_path):
+def test_training_without_the_metrics_package(forge, home):
     "The checkpoint is chosen by validation loss, and the log says why."
-    home = tmp_path/'home'
-    shutil.copytree(good, home)
     shutil.rmtree(home/'run')
     done = forge.run(TRAIN, cwd=home, missing=['pycocoevalcap'])
     assert done.status == 0, done.err
@@ -252,7 +253,7 @@ def test_training_without_the_metrics_package(forge, good, tmp_path):
     assert rows[0]['monitor'] == 'loss' and 'uar_nb[metrics]' in rows[0]['notes'][0]
 
 
-@pytest.mark.parametrize('argv, part', [(['trian'], 'trian'), (['train'], 'data'), (['generate', 'a.png', '--checkpoint', 'x', '--beams', '0'], 'beams'), (['phantom', 'many', 'x'], 'many')])
+@pytest.mark.parametrize('argv, part', [(['trian'], 'trian'), (['train'], 'data'), (['generate', 'a.png', '--checkpoint', 'x', '--beams', '0'], 'beams'), (['phantom', 'many', 'x'], 'number')])
 def test_usage(argv, part, forge, tmp_path):
     "A command line that cannot be understood."
     done = forge.run(argv, cwd=tmp_path)

@@ -54,8 +54,15 @@ def content(run):
     return {str(p.relative_to(run)): p.read_bytes() for p in files}, rows
 
 
-def test_twenty_kills(forge, data):
-    assert forge.run(command('whole'), cwd=data).status == 0
+@pytest.fixture(scope='module')
+def whole(forge, data):
+    "What a training that nobody disturbed leaves behind."
+    done = forge.run(command('whole'), cwd=data)
+    assert done.status == 0, done.err
+    return content(data/'whole')
+
+
+def test_twenty_kills(forge, data, whole):
     plan, hits = moments(seed=2023), 0
     assert len(plan) == 20
     for step, event, n, path in plan:
@@ -64,7 +71,7 @@ def test_twenty_kills(forge, data):
         hits += done.status == -signal.SIGKILL
     assert forge.run(command('killed'), cwd=data).status == 0
     assert hits == 20, f'only {hits} of 20 kills hit'
-    files, rows = content(data/'whole')
+    files, rows = whole
     again, rows_again = content(data/'killed')
     assert sorted(files) == sorted(again)
     assert [name for name in files if files[name] != again[name]] == []
@@ -73,7 +80,7 @@ def test_twenty_kills(forge, data):
     assert left == []
 
 
-def test_kills_by_the_clock(forge, data):
+def test_kills_by_the_clock(forge, data, whole):
     "From outside, at moments that nobody chose."
     rng, kills = np.random.default_rng(7), 0
     for _ in range(4):
@@ -83,10 +90,10 @@ def test_kills_by_the_clock(forge, data):
         except ProcessLookupError: pass
         kills += forge.finish(started).status == -signal.SIGKILL
     assert forge.run(command('clock'), cwd=data).status == 0
-    assert kills and content(data/'clock') == content(data/'whole')
+    assert kills and content(data/'clock') == whole
 
 
-def test_gentle_stop(forge, data):
+def test_gentle_stop(forge, data, whole):
     "SIGINT: status 130, a hint, no traceback, and the same end."
     started = forge.start(command('gentle'), cwd=data)
     while not (data/'gentle'/'latest.json').exists(): time.sleep(.01)
@@ -94,14 +101,14 @@ def test_gentle_stop(forge, data):
     done = forge.finish(started)
     assert done.status == 130 and 'the same command goes on' in done.err and 'Traceback' not in done.err
     assert forge.run(command('gentle'), cwd=data).status == 0
-    assert content(data/'gentle') == content(data/'whole')
+    assert content(data/'gentle') == whole
 
 
-def test_two_in_one_folder(forge, data):
+def test_two_in_one_folder(forge, data, whole):
     "The second training is refused by name of the first; the first goes on."
     first = forge.start(command('two'), cwd=data)
     while not (data/'two'/'log.jsonl').exists(): time.sleep(.01)
     second = forge.run(command('two'), cwd=data)
     assert second.status == 2 and f'process {first[0]}' in second.err and str(Path('two')) in second.err
     assert forge.finish(first).status == 0
-    assert content(data/'two') == content(data/'whole')
+    assert content(data/'two') == whole

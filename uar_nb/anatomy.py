@@ -71,7 +71,8 @@ def sample_pose(
 def _torso(chest):
     b, u, v = chest.body, chest.u, chest.v
     a = np.abs(u)
-    shoulder = -1.03 + .36*np.maximum(a - .2, 0)
+    x = np.maximum(a - .19, 0)
+    shoulder = -1.07 + .56*x/(x + .36) + .7*np.square(np.maximum(a - .90, 0))
     gap = .16*np.maximum(v + .30, 0)
     w = b.width*(1 - .05*v)
     body = step(v - shoulder, .06)*(1 - step(a - w, .02)*step(w + gap - a, .02))

@@ -43,6 +43,7 @@ class Bottleneck(nn.Module):
 # %% ../nbs/17_cnn.ipynb #c012
 IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
 
+# %% ../nbs/17_cnn.ipynb #c013
 class ResNet(nn.Module):
     "The trunk of a bottleneck ResNet: pictures → a sequence of feature vectors. The defaults are ResNet101."
     def __init__(self,
@@ -72,11 +73,12 @@ class ResNet(nn.Module):
     def forward(self, x): # [B, 1, 112, 112] in [0, 1] → [B, 16, channels]
         return self.feature_map(x).flatten(2).transpose(1, 2)
 
+# %% ../nbs/17_cnn.ipynb #c015
 def ResNet101():
     "The trunk of ResNet101: 42.5 million weights, [B, 1, 112, 112] → [B, 16, 2048]."
     return ResNet()
 
-# %% ../nbs/17_cnn.ipynb #c020
+# %% ../nbs/17_cnn.ipynb #c023
 def _read_arrays(path):
     "The name → tensor dict of a .safetensors or .pth file."
     if not path.is_file(): raise UARError('there is no such file', file=path, remedy='check the path')
@@ -92,6 +94,7 @@ def _read_arrays(path):
         raise UARError('is not a dictionary of arrays', file=path, remedy='save model.state_dict()')
     return state
 
+# %% ../nbs/17_cnn.ipynb #c024
 def load_resnet(
     path,                # .safetensors or .pth with torchvision's key names
     blocks=(3, 4, 23, 3), # bottlenecks in each layer
@@ -112,7 +115,7 @@ def load_resnet(
     model.load_state_dict(state)
     return model.eval()
 
-# %% ../nbs/17_cnn.ipynb #c026
+# %% ../nbs/17_cnn.ipynb #c030
 class SmallCNN(nn.Module):
     "A small residual network trained from nothing: pictures → a sequence of feature vectors."
     def __init__(self,

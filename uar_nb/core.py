@@ -7,7 +7,7 @@ __all__ = ['DISCLAIMER', 'UARError', 'optional_import', 'derive_seed', 'numpy_rn
            'settle_folder', 'atomic_folder', 'read_json', 'load_tensors', 'sha256_of']
 
 # %% ../nbs/00_core.ipynb #c003
-import hashlib, importlib, json, os, shutil, tempfile
+import glob, hashlib, importlib, json, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,6 +118,14 @@ def atomic_write(
     return path
 
 # %% ../nbs/00_core.ipynb #c024
+def _alive(pid):
+    "Whether a process of this machine still runs; where that cannot be asked, it does."
+    if os.name == 'nt': return True
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except OSError: pass
+    return True
+
 def settle_folder(
     path # a folder that `atomic_folder` writes
 )->Path: # the path
@@ -127,8 +135,12 @@ def settle_folder(
     if old.exists():
         if path.exists(): shutil.rmtree(old)
         else: os.replace(old, path)
+    for left in path.parent.glob(f'{glob.escape(path.name)}.tmp-*-*'):
+        pid = left.name[len(path.name)+5:].split('-')[0]
+        if pid.isdigit() and not _alive(int(pid)): shutil.rmtree(left, ignore_errors=True)
     return path
 
+# %% ../nbs/00_core.ipynb #c026
 @contextmanager
 def atomic_folder(
     path # folder to write
@@ -138,18 +150,21 @@ def atomic_folder(
     old, tmp = path.with_name(path.name + '.old'), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tmp = Path(tempfile.mkdtemp(prefix=path.name + '.tmp-', dir=path.parent))
+        tmp = Path(tempfile.mkdtemp(prefix=f'{path.name}.tmp-{os.getpid()}-', dir=path.parent))
         os.chmod(tmp, 0o755)
         yield tmp
         if path.exists(): os.replace(path, old)
         os.replace(tmp, path)
         if old.exists(): shutil.rmtree(old)
+    except UARError as e: # name the folder that the user knows, not the temporary one
+        if tmp and e.file: e = type(e)(e.what, file=e.file.replace(str(tmp), str(path)), field=e.field, remedy=e.remedy) if type(e) is UARError else e
+        raise e
     except OSError as e:
         raise UARError(f'cannot be written ({e.strerror or e})', file=path, remedy='free space or choose another folder') from e
     finally:
         if tmp: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../nbs/00_core.ipynb #c027
+# %% ../nbs/00_core.ipynb #c029
 def read_json(
     path # file to read
 ): # what the JSON holds
@@ -173,7 +188,7 @@ def load_tensors(
     except (SafetensorError, OSError, ValueError) as e:
         raise UARError(f'is not a whole safetensors file ({e})', file=path, remedy='copy or download it again') from e
 
-# %% ../nbs/00_core.ipynb #c029
+# %% ../nbs/00_core.ipynb #c031
 def sha256_of(
     *things # bytes, strings, arrays, tensors or `Path`s of files
 )->str: # hexadecimal digest

@@ -83,7 +83,7 @@ def read_pickle(
             warnings.simplefilter('ignore')  # PyTorch's remarks on old pickle protocols
             loaded = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e:
-        raise UARError(f'is refused: {str(e).splitlines()[0][:160]}', file=name, remedy='do not use this file; fetch encoder.pkl from OpenAI') from e
+        raise UARError('holds more than arrays and the allowed classes, or is no checkpoint; nothing of it was run', file=name, remedy='do not use this file; fetch encoder.pkl from OpenAI') from e
     except Exception as e:
         raise UARError(f'is damaged or not a checkpoint ({type(e).__name__})', file=name, remedy='download it again') from e
     state = loaded.state_dict() if isinstance(loaded, nn.Module) else loaded

@@ -53,9 +53,7 @@ class DVAEConfig:
 # %% ../nbs/09_dvae.ipynb #c011
 class Residual(nn.Module):
     "x + conv1×1(relu(conv3×3(relu(x)))); starts as the identity."
-    def __init__(self,
-        width:int # channels
-    ):
+    def __init__(self, width:int): # channels
         super().__init__()
         self.see, self.add = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.add.weight)
@@ -69,9 +67,7 @@ class DVAE(nn.Module):
     "A tokenizer with M = 8: encoder, codebook and decoder (Eq. dvae-posterior, dvae-decoder)."
     name, grid = 'dvae', 14
 
-    def __init__(self,
-        config:DVAEConfig|None=None # shape, losses and recipe
-    ):
+    def __init__(self, config:DVAEConfig|None=None): # shape, losses and recipe
         super().__init__()
         self.config = c = config or DVAEConfig()
         self.match = nn.Conv2d(1, c.codebook_size, 8, stride=8)
@@ -96,9 +92,7 @@ class DVAE(nn.Module):
 
 # %% ../nbs/09_dvae.ipynb #c017
 @patch
-def logits(self:DVAE,
-    x # [B, 1, H, W] in [0, 1]; H and W multiples of 8
-): # [B, K, H/8, W/8]
+def logits(self:DVAE, x): # [B, 1, H, W] in [0, 1], H and W multiples of 8 → [B, K, H/8, W/8]
     "A score for each visual word at each place (Eq. dvae-posterior)."
     if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % 8 or x.shape[3] % 8 or not x.is_floating_point():
         raise UARError(f'pictures of shape {tuple(x.shape)} and type {x.dtype}', field='x', remedy='pass floats [B, 1, H, W] with H and W multiples of 8')
@@ -111,26 +105,20 @@ def _decode(dvae, rows):
     return .5 + F.pixel_shuffle(rows[:, :64], 8) + .25*dvae.repaint(rows[:, 64:])
 
 @patch
-def paint(self:DVAE,
-    q # [B, h, w, K], one-hot or soft
-): # [B, 1, 8h, 8w]
+def paint(self:DVAE, q): # [B, h, w, K], one-hot or soft → [B, 1, 8h, 8w]
     "Mix rows of the codebook by q and decode them."
     return _decode(self, q @ self.codebook)
 
 # %% ../nbs/09_dvae.ipynb #c019
 @patch
 @torch.no_grad()
-def encode(self:DVAE,
-    x # [B, 1, 112, 112] in [0, 1]
-): # int64 [B, 196]
+def encode(self:DVAE, x): # [B, 1, 112, 112] in [0, 1] → int64 [B, 196]
     "The best visual word at each place, row by row."
     return self.logits(x).argmax(1).flatten(1)
 
 @patch
 @torch.no_grad()
-def decode(self:DVAE,
-    ids # int64 [B, 196]
-): # [B, 1, 112, 112]
+def decode(self:DVAE, ids): # int64 [B, 196] → [B, 1, 112, 112]
     "The picture that the ids stand for."
     side = math.isqrt(ids.shape[1])
     if side*side != ids.shape[1]: raise UARError(f'{ids.shape[1]} ids are not a square grid', field='ids', remedy='pass 196 ids a picture')
@@ -179,16 +167,12 @@ def gumbel_softmax(
     return torch.softmax((logits + noise)/tau, -1)
 
 # %% ../nbs/09_dvae.ipynb #c028
-def code_use_loss(
-    logits # [..., K]
-): # scalar, 0 where the batch uses all words equally
+def code_use_loss(logits): # [..., K] → scalar, 0 where the batch uses all words equally
     "log K − H(mean choice): the first part of Eq. code-use."
     mean = torch.softmax(logits, -1).flatten(0, -2).mean(0)
     return math.log(len(mean)) + (mean*(mean + 1e-9).log()).sum()
 
-def gradient_loss(
-    error # [B, 1, H, W], painting minus picture
-): # scalar
+def gradient_loss(error): # [B, 1, H, W], painting minus picture → scalar
     "Mean squared difference of neighbouring errors, both directions: MSE(∇x̂, ∇x) of Eq. dvae-elbo."
     return error.diff(dim=-1).square().mean() + error.diff(dim=-2).square().mean()
 
@@ -231,28 +215,6 @@ def _start(dvae, pictures):
     dvae.codebook.copy_(torch.cat([typical, .5*c.width**.5*directions], 1))  # similar patches get similar vectors
 
 # %% ../nbs/09_dvae.ipynb #c036
-def train_dvae(
-    pictures,            # uint8 [N, 128, 128]
-    config=None,         # a DVAEConfig
-    steps=None,          # length in steps: the same result every time; or …
-    seconds=None,        # … in seconds of wall clock
-    seed:int=0,          # of weights, crops and noise
-    progress:bool=False, # show a bar
-    device='cpu'         # where to train
-): # (DVAE, history: list of dicts)
-    "Train a dVAE on random crops; the schedules follow the given length."
-    pictures = np.asarray(pictures)
-    if (steps is None) == (seconds is None): raise UARError('a training needs one length', field='steps or seconds', remedy='give exactly one of them')
-    if pictures.dtype != np.uint8 or pictures.ndim != 3 or len(pictures) == 0 or min(pictures.shape[1:]) < 112 or pictures.shape[1] != pictures.shape[2]:
-        raise UARError(f'pictures of shape {pictures.shape} and type {pictures.dtype}', field='pictures', remedy='pass uint8 [N, 128, 128] with N ≥ 1')
-    begun = time.perf_counter()
-    with torch_rng('dvae', seed, device=device):
-        dvae = DVAE(config)
-        if dvae.config.start == 'patches': _start(dvae, pictures)
-        history = _train(dvae.to(device), pictures, steps, seconds, begun, progress)
-    return dvae.eval(), history
-
-# %% ../nbs/09_dvae.ipynb #c037
 def _bar(progress, steps, seconds):
     from tqdm.auto import tqdm
     form = None if steps is not None else '{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}'
@@ -276,6 +238,28 @@ def _train(dvae, pictures, steps, seconds, begun, progress):
                 bar.set_postfix(mse=f"{history[-1]['mse']:.4f}", tau=f'{tau:.2f}', refresh=False)
             bar.update(1 if steps is not None else min(seconds, elapsed()) - bar.n)
     return history
+
+# %% ../nbs/09_dvae.ipynb #c037
+def train_dvae(
+    pictures,            # uint8 [N, 128, 128]
+    config=None,         # a DVAEConfig
+    steps=None,          # length in steps: the same result every time; or …
+    seconds=None,        # … in seconds of wall clock
+    seed:int=0,          # of weights, crops and noise
+    progress:bool=False, # show a bar
+    device='cpu'         # where to train
+): # (DVAE, history: list of dicts)
+    "Train a dVAE on random crops; the schedules follow the given length."
+    pictures = np.asarray(pictures)
+    if (steps is None) == (seconds is None): raise UARError('a training needs one length', field='steps or seconds', remedy='give exactly one of them')
+    if pictures.dtype != np.uint8 or pictures.ndim != 3 or len(pictures) == 0 or min(pictures.shape[1:]) < 112 or pictures.shape[1] != pictures.shape[2]:
+        raise UARError(f'pictures of shape {pictures.shape} and type {pictures.dtype}', field='pictures', remedy='pass uint8 [N, 128, 128] with N ≥ 1')
+    begun = time.perf_counter()
+    with torch_rng('dvae', seed, device=device):
+        dvae = DVAE(config)
+        if dvae.config.start == 'patches': _start(dvae, pictures)
+        history = _train(dvae.to(device), pictures, steps, seconds, begun, progress)
+    return dvae.eval(), history
 
 # %% ../nbs/09_dvae.ipynb #c042
 def psnr(
@@ -333,9 +317,7 @@ def sha256(self:DVAE)->str: # hexadecimal digest
     return sha256_of(*parts)
 
 @patch
-def save(self:DVAE,
-    folder # folder to write
-)->Path: # the folder
+def save(self:DVAE, folder)->Path: # folder to write → the folder
     "Write config.json and model.safetensors, both or nothing."
     tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
     with atomic_folder(folder) as tmp:

@@ -159,23 +159,24 @@ def pneumothorax(chest, finding, rng):
 # %% ../nbs/05c_lesions.ipynb #c029
 def interstitial(chest, finding, rng):
     "A net of thickened septa in both lungs"
-    strength = grade(finding, 4.4, 5.6, 7.)
+    strength = grade(finding, 5.2, 6.1, 7.2)
     net = sum(np.exp(-np.square(texture(rng, s)*np.float32(3.5449*s/.35))) for s in (1.1, 1.7))
     masks = []
     for side in ('left', 'right'):
         mask = step(chest.shapes[f'inside_{side}'] - .01, .04)*step(chest.v - chest.body.apex - .1, .5)
-        chest.soft += strength*(.35*net + .15)*mask*(1. if chest.view == 'frontal' else .7)
+        chest.soft += strength*(.35*net + .15)*mask*(1. if chest.view == 'frontal' else .85)
         masks.append(mask)
     return masks if chest.view == 'frontal' else [np.maximum(*masks)]
 
 
 def degenerative_spine(chest, finding, rng):
     "Spurs and hardened end plates at the discs of the lower spine"
-    strength, reach = grade(finding, 2.6, 3.2, 3.9)*(1.15 if chest.view == 'frontal' else 1.1), grade(finding, .05, .06, .07)
+    strength, reach = grade(finding, 3.4, 3.7, 4.1)*(1.4 if chest.view == 'frontal' else 1), grade(finding, .05, .06, .07)
     a, v, front = chest.u - chest.shapes['spine_line'], chest.v, chest.view == 'frontal'
     k, half = ((v + 1.)/(.135 + .02*v), .097 + .02*v) if front else ((v + 1.)/(.150 + .02*v), .09 + .022*v)
     disc = np.exp(-np.square((np.abs(k - np.floor(k) - .5)*2 - 1)/.34))
     edge = (np.abs(a) - half - reach*.4) if front else (a + half + reach*.3)
     span = step(v - grade(finding, .0, -.14, -.28), .1)*step(chest.body.dome + (.02 if front else .22) - v, .1)
-    chest.bone += strength*disc*span*(1.1*np.exp(-np.square(edge/reach)) + .7*step(half - np.abs(a), .03))
+    bars = .48 if front else .7                                        # hardened end plates, less visible from the front
+    chest.bone += strength*disc*span*(1.3*np.exp(-np.square(edge/reach)) + bars*step(half - np.abs(a), .03))
     return [span*step(half + reach - np.abs(a), .02)]

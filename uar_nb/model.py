@@ -109,10 +109,10 @@ class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
             if isinstance(layer.cross, TIR): layer.cross.on = bool(on)
 
     def train(self, mode=True):
-        self._known = None  # tables of features are made anew
+        if mode: self._known = None  # tables of features are made anew after training
         return super().train(mode)
 
-    def masks(self): return [layer.cross for layer in self.decoder.layers if isinstance(layer.cross, TIR) and layer.cross.on]
+    def _masks(self): return [layer.cross for layer in self.decoder.layers if isinstance(layer.cross, TIR) and layer.cross.on]
 
 # %% ../nbs/19_model.ipynb #c018
 @patch
@@ -193,7 +193,7 @@ def _global(self: UAR, batch, F_I, F_R, mask):
 @patch
 def _mask_losses(self: UAR, batch, memory, decoded):
     "Eq. 12, our budget and contrast, and what the masks do to the logits."
-    c, here, tirs = self.config, batch.text_mask, self.masks()
+    c, here, tirs = self.config, batch.text_mask, self._masks()
     sigmas = [s for s in decoded.sigmas if s is not None]
     losses = {'mask': mask_loss(sigmas, here, memory.mask, c.mask_reduction)}
     if c.mask_budget: losses['budget'] = mask_budget(sigmas, c.mask_share, here, memory.mask)
@@ -295,7 +295,7 @@ def attention(self: UAR, batch):
         with torch.no_grad(): return torch.stack(self.eval()(batch, trace=True).trace['cross_weights'])
     finally: self.train(was)
 
-# %% ../nbs/19_model.ipynb #c063
+# %% ../nbs/19_model.ipynb #c065
 FORMAT = 1  # of config.json; raised when older checkpoints can no longer be read
 _KEYS = ('format', 'version', 'model', 'data', 'images', 'tokenizer', 'vocabulary')
 
@@ -321,7 +321,7 @@ def read_config(folder):
     if unknown or 'model' not in values: raise UARError(f'unknown field {unknown[0]!r}' if unknown else 'has no model', file=path, field=(unknown or ['model'])[0], remedy=f'known fields: {", ".join(_KEYS)}')
     return values
 
-# %% ../nbs/19_model.ipynb #c065
+# %% ../nbs/19_model.ipynb #c067
 @patch
 def save_pretrained(self: UAR, folder, push_to_hub=False, repo_id=None, model_card_kwargs=None, config=None, **hub):
     "Write config.json and model.safetensors into a folder; with push_to_hub also to the hub."

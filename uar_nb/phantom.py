@@ -10,7 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 import multiprocessing
-import os
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -110,15 +109,9 @@ def make_studies(
     bar = partial(tqdm, total=n, disable=not progress, desc='phantoms')
     if workers <= 1: return list(bar(map(job, range(n))))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
-        threads = os.environ.get('OMP_NUM_THREADS')
-        os.environ['OMP_NUM_THREADS'] = '1'                            # for the workers, which start at the first job
-        try: results = pool.map(job, range(n), chunksize=max(1, min(64, n//(4*workers))))
-        finally:
-            if threads is None: del os.environ['OMP_NUM_THREADS']
-            else: os.environ['OMP_NUM_THREADS'] = threads
-        return list(bar(results))
+        return list(bar(pool.map(job, range(n), chunksize=max(1, min(64, n//(4*workers))))))
 
-# %% ../nbs/08_phantom.ipynb #c022
+# %% ../nbs/08_phantom.ipynb #c024
 def write_studies(
     studies,        # of `Study`
     folder,         # a new folder

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Position', 'save_state', 'find_state', 'read_position', 'load_state', 'read_log', 'append_row', 'run_lock',
-           'gentle_stop']
+           'gentle_stop', 'hardware', 'memory_used', 'main_first']
 
 # %% ../nbs/23c_runs.ipynb #c003
 import json, os, shutil, signal, socket, sys, threading
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 
-from .core import UARError, atomic_folder, atomic_write, load_tensors, read_json, settle_folder
+from .core import UARError, atomic_folder, atomic_write, load_tensors, pick_hardware, read_json, settle_folder
 
 # %% ../nbs/23c_runs.ipynb #c008
 @dataclass
@@ -182,6 +184,7 @@ def run_lock(
 ):
     "Only one training at a time in a folder; the lock of a process that died is taken over."
     path = Path(folder)/'lock'
+    fresh = not path.parent.exists()
     handle = _open_lock(path)
     try:
         _write_lock(handle, path)
@@ -190,6 +193,7 @@ def run_lock(
         if os.name != 'nt': path.unlink(missing_ok=True)  # while it is held: nobody can take it in between
         os.close(handle)
         if os.name == 'nt': path.unlink(missing_ok=True)  # Windows removes no open file
+        if fresh and not any(path.parent.iterdir()): path.parent.rmdir()
 
 # %% ../nbs/23c_runs.ipynb #c035
 @contextmanager
@@ -207,3 +211,39 @@ def gentle_stop(
     try: yield asked
     finally:
         for number, handler in before.items(): signal.signal(number, handler or signal.SIG_DFL)
+
+# %% ../nbs/23c_runs.ipynb #c038
+@contextmanager
+def hardware(
+    train # `config.TrainConfig`: its device, precision and threads
+): # gives an `Accelerator`
+    "Threads, device and precision for one training; afterwards the process is as before."
+    device, precision = pick_hardware(train.device, train.precision)
+    before, alone = torch.get_num_threads(), int(os.environ.get('WORLD_SIZE', 1)) == 1
+    if train.threads: torch.set_num_threads(train.threads)
+    if alone: AcceleratorState._reset_state(reset_partial_state=True)
+    if device.type == 'cuda' and device.index is not None: torch.cuda.set_device(device)
+    try: yield Accelerator(cpu=device.type == 'cpu', mixed_precision=precision)
+    finally:
+        torch.set_num_threads(before)
+        if alone: AcceleratorState._reset_state(reset_partial_state=True)
+
+def memory_used(
+    device # torch.device
+)->int|None: # most memory used so far, in MiB; None where nobody can tell
+    "Memory of the device, or of the process."
+    if device.type == 'cuda': return round(torch.cuda.max_memory_allocated(device)/2**20)
+    try: import resource
+    except ImportError: return None  # Windows
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10))
+
+# %% ../nbs/23c_runs.ipynb #c041
+@contextmanager
+def main_first(
+    train # `config.TrainConfig`: its device
+):
+    "With several processes the first goes ahead alone, and the others find what it has made."
+    if int(os.environ.get('WORLD_SIZE', 1)) == 1:
+        yield
+        return
+    with PartialState(cpu=pick_hardware(train.device, train.precision)[0].type == 'cpu').main_process_first(): yield
