@@ -137,9 +137,10 @@ class _Sizes(_Strict):
     dropout: float = _opt(.1, low=0., high=.9)    # decoder and text
     image_dropout: float = _opt(.1, low=0., high=.9)  # encoder and visual features
     norm_first: bool = _opt(True)                 # pre-LN (True) or post-LN as in the first Transformer
-    positions: str = _opt('2d', '2d', 'flat', 'none')  # of visual tokens: row + column vectors, one vector a place, none
+    positions: str = _opt('2d', '2d', 'smooth', 'flat', 'none')  # of visual tokens: row + column vectors, the same smooth at first, one vector a place, none
+    neighbours: int = _opt(0, low=0); scale_features: bool = _opt(True)  # 3x3 convolutions before the encoder (ours); times sqrt(d) before the Transformer
     tie_head: bool = _opt(False)                  # Head shares W_R
-    qk_gain: float = _opt(2., low=.01, high=10.)  # factor on the initial W_Q and W_K of encoder and decoder
+    qk_gain: float = _opt(1., low=.01, high=10.); cross_gain: float = _opt(1.25, low=.01, high=10.)  # factors on the initial W_Q, W_K; text-to-image
     visual: str = _opt('tokens', 'tokens', 'resnet101', 'small_cnn')  # 'tokens' = LSU
 
 # %% ../nbs/18_config.ipynb #c015
@@ -303,7 +304,7 @@ def config_difference(
     return {k: (left.get(k, '-'), right.get(k, '-')) for k in {**left, **right} if left.get(k, '-') != right.get(k, '-')}
 
 # %% ../nbs/18_config.ipynb #c035
-_SMALL = dict(d=128, heads=4, cra_heads=4, d_ff=256, encoder_layers=1, decoder_layers=2, basis_size=256, image_vocab=512, image_dropout=0.)
+_SMALL = dict(d=128, heads=8, cra_heads=4, d_ff=256, encoder_layers=0, neighbours=2, positions='smooth', decoder_layers=2, basis_size=256, image_vocab=512, image_dropout=0., qk_gain=.8, cross_gain=.8)
 RUN_PRESETS = {
     'phantom': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=2), batch=16, monitor='CIDEr',
                     stages=(dict(steps=2200, lr=3e-3, warmup=60), dict(steps=200, lr=3e-4, mask_lr=3e-3, warmup=20))),

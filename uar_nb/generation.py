@@ -229,7 +229,7 @@ def read_back(
     try:
         with torch.no_grad():
             memory = model.encode_image(batch)
-            x = F.embedding(batch.text_in, model.tables()[1]) + model.steps[:T - 1]
+            x = model.factor*(F.embedding(batch.text_in, model.tables()[1]) + model.steps[:T - 1])
             decoded = model.decoder(x, memory.cross_kv, memory.allowed, True, memory.columns)
             logs = word_log_probs(model.word_logits(decoded.h)).gather(2, batch.targets[:, :, None])[:, :, 0]
     finally: model.train(was)

@@ -19,6 +19,7 @@ from . import __version__
 from .core import UARError, atomic_write, load_tensors, read_json, torch_rng
 from .text import EOS_ID
 from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention, dropout
+from .places import Neighbours, Places
 from .lsu import LSU
 from .cra import CRA
 from .tir import TIR, mask_std_in_logits
@@ -44,28 +45,11 @@ def _attention_parts(c):
     decoder = Decoder([DecoderLayer(c.d, c.heads, c.d_ff, c.dropout, _cross(c, i), c.norm_first) for i in range(c.decoder_layers)])
     with torch.no_grad():
         for part in [*encoder.modules(), *decoder.modules()]:
-            if isinstance(part, MultiHeadAttention): part.q.weight *= c.qk_gain; part.k.weight *= c.qk_gain
+            gain = c.cross_gain if any(part is layer.cross for layer in decoder.layers) else c.qk_gain
+            if isinstance(part, MultiHeadAttention): part.q.weight *= gain; part.k.weight *= gain
     return encoder, decoder
 
-# %% ../nbs/19_model.ipynb #c009
-class _Places(nn.Module):
-    "What is added to visual features [B, V, L, d]: place in the grid and view."
-    def __init__(self, c, std):
-        super().__init__()
-        self.side, self.kind = _side(c), c.positions
-        size = {'2d': 2*self.side, 'flat': self.side**2, 'none': 0}[c.positions]
-        self.place = nn.Parameter(torch.randn(size, c.d)*std)
-        self.view = nn.Parameter(torch.randn(3, c.d)*std)
-
-    def forward(self, view_ids):
-        "Vectors of every view and place [B, V, L, d]."
-        views = F.embedding(view_ids, self.view)[:, :, None]
-        if self.kind == 'none': return views.expand(-1, -1, self.side**2, -1)
-        if self.kind == 'flat': return self.place + views
-        row, column = self.place.split(self.side)
-        return (row[:, None] + column).flatten(0, 1) + views
-
-# %% ../nbs/19_model.ipynb #c012
+# %% ../nbs/19_model.ipynb #c010
 class UAROutput(NamedTuple):
     "What a forward pass gives."
     logits: torch.Tensor       # [B, T, |V_R|], before the softmax of Eq. 4
@@ -83,7 +67,7 @@ class ImageMemory(NamedTuple):
     columns: torch.Tensor | None = None  # [B, N]: the column of a free mask that each token reads
     allowed: torch.Tensor | None = None  # the mask, or None where nothing is missing (a little faster)
 
-# %% ../nbs/19_model.ipynb #c014
+# %% ../nbs/19_model.ipynb #c012
 class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
     "Unify, Align and Refine (Eq. 1-4); ablations and variants are values of the config."
     def __init__(self, config: UARConfig):  # with text_vocab filled in
@@ -95,7 +79,8 @@ class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
         self.project = None if tokens else nn.Linear(self.cnn.channels, c.d)
         self.cra = None if c.basis == 'none' else CRA(c.d, c.cra_heads, c.basis_size, c.basis, c.fusion, c.train_basis, c.cra_scale, c.gate_bias,
                                                       c.last_term, c.cra_dropout, c.cra_norm, c.basis_layout)
-        self.places, self.steps = _Places(c, std), nn.Parameter(torch.randn(c.max_words, c.d)*std)
+        self.places, self.steps = Places(_side(c), c.d, c.positions, std), nn.Parameter(torch.randn(c.max_words, c.d)*std)
+        self.neighbours, self.factor = Neighbours(c.d, c.neighbours, _side(c), not c.encoder_layers), c.d**.5 if c.scale_features else 1.
         self.encoder, self.decoder = _attention_parts(c)
         self.head = None if c.tie_head else nn.Linear(c.d, c.text_vocab, bias=False)
         self.head_bias = nn.Parameter(torch.zeros(c.text_vocab))
@@ -114,7 +99,7 @@ class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
 
     def _masks(self): return [layer.cross for layer in self.decoder.layers if isinstance(layer.cross, TIR) and layer.cross.on]
 
-# %% ../nbs/19_model.ipynb #c018
+# %% ../nbs/19_model.ipynb #c016
 @patch
 def _image_rows(self: UAR, batch):
     "Rows of E^(I) [n, d] and which of them stands at each place [B, N]."
@@ -142,7 +127,7 @@ def tables(self: UAR):
         self._known = key, F_
     return self._known[1]
 
-# %% ../nbs/19_model.ipynb #c020
+# %% ../nbs/19_model.ipynb #c018
 @patch
 def represent(self: UAR, batch, trace=None):
     "LSU and CRA (Eq. 1-2), once per distinct id: F^(I) [B, N, d], F^(R) [B, T+1, d]; `trace` is a dict that takes every intermediate."
@@ -159,7 +144,7 @@ def represent(self: UAR, batch, trace=None):
         trace.update(E_image=F.embedding(at_I, E_I), E_text=F.embedding(at_R, E_R), image_rows=at_I, text_rows=at_R + len(E_I), **{f'cra_{k}': v for k, v in got[1].items()})
     return F.embedding(at_I, F_I), F.embedding(at_R, F_R)
 
-# %% ../nbs/19_model.ipynb #c026
+# %% ../nbs/19_model.ipynb #c024
 @patch
 def encode_image(self: UAR, batch, F_I=None, trace=None) -> ImageMemory:
     "Encoder side of Eq. 3, from F^(I) where it is there already; `trace` is a dict that takes every intermediate."
@@ -168,14 +153,14 @@ def encode_image(self: UAR, batch, F_I=None, trace=None) -> ImageMemory:
     if V > c.views: raise UARError(f'{V} views for a model of {c.views}', field='views', remedy=f'give at most {c.views} views a study')
     L, mask = F_I.shape[1]//V, batch.view_mask.repeat_interleave(F_I.shape[1]//V, 1)
     allowed = None if bool(mask.all()) else mask
-    x = dropout(F_I + self.places(batch.view_ids).flatten(1, 2), c.image_dropout, self.training)
-    x = self.encoder(x, allowed, weights=trace is not None)
+    x = dropout(self.factor*(F_I + self.places(batch.view_ids).flatten(1, 2)), c.image_dropout, self.training)
+    x = self.encoder(self.neighbours(x), allowed, weights=trace is not None)
     if trace is not None: x, trace['encoder_weights'] = x
     block = torch.where(batch.view_ids < c.views, batch.view_ids, torch.arange(V, device=x.device))[:, :, None]
     columns = (block*L + torch.arange(L, device=x.device)).flatten(1) if c.mask == 'free' else None
     return ImageMemory(x, F_I, mask, self.decoder.cross_keys_values(x), columns, allowed)
 
-# %% ../nbs/19_model.ipynb #c029
+# %% ../nbs/19_model.ipynb #c027
 @patch
 def pooled(self: UAR, batch, F_I, F_R, mask):
     "One vector a study and modality [B, d]: places in sight, and words without <bos>, <eos> and padding."
@@ -206,7 +191,7 @@ def _mask_losses(self: UAR, batch, memory, decoded):
         std = torch.stack([mask_std_in_logits(s, t, memory.mask, here) for s, t in zip(sigmas, tirs)]).mean()
         return losses, dict(mask_std_logits=std, mask_mean=1 - mask_loss(sigmas, here, memory.mask))
 
-# %% ../nbs/19_model.ipynb #c031
+# %% ../nbs/19_model.ipynb #c029
 @patch
 def _sentences(self: UAR, batch):
     "The sentence of each word [B, T], -1 for <eos> and padding."
@@ -218,7 +203,7 @@ def word_logits(self: UAR, h):
     "Head of Eq. 4 before its softmax."
     return F.linear(h, self.lsu.text_table.weight if self.head is None else self.head.weight, self.head_bias)
 
-# %% ../nbs/19_model.ipynb #c033
+# %% ../nbs/19_model.ipynb #c031
 @patch
 def forward(self: UAR,
     batch,                    # a `Batch` with reports
@@ -231,7 +216,7 @@ def forward(self: UAR,
     if batch.text_in.shape[1] > c.max_words: raise UARError(f'a report of {batch.text_in.shape[1]} positions for a model of {c.max_words}', field='max_words', remedy='cut the reports or raise max_words')
     F_I, F_R = self.represent(batch, names)
     memory = self.encode_image(batch, F_I, names)
-    x = dropout(F_R[:, :-1] + self.steps[:batch.text_in.shape[1]], c.dropout, self.training)
+    x = dropout(self.factor*(F_R[:, :-1] + self.steps[:batch.text_in.shape[1]]), c.dropout, self.training)
     decoded = self.decoder(x, memory.cross_kv, memory.allowed, trace or c.consistency > 0, memory.columns)
     logits = self.word_logits(decoded.h)
     losses = {'ce': cross_entropy(logits, batch.targets, batch.text_mask, c.ce, label_smoothing)}
@@ -246,7 +231,7 @@ def forward(self: UAR,
     if trace: names.update(F_image=F_I, F_text=F_R, memory=memory.features, decoder_in=x, h=decoded.h, cross_weights=decoded.weights, sigmas=decoded.sigmas)
     return UAROutput(logits, losses, total, stats, names)
 
-# %% ../nbs/19_model.ipynb #c040
+# %% ../nbs/19_model.ipynb #c038
 @patch
 def encode_vectors(self: UAR, batch):
     "Unit vectors (image [B, d], text [B, d]) whose product is the cosine of Eq. 10, centred by the running means."
@@ -260,7 +245,7 @@ def encode_vectors(self: UAR, batch):
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
     finally: self.train(was)
 
-# %% ../nbs/19_model.ipynb #c043
+# %% ../nbs/19_model.ipynb #c041
 class _Writing:
     "Reports being written: the cache, the pictures and the features of every word."
     def __init__(self, cache, memory, words): self.cache, self.memory, self.words = cache, memory, words
@@ -283,10 +268,10 @@ def start(self: UAR, memory, beams=1, max_len=None):
 def step(self: UAR, ids, state):
     "Logits [R, |V_R|] of the word after `ids` [R], the last words of every row (study-major)."
     m = state.memory
-    x = F.embedding(ids[:, None], state.words) + self.steps[state.cache.length]
+    x = self.factor*(F.embedding(ids[:, None], state.words) + self.steps[state.cache.length])
     return self.word_logits(self.decoder.step(x, state.cache, m.cross_kv, m.allowed, columns=m.columns).h[:, 0])
 
-# %% ../nbs/19_model.ipynb #c047
+# %% ../nbs/19_model.ipynb #c045
 @patch
 def attention(self: UAR, batch):
     "Text-to-image weights of a report's words [layers, B, h, T, N], from one pass with the true words as input."
@@ -295,7 +280,7 @@ def attention(self: UAR, batch):
         with torch.no_grad(): return torch.stack(self.eval()(batch, trace=True).trace['cross_weights'])
     finally: self.train(was)
 
-# %% ../nbs/19_model.ipynb #c065
+# %% ../nbs/19_model.ipynb #c063
 FORMAT = 1  # of config.json; raised when older checkpoints can no longer be read
 _KEYS = ('format', 'version', 'model', 'data', 'images', 'tokenizer', 'vocabulary')
 
@@ -321,7 +306,7 @@ def read_config(folder):
     if unknown or 'model' not in values: raise UARError(f'unknown field {unknown[0]!r}' if unknown else 'has no model', file=path, field=(unknown or ['model'])[0], remedy=f'known fields: {", ".join(_KEYS)}')
     return values
 
-# %% ../nbs/19_model.ipynb #c067
+# %% ../nbs/19_model.ipynb #c065
 @patch
 def save_pretrained(self: UAR, folder, push_to_hub=False, repo_id=None, model_card_kwargs=None, config=None, **hub):
     "Write config.json and model.safetensors into a folder; with push_to_hub also to the hub."
