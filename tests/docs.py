@@ -4,7 +4,7 @@
     python tests/docs.py html FOLDER      the same, then every page as HTML
     python tests/docs.py readme           README.md from nbs/index.ipynb
 """
-import re, shutil, subprocess, sys, tempfile
+import json, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,8 @@ def readme_text():
         text = (Path(tmp)/'index.md').read_text(encoding='utf-8')
     text = re.sub(r'^---\n.*?\n---\n', '', text.lstrip(), flags=re.S)
     text = re.sub(r'<!-- WARNING.*?-->\n*', '', text, flags=re.S)
-    return '<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+    title = ''.join(json.loads((ROOT/'nbs'/'index.ipynb').read_text(encoding='utf-8'))['cells'][0]['source'])  # nbdev moves it into the front matter
+    return '<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook -->\n\n' + title.strip() + '\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 
 if __name__ == '__main__':

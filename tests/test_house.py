@@ -72,8 +72,9 @@ def exported(folder):
 
 def test_exported_code_is_in_sync(tmp_path):
     from nbdev.export import nb_export
-    for notebook in NBS: nb_export(notebook, lib_path=tmp_path)
-    made, kept = exported(tmp_path), exported(ROOT/'uar_nb')
+    (tmp_path/'uar_nb').mkdir()
+    for notebook in NBS: nb_export(notebook, lib_path=tmp_path/'uar_nb')
+    made, kept = exported(tmp_path/'uar_nb'), exported(ROOT/'uar_nb')
     assert sorted(made) == sorted(kept)
     differ = [name for name in made if made[name] != kept[name]]
     assert not differ, f'run nbdev_export: {differ}'

@@ -242,7 +242,7 @@ def _run_meteor(gts, res):
     nan = (math.nan, [math.nan]*len(gts), None)
     process = _meteor()
     if process is None:
-        _warn_once('METEOR is left out (nan): there is no Java on this machine')
+        _warn_once('METEOR is left out (nan): there is no Java on this machine; install Java to have it')
         return nan
     process.counts = []
     clean = lambda texts: {k: [v[0].replace('|||', '')] for k, v in texts.items()}
