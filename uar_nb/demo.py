@@ -34,10 +34,10 @@ from .page import Page, write_page
 @dataclass(frozen=True)
 class DemoPlan:
     "What a demo does; everything that decides its result."
-    train: int = 4000       # training studies
+    train: int = 5000       # training studies
     val: int = 200          # validation studies
     test: int = 300         # test studies, from a seed of their own
-    dvae_steps: int = 900   # training steps of the dVAE
+    dvae_steps: int = 300   # training steps of the dVAE
     preset: str = 'phantom' # run preset
     changes: tuple = ()     # ('field', value) pairs that change the preset
     style: str = 'fast'     # of the reports
@@ -49,11 +49,13 @@ class DemoPlan:
         "The configuration of the training."
         return run_preset(self.preset).override({'train.seed': self.seed, 'train.threads': self.threads, **dict(self.changes)})
 
+_QUICK = (('train.stages.0.steps', 2600), ('train.stages.1.steps', 150), ('train.eval_every', 900), ('train.eval_studies', 100), ('train.monitor', 'findings_f1'))
+_LONG = (('train.eval_every', 1000), ('train.eval_studies', 200), ('train.monitor', 'findings_f1'))
+_TOY = (('train.stages.0.steps', 6), ('train.stages.1.steps', 3), ('train.eval_every', 6), ('model.d', 32), ('model.d_ff', 32), ('model.basis_size', 32), ('data.crops', 1), ('train.beam', 1))
 PLANS = {
-    'quick': DemoPlan(),
-    'long': DemoPlan(train=8000, dvae_steps=2500, preset='phantom_long'),
-    'toy': DemoPlan(24, 6, 6, 4, changes=(('train.stages.0.steps', 6), ('train.stages.1.steps', 3), ('train.eval_every', 6), ('model.d', 32), ('model.d_ff', 32), ('model.basis_size', 32),
-                                          ('data.crops', 1), ('train.beam', 1)), threads=1),
+    'quick': DemoPlan(changes=_QUICK),
+    'long': DemoPlan(train=10000, dvae_steps=600, preset='phantom_long', changes=_LONG),
+    'toy': DemoPlan(24, 6, 6, 4, changes=_TOY, threads=1),
 }
 
 # %% ../nbs/27_demo.ipynb #c009
@@ -80,12 +82,12 @@ def demo_dvae(
     pick = lambda split: np.stack([v.pixels for s in studies if s.split == split for v in s.views])
     if (folder/'config.json').exists(): dvae = DVAE.load(folder)
     else:
-        dvae, _ = train_dvae(pick('train'), DVAEConfig(), steps=plan.dvae_steps, seed=plan.seed, progress=progress, device=device)
+        dvae, _ = train_dvae(pick('train'), DVAEConfig(standardise=True), steps=plan.dvae_steps, seed=plan.seed, progress=progress, device=device)
         dvae.save(folder)
     dvae = dvae.to(device)
     x = shrink(to_float(pick('val'))).to(device)
     ids = dvae.encode(x)
-    return dvae, dict(psnr=float(psnr(x, dvae.decode(ids))), **code_use(ids, dvae.codebook_size))
+    return dvae, dict(psnr=float(psnr(dvae.target(x), dvae.decode(ids))), **code_use(ids, dvae.codebook_size))
 
 # %% ../nbs/27_demo.ipynb #c015
 def demo_scores(
