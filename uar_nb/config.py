@@ -170,7 +170,7 @@ class UARConfig(_Modules):
     mask_layers: tuple[int, ...] | str = _opt('all', 'all')  # decoder layers with a mask
     mask_heads: str = _opt('shared', 'shared', 'each')
     mask_scale: str = _opt('head', 'head', 'model')  # Eq. 11: sqrt(d_head) or sqrt(d)
-    mask_init: float = _opt(.02, low=0.)          # std of the initial M or of its projections
+    mask_init: float = _opt(.001, low=0.)          # std of the initial M or of its projections
     k: float = _opt(1000., low=0.)                # Eq. 11
     ce: str = _opt('mean', 'mean', 'sum')         # Eq. 5 over words
     mask_reduction: str = _opt('mean', 'mean', 'sum'); mask_weight: float = _opt(1., low=0.)  # Eq. 12 over words and places; its share of lambda_3
@@ -307,9 +307,9 @@ def config_difference(
 _SMALL = dict(d=128, heads=8, cra_heads=4, d_ff=256, encoder_layers=0, neighbours=2, positions='smooth', decoder_layers=2, basis_size=256, image_vocab=512, image_dropout=0., qk_gain=.8, cross_gain=.8)
 RUN_PRESETS = {
     'phantom': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=2), batch=16, monitor='CIDEr',
-                    stages=(dict(steps=2200, lr=3e-3, warmup=60), dict(steps=200, lr=3e-4, mask_lr=3e-3, warmup=20))),
+                    stages=(dict(steps=2600, lr=3e-3, warmup=60), dict(steps=150, lr=1e-4, mask_lr=1e-3, warmup=20))),
     'phantom_long': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=16, monitor='CIDEr',
-                         stages=(dict(steps=8000, lr=3e-3, warmup=100), dict(steps=300, lr=3e-4, mask_lr=3e-3, warmup=20))),
+                         stages=(dict(steps=8000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=1e-3, warmup=20))),
     'iu_xray': dict(model=dict(max_words=60), data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8), batch=16, monitor='BLEU_4',
                     stages=(dict(epochs=60, lr=3e-4, warmup=500), dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100))),
     'mimic_cxr': dict(model=dict(max_words=100, views=1), data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4), batch=64,

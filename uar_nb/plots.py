@@ -125,7 +125,7 @@ def overlay_attention(
     if ax is None: _, ((ax,),) = new_figure(1, 1, 1.8)
     _show(ax, p, title)
     a = a/a.max() if a.max() > 0 else a
-    ax.imshow(a, cmap='inferno', alpha=.55, vmin=0, vmax=1, extent=(-.5, p.shape[1]-.5, p.shape[0]-.5, -.5), interpolation='bilinear')
+    ax.imshow(a, cmap='autumn', alpha=.8*np.sqrt(a), vmin=0, vmax=1, extent=(-.5, p.shape[1]-.5, p.shape[0]-.5, -.5), interpolation='bilinear')
     if boxes: draw_boxes(ax, boxes, colour='#00e5ff')
     return ax.figure
 
