@@ -8,7 +8,7 @@ __all__ = ['PLANS', 'COLUMNS', 'DemoPlan', 'demo_studies', 'demo_dvae', 'demo_sc
 
 # %% ../nbs/27_demo.ipynb #c003
 import json, os, time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch
 
 from . import plots
 from .core import UARError, atomic_write, derive_seed, pick_hardware, read_json
-from .text import split_sentences
 from .language import read_findings
 from .phantom import make_studies
 from .dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
@@ -27,7 +26,7 @@ from .metrics import diversity
 from .floors import all_floors, shuffle_control
 from .training import Trainer, evaluate, prepare
 from .runs import read_log
-from .analysis import alignment_score, attention_figure, grounding, nearest_reports, retrieval, sentence_maps, study_vectors
+from .analysis import alignment_score, attention_figure, grounding, nearest_reports, retrieval, study_vectors
 from .page import Page, write_page
 
 # %% ../nbs/27_demo.ipynb #c006
@@ -252,13 +251,14 @@ def run_demo(
     if isinstance(plan, str) and plan not in PLANS: raise UARError(f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}')
     plan, folder, threads = PLANS[plan] if isinstance(plan, str) else plan, Path(folder), torch.get_num_threads()
     _settle_plan(plan, folder)
+    where, _ = pick_hardware(device)
     say = (lambda text: print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True)) if progress else lambda text: None
     try:
         torch.set_num_threads(plan.threads)
-        prepared, tokens, fitted, times = _steps_before(plan, folder, pick_hardware(device)[0], workers, progress, say)
+        prepared, tokens, fitted, times = _steps_before(plan, folder, where, workers, progress, say)
         say('writing and scoring the reports of the test set')
         start = time.time()
-        model = load_checkpoint(fitted['checkpoint']).model.to(pick_hardware(device)[0])
+        model = load_checkpoint(fitted['checkpoint']).model.to(where)
         scores = demo_scores(model, prepared.data, plan, prepared.config.train.beam, folder, progress)
         aligned = demo_alignment(model, prepared.data)
         times['evaluation'] = time.time()-start
