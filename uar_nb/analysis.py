@@ -18,7 +18,7 @@ from .core import UARError, numpy_rng
 from .floors import derangements
 from .language import sentence_spans
 from .metrics import bootstrap
-from .studies import VIEWS
+from .records import VIEWS
 
 # %% ../nbs/25_analysis.ipynb #c006
 def _ranks(similarity, right):

@@ -15,7 +15,7 @@ from .core import numpy_rng, UARError
 from .devices import line, pacemaker, sternotomy
 from .lateral import normal_chest
 from .lesions import atelectasis, degenerative_spine, effusion, grade, granuloma, interstitial, nodule, opacity, pneumothorax
-from .studies import FINDING_KINDS
+from .records import FINDING_KINDS
 from .xray import step
 
 # %% ../nbs/06_findings.ipynb #c005

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from .core import UARError, numpy_rng
 from .language import read_findings, write_report
 from .metrics import Scores, corpus_bleu, findings_scores, score_reports, score_table
-from .studies import VIEWS
+from .records import VIEWS
 from .text import clean_report, ground_truth
 
 # %% ../nbs/23_floors.ipynb #c006

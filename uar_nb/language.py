@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from .core import UARError
 from .reading import read_findings, sentence_spans
-from .studies import FINDING_KINDS, Finding
+from .records import FINDING_KINDS, Finding
 
 # %% ../nbs/07_language.ipynb #c004
 _all_ = ['read_findings', 'sentence_spans']   # the reader belongs to the writer: callers find both here

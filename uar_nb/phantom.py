@@ -18,7 +18,8 @@ from .anatomy import sample_body, sample_pose
 from .core import numpy_rng, UARError
 from .findings import draw_findings, KINDS, mask_box
 from .language import write_report
-from .studies import Finding, save_studies, SPLITS, Study, View
+from .records import Finding, SPLITS, Study, View
+from .studies import save_studies
 from .xray import develop, SIZE, to_picture
 
 # %% ../nbs/08_phantom.ipynb #c005

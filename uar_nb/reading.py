@@ -8,7 +8,7 @@ __all__ = ['read_findings', 'sentence_spans']
 # %% ../nbs/06b_reading.ipynb #c003
 import re
 from functools import lru_cache
-from .studies import FINDING_KINDS, Finding
+from .records import FINDING_KINDS, Finding
 
 # %% ../nbs/06b_reading.ipynb #c006
 _KIND_WORDS = [  # first match at a place wins

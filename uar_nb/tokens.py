@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .core import UARError, atomic_folder, atomic_write, derive_seed, read_json, settle_folder, sha256_of
 from .images import CROP, PICTURE, ImageProtocol, crop_offsets, random_crop, shrink, to_float
-from .studies import VIEWS, DataFaults
+from .records import VIEWS, DataFaults
 from .text import BOS_ID, EOS_ID, PAD_ID, clean_report, ground_truth
 
 # %% ../nbs/11_tokens.ipynb #c008
