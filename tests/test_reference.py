@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from uar_nb.attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention
+from uar_nb.memory import Memory
 
 FOLDER = os.environ.get('UAR_REFERENCE')
 pytestmark = pytest.mark.skipif(not FOLDER, reason='UAR_REFERENCE is not set: it names the folder with r2gen.safetensors and r2gencmn.safetensors')
@@ -86,3 +87,16 @@ def test_memory_of_r2gencmn_is_attention_to_the_best_few():
     weights = ours.attend(x, kv, weights=True).weights
     best = torch.zeros_like(weights, dtype=torch.bool).scatter(-1, weights.topk(c['topk']).indices, True)
     torch.testing.assert_close(ours(x, kv, best), tensors['act.cmn'], atol=2e-5, rtol=1e-4)
+
+
+def test_memory_module_equals_r2gencmn():
+    tensors, c = recorded('r2gencmn')
+    memory = Memory(c['d_model'], c['num_heads'], c['cmm_size'], c['topk']).eval()
+    load_attention(memory.attention, tensors, 'w.cmn')
+    memory.B.data.copy_(tensors['w.memory_matrix'])
+    x = tensors['act_in.cmn.0']
+    torch.testing.assert_close(memory(x, trace=True)[1]['attended'], tensors['act.cmn'], atol=1e-5, rtol=0)
+    torch.testing.assert_close(memory(x), x + tensors['act.cmn'], atol=1e-5, rtol=0)
+    rows, ids = x.flatten(0, 1), torch.arange(40).flip(0).repeat(2)
+    torch.testing.assert_close(memory.for_ids(rows, ids, kv=memory.keys_values()), (x + tensors['act.cmn']).flatten(0, 1)[ids], atol=1e-5, rtol=0)
+    assert torch.equal(tensors['w.model.cmn.linears.0.weight'], tensors['w.cmn.linears.0.weight'])  # one module for both modalities
