@@ -87,8 +87,10 @@ class DataFaults(UARError):
     def __init__(self,
         faults,     # list of (file, field, what, remedy)
         file=None,  # the data set
-        shown=100   # how many the message spells out; `.faults` has all
+        shown=100,  # how many the message spells out; `.faults` has all
+        studies=()  # the studies that could be read all the same, for whoever examines a broken set
     ):
+        self.studies = studies
         self.faults = [tuple(map(str, f)) for f in faults]
         rows = [f'  {where}, {name}: {what} — {remedy}' for where, name, what, remedy in self.faults[:shown]]
         if len(self.faults) > shown: rows.append(f'  … and {len(self.faults) - shown:,} more')
@@ -159,9 +161,9 @@ class Faults:
 
     def add(self, name, what, remedy, file=None): self.rows.append((str(file or self.file), name, what, remedy))
 
-    def stop(self):
-        "One error with all faults, if there are any."
-        if self.rows: raise DataFaults(self.rows, self.file)
+    def stop(self, studies=()):
+        "One error with all faults, if there are any; the studies that stand go with it."
+        if self.rows: raise DataFaults(self.rows, self.file, studies=studies)
 
     def picture(self, folder, relative, name):
         "The path of a picture below a folder; None with a fault."
