@@ -20,7 +20,8 @@ from .language import read_findings
 from .phantom import make_studies
 from .dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from .images import shrink, to_float
-from .config import RunConfig, run_preset
+from .config import RunConfig
+from .presets import run_preset
 from .checkpoint import load_checkpoint
 from .metrics import diversity
 from .floors import all_floors, shuffle_control
@@ -38,6 +39,7 @@ class DemoPlan:
     test: int = 300         # test studies, from a seed of their own
     dvae_steps: int = 300   # training steps of the dVAE
     preset: str = 'phantom' # run preset
+    model: str = 'uar'      # model preset
     changes: tuple = ()     # ('field', value) pairs that change the preset
     style: str = 'fast'     # of the reports
     frequencies: str = 'fast' # of the findings
@@ -46,7 +48,9 @@ class DemoPlan:
 
     def run_config(self)->RunConfig:
         "The configuration of the training."
-        return run_preset(self.preset).override({'train.seed': self.seed, 'train.threads': self.threads, **dict(self.changes)})
+        config = run_preset(self.preset, self.model)
+        fits = lambda field: not field.startswith('train.stages.1.') or len(config.train.stages) > 1
+        return config.override({'train.seed': self.seed, 'train.threads': self.threads, **{k: v for k, v in self.changes if fits(k)}})
 
 _QUICK = (('train.eval_every', 1300), ('train.eval_studies', 100), ('train.monitor', 'findings_f1'))
 _LONG = (('train.eval_every', 1000), ('train.eval_studies', 200), ('train.monitor', 'findings_f1'))

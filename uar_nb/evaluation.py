@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .core import UARError, atomic_write, torch_rng
 from .text import Vocabulary, clean_report
-from .studies import by_split
+from .records import by_split
 from .reading import read_findings
 from .tokens import PixelStore, StudyData, TokenStore
 from .cnn import load_resnet
@@ -25,7 +25,7 @@ from .checkpoint import load_checkpoint
 from .generation import generate
 from .metrics import findings_scores, score_reports
 
-# %% ../nbs/23d_evaluation.ipynb #c008
+# %% ../nbs/23d_evaluation.ipynb #c009
 def make_data(
     studies,              # list of `Study` of any splits
     data,                 # `config.DataConfig`
@@ -38,16 +38,16 @@ def make_data(
     "Read the pictures once, tokenize them once, and cut the data by split."
     pixels = PixelStore.build(studies, folder=folder and Path(folder)/'pixels', progress=progress)
     tokens = TokenStore.build(pixels, tokenizer, folder=folder and Path(folder)/'tokens', crops=data.crops, seed=seed, progress=progress) if tokenizer else None
-    return {split: StudyData(some, pixels, tokens, vocabulary, rules=data.rules, max_words=data.max_words, views=data.views, seed=seed) if some else None
+    return {split: StudyData(some, pixels, tokens, vocabulary, rules=data.rules, max_words=data.max_words, views=data.views, seed=seed, resize=data.resize) if some else None
             for split, some in by_split(studies).items()}
 
-# %% ../nbs/23d_evaluation.ipynb #c011
+# %% ../nbs/23d_evaluation.ipynb #c012
 def _load_trunk(model, file):
     "Weights of ImageNet for the picture network of Base."
     if model.config.visual != 'resnet101': raise UARError(f'visual={model.config.visual!r} has no trunk', field='train.trunk', remedy="set model.visual to 'resnet101', or leave the trunk out")
     model.cnn.load_state_dict(load_resnet(file).state_dict())
 
-# %% ../nbs/23d_evaluation.ipynb #c012
+# %% ../nbs/23d_evaluation.ipynb #c013
 @dataclass
 class Prepared:
     "What a training is made from."
@@ -76,7 +76,7 @@ def prepare(
     if config.train.trunk: _load_trunk(model, config.train.trunk)
     return Prepared(config, vocabulary, tokenizer if tokens else None, data, model)
 
-# %% ../nbs/23d_evaluation.ipynb #c017
+# %% ../nbs/23d_evaluation.ipynb #c018
 def write_reports(
     model:UAR,         # in any mode; left as it was
     data:StudyData,    # studies
@@ -102,7 +102,7 @@ def findings_of(data, reports):
     if not reports or any(t is None for t in true): return None
     return findings_scores([read_findings(r) for r in reports], [list(t) for t in true])
 
-# %% ../nbs/23d_evaluation.ipynb #c022
+# %% ../nbs/23d_evaluation.ipynb #c023
 @dataclass
 class Evaluation:
     "What a model wrote about studies, and how good it is."
@@ -117,7 +117,7 @@ class Evaluation:
 
     def __repr__(self): return repr(self.scores) + (f"\nfindings: F1 {self.findings['f1']:.3f}" if self.findings else '')
 
-# %% ../nbs/23d_evaluation.ipynb #c024
+# %% ../nbs/23d_evaluation.ipynb #c025
 def _checked_model(model, data):
     "The model of a checkpoint whose words and visual words are those of the data."
     if not isinstance(model, (str, Path)): return model

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from .core import DISCLAIMER, UARError, numpy_rng
 from .text import BOS_ID, EOS_ID, PAD_ID, Vocabulary
 from .images import read_picture
-from .studies import VIEWS, View
+from .records import VIEWS, View
 from .tokens import Batch, _slots, image_batch
 from .checkpoint import Checkpoint, load_checkpoint
 
@@ -213,7 +213,7 @@ def generate(
             return _result(*_search(model, memory, beams, length, length_penalty, block_trigrams, early_stop))
     finally: model.train(was)
 
-# %% ../nbs/21_generation.ipynb #c035
+# %% ../nbs/21_generation.ipynb #c036
 def read_back(
     model,      # a `UAR`
     batch,      # pictures of B studies
@@ -235,7 +235,7 @@ def read_back(
     finally: model.train(was)
     return [row[:len(ids)] for row, ids in zip(logs.tolist(), generated.ids)], torch.stack(decoded.weights)
 
-# %% ../nbs/21_generation.ipynb #c038
+# %% ../nbs/21_generation.ipynb #c039
 @dataclass(repr=False)
 class Report:
     "A report that a model wrote."
@@ -263,7 +263,7 @@ def _as_view(item, place):
     if name not in VIEWS: raise UARError(f'no view {name!r}', file=path, field='view', remedy=f'known views: {", ".join(VIEWS)}')
     return View(name, Path(path), read_picture(path))
 
-# %% ../nbs/21_generation.ipynb #c040
+# %% ../nbs/21_generation.ipynb #c041
 class Reporter:
     "Writes reports of picture files with a checkpoint."
     def __init__(self,
@@ -289,7 +289,7 @@ class Reporter:
             if len(s) > most: raise UARError(f'{len(s)} pictures of one study for a model of {most}', field='files', remedy=f'give at most {most}, or a list for each study')
         return [[_as_view(f, i) for i, f in enumerate(s)] for s in studies]
 
-# %% ../nbs/21_generation.ipynb #c042
+# %% ../nbs/21_generation.ipynb #c043
 def _maps(looks, batch, ids, layer):
     "Attention [T, V, g, g] of a report from weights [layers, h, T, N], views of the study only."
     w = looks.mean(1)

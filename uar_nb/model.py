@@ -22,18 +22,25 @@ from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAt
 from .places import Neighbours, Places
 from .lsu import LSU
 from .cra import CRA
+from .memory import Memory
 from .tir import TIR, mask_std_in_logits
 from .losses import (Centre, combine, cross_entropy, mask_budget, mask_contrast, mask_loss, pool, sentence_consistency, sentence_index,
                            sentence_key, triplet_loss)
 from .cnn import ResNet101, SmallCNN
 from .config import UARConfig
 
-# %% ../nbs/19_model.ipynb #c006
+# %% ../nbs/19_model.ipynb #c007
 def _cross(c, layer):
     "Text-to-image attention of a decoder layer: a `TIR` where the config puts a mask, else plain."
     if c.mask == 'none' or c.mask_layers != 'all' and layer not in c.mask_layers: return MultiHeadAttention(c.d, c.heads)
     return TIR(c.d, c.heads, scale=c.mask_scale, mask=c.mask, form=c.mask_form, k=c.k, max_words=c.max_words, image_tokens=c.views*_side(c)**2,
                mask_heads=c.mask_heads, init_std=c.mask_init)
+
+def _unifier(c):
+    "What rewrites tokens of both modalities: CRA, R2GenCMN's memory, or nothing."
+    if c.basis == 'none': return None
+    if c.basis == 'memory': return Memory(c.d, c.cra_heads, c.basis_size, min(c.memory_topk, c.basis_size), c.fusion, scale=c.cra_scale, gate_bias=c.gate_bias, last_term=c.last_term)
+    return CRA(c.d, c.cra_heads, c.basis_size, c.basis, c.fusion, c.train_basis, c.cra_scale, c.gate_bias, c.last_term, c.cra_dropout, c.cra_norm, c.basis_layout)
 
 def _side(c):
     "Visual features on a side of the grid: a ResNet101 gives 4 x 4 for 112 pixels."
@@ -49,7 +56,7 @@ def _attention_parts(c):
             if isinstance(part, MultiHeadAttention): part.q.weight *= gain; part.k.weight *= gain
     return encoder, decoder
 
-# %% ../nbs/19_model.ipynb #c010
+# %% ../nbs/19_model.ipynb #c011
 class UAROutput(NamedTuple):
     "What a forward pass gives."
     logits: torch.Tensor       # [B, T, |V_R|], before the softmax of Eq. 4
@@ -67,7 +74,7 @@ class ImageMemory(NamedTuple):
     columns: torch.Tensor | None = None  # [B, N]: the column of a free mask that each token reads
     allowed: torch.Tensor | None = None  # the mask, or None where nothing is missing (a little faster)
 
-# %% ../nbs/19_model.ipynb #c012
+# %% ../nbs/19_model.ipynb #c013
 class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
     "Unify, Align and Refine (Eq. 1-4); ablations and variants are values of the config."
     def __init__(self, config: UARConfig):  # with text_vocab filled in
@@ -77,8 +84,7 @@ class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
         self.lsu = LSU(c.image_vocab if tokens else 0, c.text_vocab, c.d)
         self.cnn = None if tokens else ResNet101() if c.visual == 'resnet101' else SmallCNN(grid=c.grid)
         self.project = None if tokens else nn.Linear(self.cnn.channels, c.d)
-        self.cra = None if c.basis == 'none' else CRA(c.d, c.cra_heads, c.basis_size, c.basis, c.fusion, c.train_basis, c.cra_scale, c.gate_bias,
-                                                      c.last_term, c.cra_dropout, c.cra_norm, c.basis_layout)
+        self.cra = _unifier(c)
         self.places, self.steps = Places(_side(c), c.d, c.positions, std), nn.Parameter(torch.randn(c.max_words, c.d)*std)
         self.neighbours, self.factor = Neighbours(c.d, c.neighbours, _side(c), not c.encoder_layers), c.d**.5 if c.scale_features else 1.
         self.encoder, self.decoder = _attention_parts(c)
@@ -99,7 +105,7 @@ class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
 
     def _masks(self): return [layer.cross for layer in self.decoder.layers if isinstance(layer.cross, TIR) and layer.cross.on]
 
-# %% ../nbs/19_model.ipynb #c016
+# %% ../nbs/19_model.ipynb #c017
 @patch
 def _image_rows(self: UAR, batch):
     "Rows of E^(I) [n, d] and which of them stands at each place [B, N]."
@@ -127,7 +133,7 @@ def tables(self: UAR):
         self._known = key, F_
     return self._known[1]
 
-# %% ../nbs/19_model.ipynb #c018
+# %% ../nbs/19_model.ipynb #c019
 @patch
 def represent(self: UAR, batch, trace=None):
     "LSU and CRA (Eq. 1-2), once per distinct id: F^(I) [B, N, d], F^(R) [B, T+1, d]; `trace` is a dict that takes every intermediate."
@@ -144,7 +150,7 @@ def represent(self: UAR, batch, trace=None):
         trace.update(E_image=F.embedding(at_I, E_I), E_text=F.embedding(at_R, E_R), image_rows=at_I, text_rows=at_R + len(E_I), **{f'cra_{k}': v for k, v in got[1].items()})
     return F.embedding(at_I, F_I), F.embedding(at_R, F_R)
 
-# %% ../nbs/19_model.ipynb #c024
+# %% ../nbs/19_model.ipynb #c025
 @patch
 def encode_image(self: UAR, batch, F_I=None, trace=None) -> ImageMemory:
     "Encoder side of Eq. 3, from F^(I) where it is there already; `trace` is a dict that takes every intermediate."
@@ -160,17 +166,18 @@ def encode_image(self: UAR, batch, F_I=None, trace=None) -> ImageMemory:
     columns = (block*L + torch.arange(L, device=x.device)).flatten(1) if c.mask == 'free' else None
     return ImageMemory(x, F_I, mask, self.decoder.cross_keys_values(x), columns, allowed)
 
-# %% ../nbs/19_model.ipynb #c027
+# %% ../nbs/19_model.ipynb #c028
 @patch
-def pooled(self: UAR, batch, F_I, F_R, mask):
+def pooled(self: UAR, batch, memory, F_R):
     "One vector a study and modality [B, d]: places in sight, and words without <bos>, <eos> and padding."
-    words = batch.text_mask & (batch.targets != EOS_ID)
-    return pool(F_I, mask, self.config.pooling), pool(F_R[:, 1:], words, self.config.pooling)
+    c, words = self.config, batch.text_mask & (batch.targets != EOS_ID)
+    seen = memory.cra_features if c.aligned == 'cra' else memory.features
+    return pool(seen, memory.mask, c.pooling), pool(F_R[:, 1:], words, c.pooling)
 
 @patch
-def _global(self: UAR, batch, F_I, F_R, mask):
+def _global(self: UAR, batch, memory, F_R):
     "Eq. 10 and its statistics."
-    image, text = self.pooled(batch, F_I, F_R, mask)
+    image, text = self.pooled(batch, memory, F_R)
     if not self.config.global_loss: image, text = image.detach(), text.detach()
     if self.centre is not None: image, text = self.centre(image, text)
     return triplet_loss(image, text, batch.report_keys, self.config.margin, self.config.negatives)
@@ -191,7 +198,7 @@ def _mask_losses(self: UAR, batch, memory, decoded):
         std = torch.stack([mask_std_in_logits(s, t, memory.mask, here) for s, t in zip(sigmas, tirs)]).mean()
         return losses, dict(mask_std_logits=std, mask_mean=1 - mask_loss(sigmas, here, memory.mask))
 
-# %% ../nbs/19_model.ipynb #c029
+# %% ../nbs/19_model.ipynb #c030
 @patch
 def _sentences(self: UAR, batch):
     "The sentence of each word [B, T], -1 for <eos> and padding."
@@ -203,7 +210,7 @@ def word_logits(self: UAR, h):
     "Head of Eq. 4 before its softmax."
     return F.linear(h, self.lsu.text_table.weight if self.head is None else self.head.weight, self.head_bias)
 
-# %% ../nbs/19_model.ipynb #c031
+# %% ../nbs/19_model.ipynb #c032
 @patch
 def forward(self: UAR,
     batch,                    # a `Batch` with reports
@@ -220,7 +227,7 @@ def forward(self: UAR,
     decoded = self.decoder(x, memory.cross_kv, memory.allowed, trace or c.consistency > 0, memory.columns)
     logits = self.word_logits(decoded.h)
     losses = {'ce': cross_entropy(logits, batch.targets, batch.text_mask, c.ce, label_smoothing)}
-    aligned, stats = self._global(batch, F_I, F_R, memory.mask)
+    aligned, stats = self._global(batch, memory, F_R)
     if c.global_loss: losses['global'] = aligned
     if decoded.sigmas:
         more, numbers = self._mask_losses(batch, memory, decoded)
@@ -231,7 +238,7 @@ def forward(self: UAR,
     if trace: names.update(F_image=F_I, F_text=F_R, memory=memory.features, decoder_in=x, h=decoded.h, cross_weights=decoded.weights, sigmas=decoded.sigmas)
     return UAROutput(logits, losses, total, stats, names)
 
-# %% ../nbs/19_model.ipynb #c038
+# %% ../nbs/19_model.ipynb #c039
 @patch
 def encode_vectors(self: UAR, batch):
     "Unit vectors (image [B, d], text [B, d]) whose product is the cosine of Eq. 10, centred by the running means."
@@ -239,13 +246,12 @@ def encode_vectors(self: UAR, batch):
     self.eval()
     try:
         F_I, F_R = self.represent(batch)
-        L = F_I.shape[1]//batch.view_mask.shape[1]
-        image, text = self.pooled(batch, F_I, F_R, batch.view_mask.repeat_interleave(L, 1))
+        image, text = self.pooled(batch, self.encode_image(batch, F_I), F_R)
         if self.centre is not None: image, text = self.centre(image, text)
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
     finally: self.train(was)
 
-# %% ../nbs/19_model.ipynb #c041
+# %% ../nbs/19_model.ipynb #c042
 class _Writing:
     "Reports being written: the cache, the pictures and the features of every word."
     def __init__(self, cache, memory, words): self.cache, self.memory, self.words = cache, memory, words
@@ -271,7 +277,7 @@ def step(self: UAR, ids, state):
     x = self.factor*(F.embedding(ids[:, None], state.words) + self.steps[state.cache.length])
     return self.word_logits(self.decoder.step(x, state.cache, m.cross_kv, m.allowed, columns=m.columns).h[:, 0])
 
-# %% ../nbs/19_model.ipynb #c045
+# %% ../nbs/19_model.ipynb #c046
 @patch
 def attention(self: UAR, batch):
     "Text-to-image weights of a report's words [layers, B, h, T, N], from one pass with the true words as input."
@@ -280,7 +286,7 @@ def attention(self: UAR, batch):
         with torch.no_grad(): return torch.stack(self.eval()(batch, trace=True).trace['cross_weights'])
     finally: self.train(was)
 
-# %% ../nbs/19_model.ipynb #c063
+# %% ../nbs/19_model.ipynb #c064
 FORMAT = 1  # of config.json; raised when older checkpoints can no longer be read
 _KEYS = ('format', 'version', 'model', 'data', 'images', 'tokenizer', 'vocabulary')
 
@@ -306,7 +312,7 @@ def read_config(folder):
     if unknown or 'model' not in values: raise UARError(f'unknown field {unknown[0]!r}' if unknown else 'has no model', file=path, field=(unknown or ['model'])[0], remedy=f'known fields: {", ".join(_KEYS)}')
     return values
 
-# %% ../nbs/19_model.ipynb #c065
+# %% ../nbs/19_model.ipynb #c066
 @patch
 def save_pretrained(self: UAR, folder, push_to_hub=False, repo_id=None, model_card_kwargs=None, config=None, **hub):
     "Write config.json and model.safetensors into a folder; with push_to_hub also to the hub."

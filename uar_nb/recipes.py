@@ -17,13 +17,15 @@ import torch
 from .core import UARError, atomic_folder, atomic_write, derive_seed, pick_hardware, read_json, sha256_of
 from .plots import new_figure, overlay_attention, save_figure
 from .images import shrink, to_float
-from .studies import SPLITS, View, StudyList, by_split, load_studies
+from .records import SPLITS, View, StudyList, by_split
+from .studies import load_studies
 from .language import STYLES
 from .phantom import FREQUENCIES, make_studies, write_studies
 from .dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from .dalle import load_dalle
 from .tokens import PixelStore, TokenStore
-from .config import RunConfig, run_preset
+from .config import RunConfig
+from .presets import run_preset
 from .checkpoint import load_checkpoint
 from .generation import Report, Reporter
 from .floors import Floors, all_floors
@@ -31,13 +33,13 @@ from .runs import main_first, run_lock
 from .evaluation import Evaluation, evaluate, make_data, prepare
 from .training import Trainer, check_run
 
-# %% ../nbs/24b_recipes.ipynb #c006
+# %% ../nbs/24b_recipes.ipynb #c007
 def _unused(folder):
     "A folder that may be written: nothing of the user's is ever replaced."
     if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())): raise UARError('is there already', file=folder, remedy='choose another folder, or delete it')
     return Path(folder)
 
-# %% ../nbs/24b_recipes.ipynb #c007
+# %% ../nbs/24b_recipes.ipynb #c008
 def phantom_set(
     numbers:dict,         # split → how many studies
     folder,               # data set to write
@@ -55,7 +57,7 @@ def phantom_set(
     write_studies(studies, folder, layout)
     return studies
 
-# %% ../nbs/24b_recipes.ipynb #c010
+# %% ../nbs/24b_recipes.ipynb #c011
 def _flat(values, path=''):
     "Nested dicts as {dotted path: value}; lists stay whole."
     if not isinstance(values, dict): return {path: values}
@@ -79,7 +81,7 @@ def configure(
         changes[name] = value
     return run_preset(preset, model).override(changes)
 
-# %% ../nbs/24b_recipes.ipynb #c013
+# %% ../nbs/24b_recipes.ipynb #c014
 def load_tokenizer(
     folder # saved by `DVAE.save`, or by `convert_pickle` (OpenAI's)
 ): # our DVAE, or OpenAI's
@@ -89,7 +91,7 @@ def load_tokenizer(
     about = read_json(folder/'config.json')
     return load_dalle(folder) if isinstance(about, dict) and about.get('kind') == 'uar_nb.openai-dalle' else DVAE.load(folder)
 
-# %% ../nbs/24b_recipes.ipynb #c015
+# %% ../nbs/24b_recipes.ipynb #c016
 def dvae_on(
     studies,             # whose pictures it learns from
     folder,              # dVAE folder to write
@@ -114,7 +116,7 @@ def dvae_on(
     dvae.cpu().save(folder)
     return dvae
 
-# %% ../nbs/24b_recipes.ipynb #c017
+# %% ../nbs/24b_recipes.ipynb #c018
 def _joined(sets):
     "Studies of several sets in one list, under ids that cannot meet."
     return StudyList(replace(s, id=f'{n}/{s.id}') for n, studies in enumerate(sets) for s in studies)
@@ -126,7 +128,7 @@ def _apart(studies, seed):
     held = set(order[:min(200, len(order)//20)])
     return [s for s in studies if home(s) not in held], [s for s in studies if home(s) in held]
 
-# %% ../nbs/24b_recipes.ipynb #c018
+# %% ../nbs/24b_recipes.ipynb #c019
 def train_dvae_on(
     paths,             # data sets or folders of X-rays
     folder,            # dVAE folder to write
@@ -147,13 +149,13 @@ def train_dvae_on(
         numbers[name] = dict(pictures=len(x), psnr=psnr(torch.cat([dvae.decode(part) for part in ids.split(64)]).clamp(0, 1), dvae.target(x)), **code_use(ids, dvae.codebook_size))
     return dvae, numbers
 
-# %% ../nbs/24b_recipes.ipynb #c021
+# %% ../nbs/24b_recipes.ipynb #c022
 def _check_reports(studies, data, splits=('train', 'val')):
     "Studies that are trained or scored need reports."
     bare = [s.id for s in studies if s.split in splits and not s.report.strip()]
     if bare: raise UARError(f'{len(bare)} studies have no report, {bare[0]!r} among them', file=data, field='report', remedy='write the reports, or leave the studies out')
 
-# %% ../nbs/24b_recipes.ipynb #c022
+# %% ../nbs/24b_recipes.ipynb #c023
 def train_on(
     data,                # annotation.json, reports.csv or a folder, as `load_studies` takes it
     config:RunConfig,    # what to train
@@ -180,7 +182,7 @@ def train_on(
         trainer = Trainer(made.config, made.model, made.data['train'], made.data['val'], tokenizer, folder, progress)
         return trainer.fit(locked=True)
 
-# %% ../nbs/24b_recipes.ipynb #c025
+# %% ../nbs/24b_recipes.ipynb #c026
 def tokenize_on(
     data,            # a data set or a folder of X-rays
     tokenizer,       # folder of a tokenizer
@@ -194,7 +196,7 @@ def tokenize_on(
     pixels = PixelStore.build(studies, folder=Path(folder)/'pixels', progress=progress)
     return TokenStore.build(pixels, tokenizer, folder=Path(folder)/'tokens', crops=crops, seed=seed, progress=progress)
 
-# %% ../nbs/24b_recipes.ipynb #c028
+# %% ../nbs/24b_recipes.ipynb #c029
 def evaluate_on(
     data,              # a data set with reports
     checkpoint,        # checkpoint folder, or a name that `load_checkpoint` knows
@@ -218,7 +220,7 @@ def evaluate_on(
     known = split != 'train' and made['train'] is not None
     return done, all_floors(made['train'], made['val'] if split == 'test' else None, made[split]) if known else None
 
-# %% ../nbs/24b_recipes.ipynb #c031
+# %% ../nbs/24b_recipes.ipynb #c032
 def report_on(
     pictures,          # files of one study, frontal first
     checkpoint,        # checkpoint folder, or a name that `load_checkpoint` knows
