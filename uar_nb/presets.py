@@ -42,7 +42,7 @@ RUN_PRESETS = {
     'phantom': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=2), batch=16, monitor='CIDEr',
                     stages=(dict(steps=3000, lr=3e-3, warmup=60), dict(steps=150, lr=1e-4, mask_lr=1e-3, warmup=20))),
     'phantom_long': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=16, monitor='CIDEr',
-                         stages=(dict(steps=8000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=1e-3, warmup=20))),
+                         stages=(dict(steps=10000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=1e-3, warmup=20))),
     'iu_xray': dict(model=dict(max_words=60), data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8), batch=16, monitor='BLEU_4',
                     stages=(dict(epochs=60, lr=3e-4, warmup=500), dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100))),
     'mimic_cxr': dict(model=dict(max_words=100, views=1), data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4), batch=64,
