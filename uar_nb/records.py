@@ -48,7 +48,7 @@ VIEWS = ('frontal', 'lateral', 'unknown')  # the position of a view in this tupl
 SPLITS = ('train', 'val', 'test')
 
 # %% ../nbs/03c_records.ipynb #c014
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class View:
     "One picture of a study: a file that is read when asked for, or pixels in memory."
     name: str = 'frontal'             # 'frontal', 'lateral' or 'unknown'
@@ -60,7 +60,7 @@ class View:
         return self.pixels if self.pixels is not None else read_picture(self.path)
 
 # %% ../nbs/03c_records.ipynb #c016
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Study:
     "One visit of one patient."
     id: str                        # unique in its data set
