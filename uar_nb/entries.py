@@ -41,15 +41,15 @@ def _read_finding(item, where, faults):
     return Finding(item['kind'], **parts, boxes=boxes)
 
 # %% ../nbs/03g_entries.ipynb #c010
-def _read_entry(entry, where, split, folder, faults):
-    "One study from an entry; None with its faults."
+def _read_entry(entry, where, split, folder, faults, binding=True):
+    "One study from an entry; None with its faults. A binding split is that of the list it stands in; else a default."
     if not isinstance(entry, dict): return faults.add(where, 'is not an object with id, report and image_path', 'mend the entry')
     before = len(faults.rows)
     name, report, said, mend = faults.new_id(entry.get('id'), f'{where}.id'), entry.get('report'), entry.get('split', split), 'write the report, or leave the study out'
     if not isinstance(report, str): faults.add(f'{where}.report', 'is missing' if report is None else 'is not a text', mend)
     elif not report.strip(): faults.add(f'{where}.report', 'is empty', mend)
     if said not in SPLITS: faults.add(f'{where}.split', f'{said!r} is unknown', f'known: {", ".join(SPLITS)}')
-    elif split is not None and said != split and where[0] != 'l': faults.add(f'{where}.split', f'{said!r} in the list of {split!r}', 'let both say the same')
+    elif binding and split is not None and said != split: faults.add(f'{where}.split', f'{said!r} in the list of {split!r}', 'let both say the same')
     views, findings, patient = _read_views(entry, where, folder, faults), entry.get('findings'), entry.get('patient', entry.get('subject_id'))
     if findings is not None and not isinstance(findings, list): faults.add(f'{where}.findings', 'is not a list', 'mend or leave out the findings')
     elif findings is not None: findings = tuple(_read_finding(f, f'{where}.findings[{i}]', faults) for i, f in enumerate(findings))
@@ -114,7 +114,7 @@ def load_lines(
                 except ValueError as e: faults.add(f'line {n}', f'is not JSON ({e})', 'write one object a line')
                 else:
                     told &= not isinstance(entry, dict) or 'split' in entry
-                    studies.append(_read_entry(entry, f'line {n}', split, folder, faults))
+                    studies.append(_read_entry(entry, f'line {n}', split, folder, faults, binding=False))
     except (OSError, UnicodeDecodeError): faults.add('file', 'is not a text in UTF-8', 'save it as UTF-8')
     studies = [s for s in studies if s]
     made = StudyList(studies, 'JSON lines', file, [*[f'studies without a split are in {split}'] * (not told), *_absent(studies)])

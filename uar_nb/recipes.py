@@ -18,7 +18,7 @@ from .core import UARError, atomic_folder, atomic_write, derive_seed, pick_hardw
 from .plots import new_figure, overlay_attention, save_figure
 from .images import shrink, to_float
 from .records import SPLITS, View, StudyList, by_split
-from .studies import load_studies
+from .studies import LAYOUTS, load_studies
 from .language import STYLES
 from .phantom import FREQUENCIES, make_studies, write_studies
 from .dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
@@ -43,14 +43,14 @@ def _unused(folder):
 def phantom_set(
     numbers:dict,         # split → how many studies
     folder,               # data set to write
-    layout='phantom',     # 'phantom' (with findings and boxes), 'r2gen' or 'folder'
+    layout='phantom',     # a key of `studies.LAYOUTS`: 'phantom' (with findings and boxes), 'r2gen', 'folder', …
     style='fast',         # of the reports
     frequencies='fast',   # of the findings
     seed:int=0,           # of everything random
     progress=False        # show a bar
 )->list: # the studies
     "Write phantom studies as a data set."
-    for field, value, known in (('layout', layout, ('phantom', 'r2gen', 'folder')), ('style', style, STYLES), ('frequencies', frequencies, FREQUENCIES)):
+    for field, value, known in (('layout', layout, LAYOUTS), ('style', style, STYLES), ('frequencies', frequencies, FREQUENCIES)):
         if value not in known: raise UARError(f'unknown {field} {value!r}', field=field, remedy=f'known: {", ".join(known)}')
     folder = _unused(folder)
     studies = [s for split, n in numbers.items() for s in make_studies(n, seed, style, frequencies, split, progress=progress and n > 0)]
