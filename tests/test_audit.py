@@ -1,0 +1,173 @@
+"The audit: agrees with what was counted by other means on IU-Xray, works on broken sets, and tells no report text."
+import csv, json, os, re, sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from uar_nb.audit import audit, text_floors
+from uar_nb.checks import check_view, find_duplicates, check_pictures, hash_distance, near_pairs, perceptual_hash, polarity
+from uar_nb.images import read_picture
+from uar_nb.phantom import make_studies
+from uar_nb.records import Study, View
+from uar_nb.studies import save_studies
+
+DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set'))
+real = pytest.mark.skipif(not (DATA/'iu_xray'/'annotation.json').is_file(), reason='UAR_DATA names no folder with iu_xray/annotation.json')
+frontals = pytest.mark.skipif(not (DATA/'frontal'/'manifest.csv').is_file(), reason='UAR_DATA names no folder with frontal/manifest.csv')
+
+
+@pytest.fixture(scope='module')
+def phantoms(): return [s for split, n in dict(train=30, val=6, test=8).items() for s in make_studies(n, seed=9, split=split)]
+
+
+@real
+def test_iu_xray_agrees_with_counts_made_elsewhere():
+    "Counted by another program on the same file, with R2Gen's own tokenizer (threshold: words seen so often in training, with <unk>)."
+    n = audit(DATA/'iu_xray', pictures=False, floors=False).numbers
+    train, val = n['reports']['train'], n['reports']['val']
+    assert [n['splits'][s]['studies'] for s in ('train', 'val')] == [2069, 296]
+    assert {s: n['splits'][s]['images_per_study'] for s in ('train', 'val')} == {'train': {'2': 2069}, 'val': {'2': 296}}
+    assert [n['vocabulary'][str(k)]['size'] for k in range(1, 6)] == [1502, 976, 760, 652, 574]
+    assert (round(train['mean'], 1), train['median'], train['p95'], train['longest']) == (36.4, 34, 65, 162)
+    assert (round(100*train['cut_share']['60'], 1), round(100*val['cut_share']['60'], 1)) == (8.6, 8.4)
+    assert train['xxxx_reports'] == 907
+    assert all(.012 <= n['vocabulary']['3']['unknown'][s] <= .015 for s in ('train', 'val'))  # '<unk> 1.2-1.5 % of words'
+    assert n['faults']['count'] == 0
+
+
+@real
+def test_iu_xray_floors_are_those_of_the_scorer():
+    "The most frequent training report against the validation split, written out here once more."
+    from collections import Counter
+    from pycocoevalcap.bleu.bleu import Bleu
+    from uar_nb.text import Vocabulary, clean_report, ground_truth
+    data = json.loads((DATA/'iu_xray'/'annotation.json').read_text(encoding='utf-8'))
+    cleaned = {s: [clean_report(e['report']) for e in data[s]] for s in ('train', 'val')}
+    words = Vocabulary.build(cleaned['train'], 3)
+    text = {s: [ground_truth(c, words, 60) for c in some] for s, some in cleaned.items()}
+    top = Counter(text['train']).most_common()
+    best = min(r for r, n in top if n == top[0][1])
+    scores, _ = Bleu(4).compute_score({i: [r] for i, r in enumerate(text['val'])}, {i: [best] for i in range(len(text['val']))}, verbose=0)
+    found = text_floors({**cleaned, 'test': []})
+    assert found['split'] == 'val' and found['chosen_on'] == 'train'
+    np.testing.assert_allclose([found['rows']['most frequent'][f'BLEU_{k}'] for k in range(1, 5)], scores, rtol=1e-9)
+    assert found['rows']['best constant by BLEU_4']['BLEU_4'] > found['rows']['random, mean of 3 draws']['BLEU_4']
+
+
+@real
+def test_real_pictures_that_are_there_and_those_that_are_not():
+    n = audit(DATA/'iu_xray', floors=False).numbers
+    assert n['pictures']['states'] == {'ok': 12, 'missing': 2*(2069 + 296 - 6)}
+    assert n['faults']['kinds'] == {'picture not found': n['pictures']['states']['missing']} and len(n['faults']['rows']) == 1000
+
+
+@real
+def test_no_report_text_in_the_result(tmp_path):
+    "Of a report, no run of seven words stands in the JSON or on the page."
+    found = audit(DATA/'iu_xray', floors=True, pictures=False)
+    page = found.save(tmp_path).read_text(encoding='utf-8') + (tmp_path/'audit.json').read_text(encoding='utf-8')
+    data = json.loads((DATA/'iu_xray'/'annotation.json').read_text(encoding='utf-8'))
+    for e in data['train'] + data['val']:
+        words = e['report'].split()
+        assert not any(' '.join(words[i:i+7]) in page for i in range(0, max(1, len(words) - 6), 7) if len(words) > 6), e['id']
+
+
+@frontals
+def test_real_frontals_polarity_and_twins():
+    rows = list(csv.DictReader(open(DATA/'frontal'/'manifest.csv', encoding='utf-8')))
+    facts = check_pictures([Study(str(i), (View('frontal', DATA/'frontal'/r['image']),)) for i, r in enumerate(rows)])
+    assert {f.state for f in facts} <= {'ok', 'inverted'} and sum(f.state == 'inverted' for f in facts) <= 4  # of 360
+    inverted = polarity(255 - np.stack([read_picture(DATA/'frontal'/r['image']) for r in rows]))
+    assert (inverted > 0).sum() <= 4
+    groups, pairs = find_duplicates(facts)
+    twins = {frozenset(p) for g in groups for p in [g[:2]]} | {frozenset(p[:2]) for p in pairs}
+    patients = sorted(tuple(sorted(rows[i]['patient'] for i in t)) for t in twins)
+    assert patients == [('gb178', 'gb97')]*4 + [('gb364', 'gb364')]  # seen and compared by eye
+
+
+def test_hash_against_scipy(phantoms):
+    fft = pytest.importorskip('scipy.fft')
+    for p in (v.pixels for s in phantoms[:20] for v in s.views):
+        low = fft.dctn(p.reshape(32, 4, 32, 4).mean((1, 3)), norm='ortho')[:16, :16].ravel()
+        ours = np.unpackbits(perceptual_hash(p)).astype(bool)
+        assert (ours != (low > np.median(low[1:]))).sum() <= 2  # float32 against float64: a value at the median may fall to either side
+
+
+def test_near_pairs_are_all_pairs():
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 256, (60, 32), dtype=np.uint8)
+    noisy = np.packbits(np.unpackbits(base, axis=1) ^ (rng.random((60, 256)) < .1), axis=1)
+    hashes = np.concatenate([base, noisy])
+    brute = {(i, j, int(hash_distance(hashes[i], hashes[j]))) for i in range(120) for j in range(i + 1, 120)}
+    for limit in (10, 26, 40):
+        for block in (7, 64, 4096): assert {tuple(p) for p in near_pairs(hashes, limit, block).tolist()} == {b for b in brute if b[2] <= limit}
+
+
+@pytest.mark.parametrize('layout', ['r2gen', 'phantom', 'folder'])
+def test_every_layout_of_a_sound_set(phantoms, layout, tmp_path):
+    n = audit(save_studies(phantoms, tmp_path/'set', layout), floors=False).numbers
+    assert n['faults']['count'] == 0 and n['pictures']['states'] == {'ok': 88} and n['splits']['test']['studies'] == 8
+    assert json.loads(json.dumps(n, allow_nan=False)) == n
+
+
+def test_broken_table_and_broken_annotation_are_examined(phantoms, tmp_path):
+    "What the loader refuses is listed; what stands is counted."
+    root = save_studies(phantoms, tmp_path/'table', 'folder')
+    lines = (root/'reports.csv').read_text(encoding='utf-8').splitlines()
+    lines[1] = lines[1].replace(',train,', ',dev,')
+    (root/'reports.csv').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    next(root.rglob('*.png')).write_bytes(b'\x89PNG\r\n\x1a\nnothing')
+    found = audit(root)
+    n = found.numbers
+    assert any("'dev'" in r['what'] for r in n['faults']['rows'])
+    assert n['splits']['all']['studies'] == 43 and n['splits']['val']['studies'] == 6
+    assert found.save(tmp_path/'page').exists()
+    for text in ('', '[', '{"train": 3}', '[1, 2]', '{"train": [{"id": 1}]}'):
+        (tmp_path/'annotation.json').write_text(text, encoding='utf-8')
+        n = audit(tmp_path/'annotation.json').numbers
+        assert n['faults']['count'] >= 1 and n['splits']['all']['studies'] == 0, text
+
+
+def test_studies_in_memory_with_anything_wrong(phantoms, tmp_path):
+    a, b, c, *rest = phantoms
+    broken = [a, a, replace(b, split='dev'), replace(c, views=()), replace(c, id='none', report=''), replace(a, id='bad', views=(View('frontal'), View('lateral', tmp_path/'gone.png'))),
+              replace(a, id='odd', views=(View('frontal', pixels=np.zeros((3, 3), np.uint8)), View('unknown', pixels=np.full((128, 128), 9, np.uint8)))), *rest]
+    found = audit(broken)
+    states = {(r['study'], r['view'], r['state']) for r in found.numbers['pictures']['found']}
+    assert states == {('bad', 'frontal', 'unreadable'), ('bad', 'lateral', 'missing'), ('odd', 'frontal', 'unreadable'), ('odd', 'unknown', 'blank')}
+    whats = [r['what'] for r in found.numbers['faults']['rows']]
+    for words in ('id names 2 studies', "split 'dev' is unknown", 'has no picture', 'report is empty'): assert words in whats
+    page = found.save(tmp_path/'page').read_text(encoding='utf-8')
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+
+
+@pytest.mark.parametrize('studies', [[], 'one', 'no reports', 'one test study'])
+def test_small_sets(phantoms, studies, tmp_path):
+    some = dict(one=phantoms[:1], **{'no reports': [replace(s, report='') for s in phantoms[:3]], 'one test study': [*phantoms[:9], phantoms[-1]]}).get(studies, [])if studies else []
+    found = audit(some)
+    json.dumps(found.numbers, allow_nan=False)
+    assert str(found) and found.save(tmp_path).exists()
+    assert ('skipped' in found.numbers['floors']) == (studies != 'one test study')
+
+
+def test_without_the_scorer_the_rest_is_told(phantoms, monkeypatch):
+    for name in [m for m in sys.modules if m.startswith('pycocoevalcap')]: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'pycocoevalcap', None)
+    n = audit(phantoms, pictures=False).numbers
+    assert 'pycocoevalcap' in n['floors']['skipped'] and n['reports']['train']['reports'] == 30
+    assert n['pictures'] == {'skipped': 'not asked for'}
+
+
+def test_files_beside_the_page_stay(phantoms, tmp_path):
+    (tmp_path/'mine.txt').write_text('stays')
+    audit(phantoms[:2], floors=False).save(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['audit.json', 'index.html', 'mine.txt']
+
+
+def test_names_on_the_page_are_escaped(phantoms, tmp_path):
+    evil = [replace(phantoms[0], id='<script>alert(1)</script>', split='<b>', views=())]
+    page = audit(evil).save(tmp_path).read_text(encoding='utf-8')
+    assert '<script>' not in page and '&lt;script&gt;' in page
