@@ -2,7 +2,7 @@
 
 Each row runs the real command in a process of its own: exit status 2, one message, no traceback, and nothing half-written.
 """
-import contextlib, json, os, shutil, struct, sys, zlib
+import contextlib, io, json, os, shutil, struct, sys, tarfile, zlib
 from collections import namedtuple
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def huge_png(width):
 
 
 def write(path, data):
-    def harm(home): (home/path).write_bytes(data if isinstance(data, bytes) else data.encode())
+    def harm(home):
+        (home/path).parent.mkdir(exist_ok=True)
+        (home/path).write_bytes(data if isinstance(data, bytes) else data.encode())
     return harm
 
 def cut(path):
@@ -62,7 +64,18 @@ def several(home):
 
 def set_first(**fields): return edit('set/annotation.json', lambda a: a['train'][0].update(fields))
 
+def tar_of(name):
+    "A .tgz with one small file."
+    with io.BytesIO() as out:
+        with tarfile.open(fileobj=out, mode='w:gz') as tar:
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            tar.addfile(info, io.BytesIO(b'<x/>'))
+        return out.getvalue()
+
 NOTHING = lambda home: None
+DOWNLOAD = ['download', 'iu-xray', 'iu', '--reports-only', '--tries', 1]
+NO_PROXY = {'NO_PROXY': '127.0.0.1'}
 NO_JAVA = {'PATH': '/nowhere'}  # METEOR's Java would take longer than all the rest
 GONE = ['train', 'elsewhere', *TRAIN[2:]]
 FAULTS = [
@@ -128,6 +141,21 @@ FAULTS = [
     Fault('phantoms would replace a folder', NOTHING, ['phantom', 3, 'set'], 'set', '', 'choose another folder'),
     Fault('unknown style', NOTHING, ['phantom', 3, 'new', '--style', 'free'], '', 'style', 'single'),
     Fault('unknown layout', NOTHING, ['phantom', 3, 'new', '--layout', 'coco'], '', 'layout', 'r2gen'),
+    # downloads
+    Fault('no server to download from', NOTHING, [*DOWNLOAD, '--url', 'http://127.0.0.1:9/'], '127.0.0.1:9/NLMCXR_reports.tgz', '', 'check the network', dict(env=NO_PROXY)),
+    Fault('no address', NOTHING, [*DOWNLOAD, '--url', 'openi'], 'openi/NLMCXR_reports.tgz', 'url', 'https://'),
+    Fault('download into a file', NOTHING, ['download', 'iu-xray', 'dvae.json'], 'dvae.json', '', 'name a folder'),
+    Fault('archive is a web page', write('iu/NLMCXR_reports.tgz', '<html>Moved'), DOWNLOAD, 'NLMCXR_reports.tgz', '', 'delete it to fetch it again'),
+    Fault('archive leads outside', write('iu/NLMCXR_reports.tgz', tar_of('../outside')), DOWNLOAD, 'NLMCXR_reports.tgz', '', 'delete it to fetch it again'),
+    Fault('archive holds other numbers', write('iu/NLMCXR_reports.tgz', tar_of('ecgen-radiology/1.xml')), DOWNLOAD, 'NLMCXR_reports.tgz', 'count', '--any-count'),
+    Fault('dVAE would be downloaded over a folder', NOTHING, ['download', 'dalle-dvae', 'set'], 'set', '', 'choose another folder'),
+    Fault('no server to download the dVAE from', NOTHING, ['download', 'dalle-dvae', 'dalle', '--url', 'http://127.0.0.1:9/', '--tries', 1], '127.0.0.1:9/encoder.pkl', '', 'check the network', dict(env=NO_PROXY)),
+    Fault('disk full while unpacking', write('iu/NLMCXR_reports.tgz', tar_of('ecgen-radiology/1.xml')), [*DOWNLOAD, '--any-count'], 'ecgen-radiology', '', 'free space', dict(full='ecgen-radiology')),
+    # the audit and the ladder
+    Fault('nothing to audit', NOTHING, ['audit', 'elsewhere'], 'elsewhere', '', 'check the path'),
+    Fault('unknown rules of cleaning', NOTHING, ['audit', 'set', '--rules', 'free'], '', 'rules', 'corrected'),
+    Fault('unknown plan', NOTHING, ['ladder', '--plan', 'huge', '--out', 'new'], '', 'plan', 'quick'),
+    Fault('unknown row', NOTHING, ['ladder', '--row', 'z', '--out', 'new'], '', 'model', 'uar'),
     # packages that are not there
     Fault('no metrics package', NOTHING, EVALUATE, '', '', "uar_nb[metrics]", dict(missing=['pycocoevalcap'])),
     Fault('no package for DICOM', write('x.dcm', b'\0'*128 + b'DICM' + b'\1'*64), ['generate', 'x.dcm', *GENERATE[2:]], '', '', "uar_nb[dicom]", dict(missing=['pydicom'])),
