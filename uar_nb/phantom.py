@@ -61,11 +61,13 @@ def sample_findings(
 
 # %% ../nbs/08_phantom.ipynb #c011
 def draw_study(
-    findings,  # of `Finding`
-    *seed      # named parts that everything random depends on
-):             # (views, findings with their boxes)
+    findings,    # of `Finding`
+    *seed,       # named parts that everything random depends on
+    change=None  # body → body: what else is known of this person
+):               # (views, findings with their boxes)
     "Frontal and lateral picture of findings"
     body, boxes, views = sample_body(numpy_rng(*seed, 'body')), [{} for _ in findings], []
+    if change: body = change(body)
     for view in ('frontal', 'lateral'):
         rng = numpy_rng(*seed, 'pose', view)
         pose = sample_pose(rng, view)
@@ -112,7 +114,7 @@ def make_studies(
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
         return list(bar(pool.map(job, range(n), chunksize=max(1, min(64, n//(4*workers))))))
 
-# %% ../nbs/08_phantom.ipynb #c024
+# %% ../nbs/08_phantom.ipynb #c025
 def write_studies(
     studies,        # of `Study`
     folder,         # a new folder
