@@ -20,7 +20,7 @@ from .core import UARError, atomic_write, optional_import
 from .floors import constant_floor, frequent_floor, random_floor
 from .metrics import score_reports
 from .page import Page, write_page
-from .plots import histogram, show_images
+from .plots import histogram, plot_curves, show_images
 from .records import SPLITS, VIEWS, DataFaults, by_split
 from .studies import load_studies
 from .text import UNK, Vocabulary, clean_report, ground_truth
@@ -58,13 +58,13 @@ LIMITS, THRESHOLDS = (60, 100), (1, 2, 3, 4, 5)
 def count_reports(
     cleaned # cleaned reports; '' where there is none
 ):          # dict
-    "Lengths, repeats and de-identified words of some reports."
+    "Lengths, repeats and de-identified words of some reports; `tens` counts those of 0–9, 10–19, … words."
     words = [c.split() for c in cleaned if c.strip(' .')]
     n = np.array([len(w) for w in words] or [0])
     hidden, total = [sum('xxxx' in w for w in some) for some in words], int(n.sum())
     over = lambda k: {str(limit): int((n + k > limit).sum()) for limit in LIMITS}
     return dict(reports=len(words), empty=len(cleaned) - len(words), distinct=len({' '.join(w) for w in words}), words=total,
-                mean=float(n.mean()), median=float(np.median(n)), p95=float(np.quantile(n, .95)), longest=int(n.max()),
+                tens=np.bincount(n // 10).tolist() if words else [], mean=float(n.mean()), median=float(np.median(n)), p95=float(np.quantile(n, .95)), longest=int(n.max()),
                 cut=over(2), lost=over(1), cut_share={k: c / len(n) for k, c in over(2).items()}, lost_share={k: c / len(n) for k, c in over(1).items()},
                 xxxx_reports=sum(map(bool, hidden)), xxxx_share=sum(hidden) / max(1, total))
 
@@ -265,7 +265,7 @@ def _picture_sections(page, audit):
     if 'skipped' in pic: return page.text(f'Not looked at: {pic["skipped"]}.')
     states = [s for s in STATES if s in pic['states']]
     page.table(['split', *states], [[split, *(row.get(s, 0) for s in states)] for split, row in pic['by_split'].items()])
-    page.text('Formats: ' + (', '.join(f'{v:,} {k}' for k, v in pic['formats'].items()) or 'none') + f'; {pic["distinct_sizes"]:,} sizes, the most frequent: ' + ', '.join(f'{w}×{h} ({c:,})' for w, h, c in pic['sizes'][:5]) + '.')
+    page.text('Formats: ' + (', '.join(f'{v:,} {k}' for k, v in pic['formats'].items()) or 'none') + f'; sizes: {pic["distinct_sizes"]:,}, the most frequent: ' + ', '.join(f'{w}×{h} ({c:,})' for w, h, c in pic['sizes'][:5]) + '.')
     if pic['aspect']: page.figure(histogram({'width / height': [f.width / f.height for f in facts if f.width]}, 'width / height'), 'Aspect ratios of the files; all are resized to squares.')
     _show(page, facts, [f for f in facts if f.sound][::max(1, len(facts) // 16)], 'A sample of the set.')
     if pic['found']: page.table(['study', 'split', 'view', 'state', 'polarity', 'file', 'why'], [[r['study'], r['split'], r['view'], r['state'], r['polarity'], Path(r['file']).name, r['what']] for r in pic['found']])
@@ -285,6 +285,7 @@ def _page(audit):
     page.section('Counts')
     keys = ('studies', 'reports', 'images', *VIEWS, 'patients', 'patient_unknown', 'findings_known')
     page.table(['split', *(k.replace('_', ' ') for k in keys)], [[s, *(row[k] for k in keys)] for s, row in n['splits'].items()])
+    page.text('What stands in two splits, as studies of the later one:')
     page.table(['in both splits', 'patients: studies', 'reports verbatim', 'share', 'reports as cleaned', 'share'],
                [[pair, n['shared']['patients'][pair]['count'], *(n['shared'][k][pair][v] for k in ('reports', 'cleaned_reports') for v in ('count', 'share'))] for pair in n['shared']['reports']])
     return page
@@ -296,6 +297,8 @@ def _text_sections(page, n):
     keys = ('reports', 'empty', 'distinct', 'words', 'mean', 'median', 'p95', 'longest', 'xxxx_reports', 'xxxx_share')
     page.table(['split', *(k.replace('_', ' ') for k in keys), *(f'{k} {limit}' if 'at' in k else k for limit in LIMITS for k in ('cut at', 'share', 'lose words at', 'share'))],
                [[s, *(r[k] for k in keys), *(r[k][str(limit)] for limit in LIMITS for k in ('cut', 'cut_share', 'lost', 'lost_share'))] for s, r in n['reports'].items()])
+    shares = {s: (10*np.arange(len(r['tens'])) + 4.5, np.array(r['tens']) / r['reports']) for s, r in n['reports'].items() if r['reports']}
+    if shares: page.figure(plot_curves(shares, 'words', 'share of the reports'), 'Lengths of the cleaned reports, in tens of words.')
     page.section('Vocabulary')
     page.table(['words seen at least', 'vocabulary with <unk>', *(f'unknown in {s}' for s in SPLITS)],
                [[f'{k} ×', v['size'], *(v['unknown'].get(s) for s in SPLITS)] for k, v in n['vocabulary'].items()])
@@ -310,6 +313,7 @@ def _text_sections(page, n):
     if n['faults']['rows']: page.table(['kind', 'count'], [[k, v] for k, v in n['faults']['kinds'].items()])
     if n['faults']['rows']: page.table(['file', 'field', 'what', 'remedy'], [[Path(r['file']).name, r['field'], r['what'], r['remedy']] for r in n['faults']['rows']])
 
+# %% ../nbs/26b_audit.ipynb #c036
 @patch
 def save(self:Audit,
     folder # where to; other files in it stay
