@@ -3,7 +3,11 @@ PYTHON ?= python3
 TORCH ?= torch
 VENV ?= .venv
 BIN := $(VENV)/bin
-NOTEBOOKS := $(sort $(wildcard nbs/[0-9]*.ipynb))
+# Training runs (3x) are kept with the outputs of the real run: `make lessons` leaves them as they are
+NOTEBOOKS := $(sort $(filter-out nbs/3%,$(wildcard nbs/[0-9]*.ipynb)))
+PAGES := $(addprefix nbs/,$(addsuffix .ipynb,architecture paper_to_code open_choices data_cards glossary index))
+# Analyses compare trained models where `uar ladder` has left them; without them they train toys and say so
+RUNS := $(if $(wildcard runs/ladder/ladder.json),UAR_RUNS=$(abspath runs))
 
 .PHONY: help setup demo demo-long test lab lessons readme docs clean
 
@@ -42,7 +46,7 @@ lab: setup
 	cd nbs && ../$(BIN)/jupyter lab
 
 lessons: setup
-	OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py $(NOTEBOOKS) nbs/index.ipynb nbs/architecture.ipynb
+	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py $(NOTEBOOKS) $(PAGES)
 	$(BIN)/nbdev_export
 	$(MAKE) readme
 

@@ -228,11 +228,11 @@ def demo(
     run_demo(out, replace(PLANS['long' if long else 'quick'], seed=seed), device, workers, not quiet)
 
 # %% ../nbs/28_cli.ipynb #c038
-@_command('Train rows of the paper\'s ablation on the same phantoms and compare them; rows that are there are kept.', 'uar ladder', 'uar ladder --row base --row uar --plan long --out runs/ladder')
+@_command('Train rows of the paper\'s ablation on the same phantoms and compare them; rows that are there are kept.', 'uar ladder', 'uar ladder --row base --row uar --plan quick --out runs/ladder')
 def ladder(
     out:Annotated[Path, typer.Option(help='Folder to write: one run folder a row, and ladder.json.')]=Path('runs/ladder'),
     row:Annotated[list[str], typer.Option(help='A model preset; may be repeated. [default: base, a, e, uar]')]=[],
-    plan:Annotated[str, typer.Option(help='quick, long or toy: a plan of the demo.')]='quick',
+    plan:Annotated[str, typer.Option(help='short, quick, long or toy: a plan of the demo.')]='short',
     workers:Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')]=2,
     seed:_Seed=0,
     quiet:_Quiet=False

@@ -48,16 +48,20 @@ class DemoPlan:
 
     def run_config(self)->RunConfig:
         "The configuration of the training."
-        config = run_preset(self.preset, self.model)
-        fits = lambda field: not field.startswith('train.stages.1.') or len(config.train.stages) > 1
-        return config.override({'train.seed': self.seed, 'train.threads': self.threads, **{k: v for k, v in self.changes if fits(k)}})
+        config, changes = run_preset(self.preset, self.model), dict(self.changes)
+        if len(config.train.stages) == 1:  # a model without a second stage trains as many steps in its only one
+            second = {k: changes.pop(k) for k in list(changes) if k.startswith('train.stages.1.')}
+            if 'train.stages.0.steps' in changes: changes['train.stages.0.steps'] += second.get('train.stages.1.steps', 0)
+        return config.override({'train.seed': self.seed, 'train.threads': self.threads, **changes})
 
 _QUICK = (('train.eval_every', 1500), ('train.eval_studies', 100), ('train.monitor', 'findings_f1'))
+_SHORT = (*_QUICK, ('train.stages.0.steps', 1200), ('train.stages.1.steps', 150), ('train.eval_every', 1200))
 _LONG = (('train.eval_every', 2500), ('train.eval_studies', 200), ('train.monitor', 'findings_f1'))
 _TOY = (('train.stages.0.steps', 6), ('train.stages.1.steps', 3), ('train.eval_every', 6), ('model.d', 32), ('model.d_ff', 32), ('model.basis_size', 32), ('data.crops', 1), ('train.beam', 1))
 PLANS = {
     'quick': DemoPlan(changes=_QUICK),
     'long': DemoPlan(train=15000, dvae_steps=600, preset='phantom_long', changes=_LONG),
+    'short': DemoPlan(train=4000, changes=_SHORT),
     'toy': DemoPlan(24, 6, 6, 4, changes=_TOY, threads=1),
 }
 

@@ -70,7 +70,7 @@ def _widget(name, control, widgets):
 def _open(self:Explorer):
     "The explorer as a widget, for JupyterLab."
     widgets = optional_import('ipywidgets', 'lab', 'an explorer')
-    picture, said = widgets.Image(format='png'), widgets.Label()
+    picture, said = widgets.Image(format='png', layout=widgets.Layout(align_self='flex-start', max_width='100%')), widgets.Label()
     parts = {name: _widget(name, c, widgets) for name, c in self.controls.items()}
     def show(change=None):
         self.state = {name: w.value for name, w in parts.items()}
@@ -183,7 +183,8 @@ def explore_phantom(
     "Build a phantom by its finding and read the model's report of it."
     reporter = Reporter(checkpoint)
     def draw(kind, side, zone, severity, person):
-        found = () if kind == 'none' else (Finding(kind, side, zone, severity),)
+        first = lambda value, name: value or getattr(KINDS[kind], name)[0]  # what is left open is the first that the kind has
+        found = () if kind == 'none' else (Finding(kind, first(side, 'sides'), first(zone, 'zones'), first(severity, 'severities')),)
         for f in found: check_finding(f)
         views, findings = draw_study(found, 'explorer', seed, person)
         report = reporter([list(views)], beams=3)[0]

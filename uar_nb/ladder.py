@@ -57,7 +57,7 @@ ROWS = ('base', 'a', 'e', 'uar')
 def train_ladder(
     folder,               # one run folder a rung, `dvae`, `store` and ladder.json
     rows=ROWS,            # model presets
-    plan='quick',         # a name of `PLANS` or a `DemoPlan`
+    plan='short',         # a name of `PLANS` or a `DemoPlan`
     workers:int=2,        # processes that draw phantoms
     progress:bool=True    # say what happens
 )->dict: # row → numbers of `measure`, with seconds of training
@@ -131,7 +131,8 @@ def refine(
     variants=('no mask', 'literal', 'predicted', 'gate', 'consistency'), # names of `VARIANTS`
     seeds=(0, 1, 2),    # of each
     workers:int=2,      # processes that draw phantoms
-    progress:bool=True  # say what happens
+    progress:bool=True, # say what happens
+    ready=None          # what `prepare` gave for the plan, where it is there already
 )->list: # of dicts: variant, seed, numbers of `measure`, mask_std_logits
     "Second stages of several kinds and seeds from one first stage; those that are there already are kept."
     plan, folder, threads = PLANS[plan] if isinstance(plan, str) else plan, Path(folder), torch.get_num_threads()
@@ -139,7 +140,7 @@ def refine(
     weights, rows = load_checkpoint(stage1).model.state_dict(), []
     try:
         torch.set_num_threads(plan.threads)
-        ready = prepare(plan.run_config(), *_shared(plan, data_folder, workers, progress), Path(data_folder)/'store', progress)
+        ready = ready or prepare(plan.run_config(), *_shared(plan, data_folder, workers, progress), Path(data_folder)/'store', progress)
         for (variant, seed), config in configs.items():
             run = folder/variant.replace(' ', '_')/str(seed)
             if progress: print(f'{variant}, seed {seed}', flush=True)

@@ -40,13 +40,13 @@ def model_preset(
 _SMALL = dict(d=128, heads=8, cra_heads=4, d_ff=256, encoder_layers=0, neighbours=2, positions='smooth', aligned='encoder', decoder_layers=2, basis_size=256, image_vocab=512, image_dropout=0., qk_gain=.8, cross_gain=.8)
 RUN_PRESETS = {
     'phantom': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=2), batch=16, monitor='CIDEr',
-                    stages=(dict(steps=3000, lr=3e-3, warmup=60), dict(steps=150, lr=1e-4, mask_lr=1e-3, warmup=20))),
+                    stages=(dict(steps=3000, lr=3e-3, warmup=60), dict(steps=150, lr=1e-4, mask_lr=2e-4, warmup=20))),
     'phantom_long': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=16, monitor='CIDEr',
-                         stages=(dict(steps=10000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=1e-3, warmup=20))),
+                         stages=(dict(steps=10000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=2e-4, warmup=20))),
     'iu_xray': dict(model=dict(max_words=60), data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8), batch=16, monitor='BLEU_4',
                     stages=(dict(epochs=60, lr=3e-4, warmup=500), dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100))),
     'mimic_cxr': dict(model=dict(max_words=100, views=1), data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4), batch=64,
-                      monitor='BLEU_4', stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=1e-3, warmup=200))),
+                      monitor='BLEU_4', stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=2e-4, warmup=200))),
 }
 
 # %% ../nbs/18b_presets.ipynb #c010
