@@ -126,7 +126,7 @@ def load_iu_xray(
     chosen = [reports[n] for n in (official or reports) if n in reports and not why[n]]
     pictures = _pictures(chosen, found, faults)
     told = [_views(r, pictures, views) for r in chosen]
-    studies = [Study(official.get(r.number, (r.id,))[0], v, report_text(r, text), official.get(r.number, (0, 'train'))[1]) for r, (v, _) in zip(chosen, told)]
+    studies = [Study(official.get(r.number, (r.id,))[0], v, report_text(r, text), official.get(r.number, (0, 'train'))[1]) for r, (v, _) in zip(chosen, told) if all(w.path or w.pixels is not None for w in v)]
     notes = [f'views of {n:,} studies {how}' for how, n in Counter(how for _, how in told).items()]
     absent = Counter(s for n, (_, s) in official.items() if n not in reports)
     if absent: notes.append(f"{sum(absent.values()):,} studies of R2Gen's split are not in this copy ({', '.join(f'{s} {n:,}' for s, n in absent.items())})")

@@ -66,7 +66,7 @@ def _parse(data, faults, name):
     number, parts = int(found[1]), {k: '' for k in ('FINDINGS', 'IMPRESSION', 'INDICATION', 'COMPARISON')}
     for e in root.iter('AbstractText'):
         if e.get('Label') in parts and e.text: parts[e.get('Label')] += ' ' * bool(parts[e.get('Label')]) + e.text
-    tags = {kind: tuple(e.text for e in root.iterfind(f'MeSH/{kind}') if e.text) for kind in ('major', 'automatic')}
+    tags = {kind: tuple(e.text.strip() for e in root.iterfind(f'MeSH/{kind}') if e.text) for kind in ('major', 'automatic')}
     images = tuple(sorted(e.get('id') for e in root.iter('parentImage') if e.get('id')))
     caption = next((e.text for e in root.iterfind('parentImage/caption') if e.text), '')
     return OpeniReport(number, _id_of(number, images), *parts.values(), caption, tags['major'], tags['automatic'], images, _told(caption, len(images)))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from .core import UARError, atomic_folder, atomic_write
 from .entries import load_annotation, load_lines, to_entry
 from .iu_xray import load_iu_xray, save_iu_xray
+from .mimic import find_mimic, load_mimic, save_mimic
 from .openi import find_openi
 from .records import SPLITS, random_split, write_picture
 from .tables import load_pictures, load_table, to_table
@@ -26,6 +27,7 @@ def _named(path):
     elif path.suffix.lower() == '.jsonl': found = [('lines', path)]
     else: found = []
     if find_openi(path): found.append(('IU-Xray', path))
+    if find_mimic(path): found.append(('MIMIC-CXR', path))
     if not found and path.is_dir(): found = [('pictures', path)]
     if not found and path.suffix.lower() == '.csv': found = [('table', path)]
     return found
@@ -33,26 +35,28 @@ def _named(path):
 # %% ../nbs/04_studies.ipynb #c010
 def _load(kind, file, check, images, split, seed, options):
     "Hand over to the reader of a layout."
-    if kind == 'IU-Xray': return load_iu_xray(file, check, images, split=seed, **options)
+    if kind == 'IU-Xray': return load_iu_xray(file, check is None or check, images, split=seed, **options)
+    if kind == 'MIMIC-CXR': return load_mimic(file, bool(check) and check, images, split=seed, **options)
+    check = True if check is None else check
     if kind == 'annotation': return load_annotation(file, images, check)
     plain = split if seed is None and split else 'train'
     if kind == 'pictures': return load_pictures(file, plain)
     return (load_lines if kind == 'lines' else load_table)(file, images, check, plain)
 
 # %% ../nbs/04_studies.ipynb #c012
-_OPTIONS = {'IU-Xray': ('text', 'views', 'least')}  # of one layout alone
+_OPTIONS = {'IU-Xray': ('text', 'views', 'least'), 'MIMIC-CXR': ('text', 'views', 'unit', 'reports')}  # of one layout alone
 
 def load_studies(
     path,       # a folder or a file
-    check=True, # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing
+    check=None, # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing; None: True, but False for MIMIC-CXR
     images=None,# folder of pictures, where it isn't beside the file
     split=None, # None: the set's own; a name, for a set without splits; a number: drawn with this seed
-    **options   # of the layout; IU-Xray: text='findings'|'both'|'impression', views='order'|'pictures', least=2
+    **options   # of the layout: see `load_iu_xray` (text, views, least) and `load_mimic` (text, views, unit, reports)
 ):              # `StudyList`: .layout, .source, .notes, .left_out
     "The studies of a data set in any layout; all its faults in one error."
     path, seed = Path(path), split if type(split) is int else None
     if seed is None and split not in (None, *SPLITS): raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}, or a number to draw one')
-    if check not in (True, False, 'exists'): raise UARError(f'unknown check {check!r}', field='check', remedy="known: True, 'exists', False")
+    if check not in (None, True, False, 'exists'): raise UARError(f'unknown check {check!r}', field='check', remedy="known: True, 'exists', False")
     if not path.exists(): raise UARError('data set not found', file=path, remedy='check the path')
     found = _named(path)
     if not found: raise UARError('is no data set', file=path, remedy='name a folder, annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz or indiana_reports.csv')
@@ -62,12 +66,13 @@ def load_studies(
     studies = _load(kind, file, check, images, split, seed, options)
     if not studies: raise UARError('there is no study', file=path, remedy='see `left_out` of the layout\'s own reader' if studies.left_out else 'check the path, or fill the file')
     studies.notes += tuple(f'also here: {other}; name its file to read it' for other, _ in found[1:])
-    if seed is None or kind == 'IU-Xray': return studies
+    if seed is None or kind in _OPTIONS: return studies
     return random_split(studies, seed, by='patient' if any(s.patient is not None for s in studies) else 'study')
 
 # %% ../nbs/04_studies.ipynb #c021
 LAYOUTS = dict(  # what `save_studies` writes
     r2gen='annotation.json and images/', phantom='the same with views, patients, findings and boxes', folder='reports.csv and images/', jsonl='reports.jsonl and images/, all that a study has',
+    mimic='the tables of MIMIC-CXR-JPG, mimic-cxr-reports.zip and files/*.jpg (pictures lose a grey level)',
     openi='ecgen-radiology/*.xml and NLMCXR_png/', kaggle='indiana_reports.csv, indiana_projections.csv and images/images_normalized/')
 
 def save_studies(
@@ -80,6 +85,7 @@ def save_studies(
     wrong = [i for i, n in Counter(s.id for s in studies).items() if n > 1 or not i or PurePosixPath(i).is_absolute() or '..' in PurePosixPath(i).parts or '\\' in i]
     if wrong: raise UARError(f'{wrong[0]!r} cannot name a study in a folder, or names two', field='id', remedy='give each study its own id, usable as a folder name')
     if layout in ('openi', 'kaggle'): return save_iu_xray(studies, folder, layout)
+    if layout == 'mimic': return save_mimic(studies, folder)
     paths = [[f'{s.id}/{i}.png' for i in range(len(s.views))] for s in studies]
     with atomic_folder(folder) as new:
         for s, some in zip(studies, paths):

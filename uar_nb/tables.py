@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from .core import UARError
+from .dicom import dicom_info
 from .images import picture_info
 from .records import SPLITS, VIEWS, Faults, Study, StudyList, View, by_split, view_names
 
@@ -43,7 +44,15 @@ def _read_table(file, faults):
     except csv.Error as e: return faults.add(f'line {reader.line_num}', f'is not CSV ({e})', 'save it as CSV in UTF-8') or ({}, ())
     return found, names
 
-# %% ../nbs/03h_tables.ipynb #c009
+# %% ../nbs/03h_tables.ipynb #c010
+def _view_of(path, otherwise):
+    "The view that a DICOM header tells; `otherwise` where there is none."
+    if path is None or Path(path).suffix.lower() in ('.png', '.jpg', '.jpeg'): return otherwise
+    try: told = dicom_info(path).view
+    except UARError: return otherwise
+    return otherwise if told == 'unknown' else told
+
+# %% ../nbs/03h_tables.ipynb #c012
 def load_table(
     file,         # reports.csv
     images=None,  # folder of pictures; default: that of the file
@@ -54,8 +63,8 @@ def load_table(
     file, studies = Path(file), []
     faults, root = Faults(file, check), Path(images) if images else file.parent
     found, names = _read_table(file, faults)
-    for id, (line, pictures, views, rest) in found.items():
-        before, its_split, views = len(faults.rows), (rest['split'] or [split])[0], views or view_names(len(pictures))
+    for id, (line, pictures, told, rest) in found.items():
+        before, its_split, views = len(faults.rows), (rest['split'] or [split])[0], told or view_names(len(pictures))
         faults.new_id(id, f'line {line}, id')
         for name, values in rest.items():
             if len(values) > 1: faults.add(f'line {line}, {name}', f'study {id!r} has {len(values)} different values', 'let its rows agree, or fill one and leave the others empty')
@@ -66,6 +75,7 @@ def load_table(
             faults.add(f'line {line}, view', f'does not name one of {", ".join(VIEWS)} for each picture', 'name each picture, or leave the column empty')
         home = [root if not check or (root / p).exists() or not (root / 'images' / p).exists() else root / 'images' for p in pictures]
         paths = [faults.picture(h, p, f'line {line}, image') for h, p in zip(home, pictures)]
+        if check is True and not told: views = [_view_of(p, v) for p, v in zip(paths, views)]
         if len(faults.rows) == before:
             studies.append(Study(id, tuple(map(View, views, paths)), (rest['report'] or [''])[0], its_split, None, (rest['patient'] or [None])[0]))
     notes = ['no column report: studies without reports'] * ('report' not in names) + [f'no column split: all studies are in {split}'] * ('split' not in names)
@@ -73,7 +83,7 @@ def load_table(
     faults.stop(made)
     return made
 
-# %% ../nbs/03h_tables.ipynb #c016
+# %% ../nbs/03h_tables.ipynb #c019
 def load_pictures(
     folder,       # with pictures, at any depth
     split='train' # of all of them
@@ -87,12 +97,12 @@ def load_pictures(
         except UARError as e:
             if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.dcm', '.dicom'): skipped += 1
             else: faults.add('picture', e.what, e.remedy, path)
-        else: studies.append(Study(faults.new_id(name, path.name), (View('frontal', path),), '', split))
+        else: studies.append(Study(faults.new_id(name, path.name), (View(_view_of(path, 'frontal'), path),), '', split))
     made = StudyList(studies, 'pictures only', folder, [f'no table of reports: all studies are in {split} and have none', *[f'{skipped} files that are no pictures were passed over'] * (skipped > 0)])
     faults.stop(made)
     return made
 
-# %% ../nbs/03h_tables.ipynb #c020
+# %% ../nbs/03h_tables.ipynb #c023
 def to_table(
     studies, # list of `Study`
     paths    # for each study the paths of its pictures
