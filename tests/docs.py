@@ -223,12 +223,12 @@ def html(out):
     return out
 
 
-def readme_text():
-    "README.md as nbs/index.ipynb says it."
+def readme_text(pages=None):
+    "README.md as nbs/index.ipynb says it; `pages` where they are prepared already."
     with tempfile.TemporaryDirectory() as tmp:
-        page = process(tmp)/'index.ipynb'
-        convert([page], 'markdown', tmp)
-        text = (Path(tmp)/'index.md').read_text(encoding='utf-8')
+        page = Path(pages or process(tmp))/'index.ipynb'
+        convert([page], 'markdown', Path(tmp)/'readme')
+        text = (Path(tmp)/'readme'/'index.md').read_text(encoding='utf-8')
     text = re.sub(r'^---\n.*?\n---\n', '', text.lstrip(), flags=re.S)
     text = re.sub(r'<!-- WARNING.*?-->\n*', '', text, flags=re.S)
     text = re.sub(r'\]\(([\w]+\.ipynb)', r'](nbs/\1', text)

@@ -1,14 +1,30 @@
-"Runs notebooks from top to bottom and writes their outputs back, clean: `python tests/lessons.py nbs/*.ipynb`."
-import os, sys, time
+"""Runs notebooks from nothing; saves their outputs, or only measures them.
+
+    python tests/lessons.py nbs/01_plots.ipynb ...             run, save the outputs, note what it took
+    python tests/lessons.py --measure nbs/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
+    python tests/lessons.py --table                            the table of data/results/notebooks.json
+"""
+import json, os, platform, sys, time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbdev.clean import clean_nb
-from execnb.nbio import read_nb, write_nb
 
 SKIP = ('nbdev_export()', '#| eval: false')
 RUN = 'skip_exec: true'
+RESULTS = Path(__file__).resolve().parents[1]/'data'/'results'/'notebooks.json'
+# Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own high-water mark where Linux tells it
+MEMORY = '''
+import json as _json, sys as _sys
+from pathlib import Path as _Path
+def _peak():
+    try: import resource
+    except ImportError: return dict(memory_mb=None, children_mb=None)                      # Windows does not tell
+    unit, status = (1024*1024 if _sys.platform == 'darwin' else 1024), _Path('/proc/self/status')
+    own = int(next(l.split()[1] for l in status.read_text().splitlines() if l.startswith('VmHWM')))/1024 if status.exists() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/unit
+    return dict(memory_mb=round(own), children_mb=round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/unit))
+print(_json.dumps(_peak()))
+'''
 
 
 def join_streams(outputs):
@@ -21,25 +37,68 @@ def join_streams(outputs):
     return joined
 
 
-def run_notebook(path):
-    "Execute one notebook in its own folder and save it; cells that a lesson does not run are left as they are."
+def run_notebook(path, save=True):
+    "Execute one notebook in its own folder and save it, unless told otherwise; cells that a lesson does not run are left as they are. Returns what it took, None for a training run."
     path = Path(path)
     book = nbformat.read(path, as_version=4)
-    if any(RUN in c.source for c in book.cells[:2]): return print(f'{path.name}: a training run, left as it is')
+    if any(RUN in c.source for c in book.cells[:2]):
+        print(f'{path.name}: a training run, left as it is')
+        return None
     run = nbformat.reads(nbformat.writes(book), as_version=4)
     for cell in run.cells:
         if cell.cell_type == 'code' and any(s in cell.source for s in SKIP): cell.source = 'pass'
+    run.cells.append(nbformat.v4.new_code_cell(MEMORY))
     start = time.time()
     NotebookClient(run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
-    for old, new in zip(book.cells, run.cells):
-        if old.cell_type == 'code' and '#| eval: false' not in old.source: old.outputs = join_streams(new.get('outputs', []))
-    nbformat.write(book, path)
-    nb = read_nb(path)
-    clean_nb(nb)
-    write_nb(nb, path)
-    print(f'{path.name}: {time.time()-start:.1f} s')
+    took = dict(seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text']))
+    if save:
+        from nbdev.clean import clean_nb
+        from execnb.nbio import read_nb, write_nb
+        for old, new in zip(book.cells, run.cells):
+            if old.cell_type == 'code' and '#| eval: false' not in old.source: old.outputs = join_streams(new.get('outputs', []))
+        nbformat.write(book, path)
+        nb = read_nb(path)
+        clean_nb(nb)
+        write_nb(nb, path)
+    print(f"{path.name}: {took['seconds']:.1f} s, {took['memory_mb']} MB")
+    return took
+
+
+def machine():
+    "The hardware and versions, in general words."
+    from importlib.metadata import version
+    memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30 if hasattr(os, 'sysconf') else None
+    return dict(cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(), architecture=platform.machine(), system=platform.system(), memory_gb=memory and round(memory),
+                threads=int(os.environ.get('OMP_NUM_THREADS', 0)) or None, python=platform.python_version(), torch=version('torch').split('+')[0], data='UAR_DATA' in os.environ)
+
+
+def note(took):
+    "Add measurements to data/results/notebooks.json, each with the machine it ran on; notebooks that are gone leave it."
+    from uar_nb.core import atomic_write
+    kept = json.loads(RESULTS.read_text(encoding='utf-8'))['notebooks'] if RESULTS.exists() else {}
+    for name, what in took.items(): kept[name] = what
+    there = {p.stem for p in (RESULTS.parents[2]/'nbs').glob('*.ipynb')}
+    atomic_write(RESULTS, dict(machine=machine(), notebooks={k: kept[k] for k in sorted(kept) if k in there}))
+
+
+def table():
+    "Markdown of what every notebook took."
+    found = json.loads(RESULTS.read_text(encoding='utf-8'))
+    at, rows = found['machine'], found['notebooks']
+    peak = lambda r: max(r['memory_mb'] or 0, r['children_mb'] or 0)/1024
+    line = lambda name, seconds, memory: f"| {name} | {seconds/60:.1f} | {f'{memory:.1f} GB' if memory else '–'} |"
+    lines = ['| notebook | minutes | peak memory |', '|---|---|---|', *(line(f'[`{name}`]({name}.ipynb)', r['seconds'], peak(r)) for name, r in rows.items())]
+    lines.append(line(f'all {len(rows)}, one after the other', sum(r['seconds'] for r in rows.values()), max(map(peak, rows.values()))))
+    about = f"Measured on {at['cores']} CPU cores ({at['architecture']}, {at['memory_gb']} GB, no GPU), {at['threads'] or 'all'} thread{'s' if at['threads'] != 1 else ''}, Python {at['python']}, torch {at['torch']}."
+    return about + '\n\n' + '\n'.join(lines)
 
 
 if __name__ == '__main__':
-    os.environ['PYTHONPATH'] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), os.environ.get('PYTHONPATH', '')])
-    for name in sys.argv[1:]: run_notebook(name)
+    names = [n for n in sys.argv[1:] if not n.startswith('--')]
+    root = str(Path(__file__).resolve().parents[1])
+    sys.path.insert(0, root)
+    os.environ['PYTHONPATH'] = os.pathsep.join([root, os.environ.get('PYTHONPATH', '')])
+    if '--table' in sys.argv: print(table())
+    for name in names:
+        took = run_notebook(name, save='--measure' not in sys.argv)
+        if took: note({Path(name).stem: took})

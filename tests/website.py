@@ -103,20 +103,22 @@ class Page:
         "Options off, figures with number and caption, folded cells; the cell, and what follows it."
         text, label = docs.source(cell), option(docs.source(cell), 'label')
         cell['source'] = re.sub(r'^#\|.*\n?', '', text, flags=re.M).strip('\n')
-        if option(text, 'echo') == 'false' or not cell['source'].strip(): cell['transient'] = {'remove_source': True}
+        if option(text, 'echo') == 'false' or not cell['source'].strip(): cell['metadata'] = {'tags': ['no-input']}
         cell['outputs'] = [o for o in cell['outputs'] if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
         caption = option(text, 'fig-cap')
         for out in cell['outputs']:
-            out['execution_count'] = None
+            if 'text' in out: out['text'] = ''.join(out['text'])
+            for kind, value in out.get('data', {}).items():
+                if isinstance(value, list): out['data'][kind] = ''.join(value)
             if 'image/png' in out.get('data', {}): out.setdefault('metadata', {})['image/png'] = {'alt': caption or 'figure made by the code above'}
             if 'text/markdown' in out.get('data', {}): out['data']['text/markdown'] = self.prose(''.join(out['data']['text/markdown']))
-        fold = option(text, 'code-fold')
-        if fold == 'true':   # the code in a fold, its outputs below
-            head = f'<details class="fold"><summary>{html.escape(option(text, "code-summary") or "code")}</summary>'
-            shown = dict(cell, outputs=[])
-            cell['transient'] = {'remove_source': True}
-            before = [self.markdown(self.keep(head)), shown, self.markdown(self.keep('</details>'))]
-        else: before = []
+        before = []
+        if option(text, 'code-fold') == 'true':   # the code in a fold, its outputs below
+            from pygments import highlight, lexers
+            from pygments.formatters import HtmlFormatter
+            code = highlight(cell['source'], lexers.PythonLexer(), HtmlFormatter())
+            before = [self.markdown(self.keep(f'<details class="fold"><summary>{html.escape(option(text, "code-summary") or "code")}</summary>{code}</details>'))]
+            cell['metadata'] = {'tags': ['no-input']}
         if not (label and label.startswith('fig-')): return [*before, cell]
         number = self.site.numbers[self.stem][label]
         caption = self.prose(caption or '').strip()
@@ -208,8 +210,10 @@ def shell(site, stem, body, heads):
 def render(folder, out):
     "All prepared pages of `folder` as HTML in `out`; returns how many."
     from nbconvert import HTMLExporter
+    from traitlets.config import Config
     from pygments.formatters import HtmlFormatter
-    exporter = HTMLExporter(template_name='basic', exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
+    exporter = HTMLExporter(template_name='basic', exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
+                            config=Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})))
     site, out = Site(folder), Path(out)
     missing = [p for p in docs.flat(site.order) if p not in site.books] + [p for p in site.books if p not in site.pages]
     if missing: raise SystemExit(f'the reading order and the pages differ: {missing}')

@@ -1,0 +1,224 @@
+"The site: no dead link, every row of the paper, terms linked where they come first, numbers on equations, readable in a real browser."
+import functools, http.server, importlib, json, re, threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import docs, glossary, lessons, website
+
+ROOT = Path(__file__).resolve().parents[1]
+NBS = sorted((ROOT/'nbs').glob('*.ipynb'))
+
+
+def cells(name, kind='markdown'):
+    return [''.join(c['source']) for c in json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells'] if c['cell_type'] == kind]
+
+
+# ---- the pages as text
+
+PAPER = [f'Eq. {i}' for i in range(1, 14)] + [f'Table {i}' for i in range(1, 5)] + [f'Figure {i}' for i in range(1, 7)]
+
+
+def paper_rows():
+    lines = [l.strip('| ').split(' | ') for l in '\n'.join(cells('paper_to_code')).splitlines() if l.startswith('| ')]
+    return {row[0]: row for row in lines if re.match(r'(Eq\.|Table|Figure) \d+$', row[0])}
+
+
+def test_paper_to_code_lacks_nothing():
+    assert sorted(paper_rows()) == sorted(PAPER)
+
+
+@pytest.mark.parametrize('item', PAPER)
+def test_paper_to_code_names_what_exists(item):
+    "Each function exists in its module and is checked in its lesson; each test named exists."
+    *_, code, checks = paper_rows()[item]
+    names = re.findall(r'\[`([\w.]+)`\]\((\w+)\.ipynb', code)
+    assert names
+    for name, page in names:
+        module, *path = name.split('.')
+        functools.reduce(getattr, path, importlib.import_module(f'uar_nb.{module}'))
+        assert page.split('_', 1)[1] == module
+        assert any(path[-1] in text and re.search(r'\b(test_\w+|expect_fail|assert)\b', text) for text in cells(page, 'code')), f'{page} has no check with {path[-1]}'
+    for file, test in re.findall(r'`tests/(\w+\.py)::(\w+)`', checks):
+        assert re.search(rf'^def {test}\b', (ROOT/'tests'/file).read_text(encoding='utf-8'), re.M), test
+
+
+def test_open_choices_has_every_question_with_its_present_answer():
+    from uar_nb.presets import open_questions
+    shown = '\n'.join(''.join(o['data']['text/markdown']) for c in json.loads((ROOT/'nbs/open_choices.ipynb').read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {}))
+    rows = {m[1]: m[0] for m in re.finditer(r'^\| .*? `([\w.]+)` \|.*$', shown, re.M)}
+    for q in open_questions('iu_xray'):
+        value = f"`{q['default']}`".replace('True', 'yes').replace('False', 'no')
+        assert f"`{q['field']}` | {value}" in rows[q['field']], f"{q['field']}: run nbs/open_choices.ipynb again"
+    wanted = 'margin pooling centre negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'
+    assert {f'model.{w}' for w in wanted.split()} <= set(rows)
+
+
+def test_glossary():
+    heads = re.findall(r'^### (.+)$', '\n'.join(cells('glossary')), re.M)
+    assert len(heads) >= 40 and len(set(map(website.slug, heads))) == len(heads)
+    assert set(glossary.HEADS) <= set(heads)
+    texts = re.split(r'^### .+$', '\n'.join(cells('glossary')), flags=re.M)[1:]
+    for head, text in zip(heads, texts): assert 20 < len(text.split('\n##')[0].strip()) < 420, head
+
+
+@pytest.mark.parametrize('page', [p for p, _ in glossary.books()], ids=lambda p: p.stem)
+def test_terms_are_linked_at_their_first_use(page):
+    assert not glossary.link_book(json.loads(page.read_text(encoding='utf-8')), glossary.OTHER.get(page.stem, ())), f'run python tests/glossary.py link {page.stem}'
+
+
+def test_linking_leaves_everything_else_alone():
+    text = '# The dVAE\n> a dVAE\n\nA `dVAE`, $dVAE$, [a dVAE](x.ipynb), then a dVAE and a dVAE.\n\n```sh\ndVAE\n```\n| dVAE |'
+    got, new = glossary.link_text(text, set())
+    assert got == text.replace('then a dVAE', 'then a [dVAE](glossary.ipynb#dvae)') and new == ['dVAE']
+    assert glossary.link_text(got, set()) == (got, [])
+
+
+def test_sidebar_holds_every_page_once_in_order():
+    text = (ROOT/'_quarto.yml').read_text(encoding='utf-8')
+    assert docs.quarto_yml(text) == text, 'run python tests/docs.py sidebar'
+    pages = docs.flat(docs.reading_order(docs.page_stems()))
+    assert sorted(pages) == sorted([p.stem for p in NBS] + ['api'])
+    numbered = [p for p in pages if p[0].isdigit()]
+    assert numbered == sorted(numbered)
+
+
+def test_data_readme_and_cards_do_not_repeat_each_other():
+    sentences = lambda text: {s.strip() for s in re.split(r'(?<=[.;])\s|\n|\|', text) if len(s.strip()) > 50 and 'http' not in s}
+    assert not sentences((ROOT/'data/README.md').read_text(encoding='utf-8')) & sentences('\n'.join(cells('data_cards')))
+
+
+@pytest.mark.parametrize('where', ['README.md', 'data/README.md', *[f'nbs/{p.name}' for p in NBS]])
+def test_code_blocks_say_their_language(where):
+    text = (ROOT/where).read_text(encoding='utf-8') if where.endswith('.md') else '\n'.join(cells(Path(where).stem))
+    fences = re.findall(r'^ *```(.*)$', text, re.M)
+    assert len(fences) % 2 == 0 and all(fences[::2]), fences
+
+
+def test_workflows():
+    import yaml
+    for name in ('docs', 'test'):
+        flow = yaml.safe_load((ROOT/f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))
+        assert flow['jobs'] and 'push' in flow[True]                                # YAML reads `on` as true
+    text = (ROOT/'.github/workflows/docs.yml').read_text(encoding='utf-8')
+    assert 'quarto render' in text and 'tests/docs.py process' in text
+
+
+def test_lessons_are_measured(tmp_path, monkeypatch):
+    import nbformat
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('x = bytearray(60_000_000); print(len(x))')])
+    (tmp_path/'nbs').mkdir(); (tmp_path/'data/results').mkdir(parents=True)
+    nbformat.write(book, tmp_path/'nbs/00_toy.ipynb')
+    before = (tmp_path/'nbs/00_toy.ipynb').read_text()
+    monkeypatch.setattr(lessons, 'RESULTS', tmp_path/'data/results/notebooks.json')
+    took = lessons.run_notebook(tmp_path/'nbs/00_toy.ipynb', save=False)
+    assert (tmp_path/'nbs/00_toy.ipynb').read_text() == before and 0 < took['seconds'] < 120 and (took['memory_mb'] is None or 60 < took['memory_mb'] < 1000)
+    lessons.note({'00_toy': took}); lessons.note({'gone': took})
+    assert list(json.loads(lessons.RESULTS.read_text())['notebooks']) == ['00_toy'] and '| [`00_toy`](00_toy.ipynb) |' in lessons.table()
+
+
+# ---- the rendered site
+
+class Reader(HTMLParser):
+    "Links, identifiers and pictures of a page, and its text."
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.pictures, self.text, self.code = [], [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        a = dict(attributes)
+        if tag == 'a' and 'href' in a: self.links.append(a['href'])
+        if tag in ('link', 'script') and (a.get('href') or a.get('src')): self.links.append(a.get('href') or a['src'])
+        if 'id' in a: self.ids.append(a['id'])
+        if tag == 'img': self.pictures.append(a)
+        self.code += tag in ('pre', 'code', 'script', 'style')
+
+    def handle_endtag(self, tag): self.code -= tag in ('pre', 'code', 'script', 'style')
+
+    def handle_data(self, data):
+        if not self.code: self.text.append(data)
+
+
+@pytest.fixture(scope='module')
+def pages(site):
+    return {p.name: Reader(p.read_text(encoding='utf-8')) for p in site.glob('*.html')}
+
+
+def test_no_dead_link(pages, site):
+    dead = []
+    for name, page in pages.items():
+        for link in page.links:
+            if re.match(r'(https?:|mailto:|data:)', link): continue
+            target, _, anchor = link.partition('#')
+            target = target or name
+            if not (site/target).exists(): dead.append(f'{name}: {link}')
+            elif anchor and target in pages and anchor not in pages[target].ids: dead.append(f'{name}: {link}')
+    assert not dead, '\n'.join(sorted(set(dead)))
+    assert len(pages) == len(NBS) + 1
+
+
+def test_links_to_the_repository_lead_to_files(pages):
+    start = f"{docs.SETTINGS['git_url']}/blob/{docs.SETTINGS['branch']}/"
+    files = {link.removeprefix(start).partition('#')[0] for page in pages.values() for link in page.links if link.startswith(start)}
+    assert files and not [f for f in files if not (ROOT/f).exists()]
+
+
+def test_pages_are_whole(pages):
+    for name, page in pages.items():
+        twice = {i for i in page.ids if page.ids.count(i) > 1}
+        assert not twice, f'{name}: {twice}'
+        assert all(p.get('alt') for p in page.pictures), name
+        text = ''.join(page.text)
+        left = re.findall(r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|PICTURE)|\$\$', text, re.M)
+        assert not left, f'{name}: {left[:5]}'
+
+
+def test_equations_and_figures_have_numbers(site):
+    text = (site/'cra.html').read_text(encoding='utf-8')
+    wanted = docs.labels(json.loads((ROOT/'nbs/14_cra.ipynb').read_text(encoding='utf-8'))['cells'])
+    for kind, shown in (('eq', r'id="{}">.*?class="number">\({}\)'), ('fig', r'id="{}"><b>Figure {}\.')):
+        for i, label in enumerate([l for l in wanted if l.startswith(kind)], 1): assert re.search(shown.format(label, i), text, re.S), label
+    assert re.search(r'<a class="ref" href="#eq-fuse">equation&nbsp;\d', text)
+    assert 'class CRA' in re.sub(r'<[^>]+>', '', text)                              # a lesson shows the code that it exports
+
+
+def test_the_api_page_has_every_public_function(site):
+    text = (site/'api.html').read_text(encoding='utf-8')
+    for name in ('cra.CRA', 'losses.triplet_loss', 'studies.load_studies', 'training.Trainer'): assert f'id="{name.lower()}"' in text
+
+
+@pytest.fixture(scope='module')
+def served(site):
+    "The site on a local port."
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    handler.log_message = lambda *a: None
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+
+
+@pytest.mark.parametrize('width', [1300, 390])
+def test_in_a_real_browser(served, width):
+    "No page is wider than the screen, menu and search work, nothing is missing."
+    browser = pytest.importorskip('browser')
+    if browser.CHROMIUM is None: pytest.skip('no Chromium here')
+    pytest.importorskip('websocket')
+    page = browser.Browser(width=width, height=850)
+    try:
+        page.send('Emulation.setDeviceMetricsOverride', width=width, height=850, deviceScaleFactor=1, mobile=width < 500)
+        for name in ('index', 'cra', 'config', 'open_choices', 'paper_to_code', 'glossary', 'data_cards', 'api'):
+            page.open(f'{served}{name}.html')
+            page.wait(f"document.readyState === 'complete' && location.pathname.endsWith('{name}.html')", what=name)
+            assert page.run('document.documentElement.scrollWidth <= innerWidth'), f'{name} is wider than {width} pixels'
+        if width < 500:
+            assert page.run("getComputedStyle(document.getElementById('side')).display") == 'none'
+            page.run("document.getElementById('menu').click()")
+            assert page.run("getComputedStyle(document.getElementById('side')).display") == 'block'
+            page.run("document.getElementById('menu').click()")
+        page.run("const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1")
+        first = page.wait("document.querySelector('#found a') && document.querySelector('#found a').getAttribute('href')", 30, 'search')
+        assert 'cra.html' in first or 'glossary.html' in first
+    finally: page.close()
