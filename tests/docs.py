@@ -198,11 +198,16 @@ def process(folder):
     (folder/'worker.py').write_text(WORKER)
     done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)
     if done.returncode: raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
-    entries = {}
-    for page in sorted((folder/'_proc').glob('*.ipynb')):
-        book = json.loads(page.read_text(encoding='utf-8'))
-        found = tidy(book)
+    entries, pages = {}, {p: json.loads(p.read_text(encoding='utf-8')) for p in sorted((folder/'_proc').glob('*.ipynb'))}
+    for page, book in pages.items():
+        found = [(name, text) for name, text in tidy(book) if not name.startswith('_')]
         if found: entries[page.stem] = found
+    shown = {f"{stem.split('_', 1)[-1]}.html#{name.lower()}" for stem, symbols in entries.items() for name, _ in symbols}
+    plain = lambda text: re.sub(rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)', lambda m: m[0] if m[2] in shown else m[1], text)   # links to what has no heading
+    entries = {stem: [(name, plain(text)) for name, text in symbols] for stem, symbols in entries.items()}
+    for page, book in pages.items():
+        for cell in book['cells']:
+            if cell['cell_type'] == 'markdown': cell['source'] = plain(source(cell))
         book['metadata']['language_info'] = dict(name='python')
         page.write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
     (folder/'_proc'/'api.ipynb').write_text(json.dumps(api_page(entries), ensure_ascii=False), encoding='utf-8')
