@@ -62,6 +62,10 @@ def several(home):
     drop('set/images/train-0-000001/1.png')(home)
     edit('set/annotation.json', lambda a: a['train'][2].update(report=' '))(home)
 
+def kaggle(home):
+    write('kaggle/indiana_reports.csv', 'uid,MeSH,Problems,image,indication,comparison,findings,impression\n1,,,,,,Clear.,\n')(home)
+    write('kaggle/indiana_projections.csv', 'uid,filename,projection\n1,1_IM-0001-3001.dcm.png,Oblique\n')(home)
+
 def set_first(**fields): return edit('set/annotation.json', lambda a: a['train'][0].update(fields))
 
 def tar_of(name):
@@ -93,6 +97,11 @@ FAULTS = [
     Fault('unknown split', set_first(split='dev'), TRAIN, 'annotation.json', 'split', 'train, val, test'),
     Fault('no training study', edit('set/annotation.json', lambda a: a.update(train=[])), [*TRAIN[:6], '--out', 'new', *SMALL], '', 'split', "split 'train'"),
     Fault('pictures without reports', drop('set/annotation.json'), TRAIN, 'set', 'report', 'write the reports'),
+    Fault('report in XML is damaged', write('openi/1.xml', '<eCitation>'), ['train', 'openi', *TRAIN[2:]], '1.xml', 'file', 'fetch it again'),
+    Fault('archive of reports is none', write('openi/NLMCXR_reports.tgz', 'hello'), ['train', 'openi', *TRAIN[2:]], 'NLMCXR_reports.tgz', 'file', 'fetch it again'),
+    Fault('view in Kaggle\'s table is unknown', kaggle, ['train', 'kaggle', *TRAIN[2:]], 'indiana_projections.csv', 'line 2, projection', 'Frontal, Lateral'),
+    Fault('line is not JSON', write('own/reports.jsonl', '{"id": 1'), ['train', 'own', *TRAIN[2:]], 'reports.jsonl', 'line 1', 'one object a line'),
+    Fault('row without a picture', write('own/reports.csv', 'id,image,report\nA,,Clear.\n'), ['train', 'own', *TRAIN[2:]], 'reports.csv', 'line 2, image', 'name at least one'),
     Fault('many faults, told together', several, TRAIN, FIRST, 'train[2].report', 'mend what is listed'),
     # settings
     Fault('unknown run preset', NOTHING, ['train', 'set', '--preset', 'mimic', '--out', 'new'], '', 'preset', 'mimic_cxr'),

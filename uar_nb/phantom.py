@@ -118,7 +118,7 @@ def make_studies(
 def write_studies(
     studies,        # of `Study`
     folder,         # a new folder
-    layout='r2gen'  # 'r2gen', 'phantom' (with findings and boxes) or 'folder' (reports.csv)
+    layout='r2gen'  # a key of `studies.LAYOUTS`: 'r2gen', 'phantom' (with findings and boxes), 'folder' (reports.csv), …
 ):                  # the folder
     "Write studies as files, all or nothing"
     return save_studies(studies, folder, layout)
