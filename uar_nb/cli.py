@@ -60,7 +60,7 @@ def _bar(quiet): return not quiet and sys.stderr.isatty()  # bars are for termin
 def phantom(
     number:Annotated[int, typer.Argument(min=1, help='Training studies.')],
     out:Annotated[Path, typer.Argument(help='Folder to write.')],
-    layout:Annotated[str, typer.Option(help='phantom (with findings and boxes), r2gen or folder.')]='phantom',
+    layout:Annotated[str, typer.Option(help='phantom (with findings and boxes), r2gen, folder, jsonl, openi, kaggle or mimic.')]='phantom',
     style:Annotated[str, typer.Option(help='single, fast or iu_xray: how freely reports are worded.')]='fast',
     frequencies:Annotated[str, typer.Option(help='fast or iu_xray: how common each finding is.')]='fast',
     val:Annotated[int, typer.Option(min=0, help='Validation studies.')]=0,

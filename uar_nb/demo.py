@@ -66,15 +66,22 @@ PLANS = {
 }
 
 # %% ../nbs/27_demo.ipynb #c009
+_drawn = {}
+
 def demo_studies(
     plan:DemoPlan,  # sizes, style, seed
     workers:int=1,  # processes
     progress=False  # show bars
 )->list: # training, validation and test studies
-    "The phantoms of a demo; the test set has a seed of its own."
+    "The phantoms of a demo; the test set has a seed of its own. The last set is kept: a second call for it is free."
+    key = plan.train, plan.val, plan.test, plan.style, plan.frequencies, plan.seed
+    if key in _drawn: return list(_drawn[key])
     fresh = derive_seed('fresh test set', plan.seed) % 10**6
     draw = lambda n, seed, split: make_studies(n, seed, style=plan.style, frequencies=plan.frequencies, split=split, workers=workers if n >= 200 else 1, progress=progress)
-    return draw(plan.train, plan.seed, 'train') + draw(plan.val, plan.seed, 'val') + draw(plan.test, fresh, 'test')
+    studies = draw(plan.train, plan.seed, 'train') + draw(plan.val, plan.seed, 'val') + draw(plan.test, fresh, 'test')
+    _drawn.clear()
+    _drawn[key] = studies
+    return list(studies)
 
 # %% ../nbs/27_demo.ipynb #c012
 def demo_dvae(
