@@ -258,4 +258,4 @@ def gate_use(
         words = batch.text_mask & (batch.targets != EOS_ID)
         seen = [(('image', ''), at_I[there].cpu().numpy())] + [(('text', names[i]), [r]) for i, r in zip(batch.targets[words].tolist(), at_R[:, 1:][words].tolist())]
         for key, some in seen: sums[key] = sums.get(key, 0) + np.append(rows[some].sum(0), len(some))
-    return {k: dict(zip(('input', 'forget', 'tanh', 'embedding', 'basis'), v[:5]/v[5]), count=int(v[5])) for k, v in sorted(sums.items(), key=lambda x: (x[0][0], -x[1][5]))}
+    return {k: dict(zip(('input', 'forget', 'tanh', 'embedding', 'basis'), (v[:5]/v[5]).tolist()), count=int(v[5])) for k, v in sorted(sums.items(), key=lambda x: (x[0][0], -x[1][5]))}
