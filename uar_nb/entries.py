@@ -8,6 +8,7 @@ __all__ = ['load_annotation', 'load_lines', 'to_entry']
 # %% ../nbs/03g_entries.ipynb #c003
 import json
 from pathlib import Path
+from sys import intern
 
 from .core import UARError, read_json
 from .iu_xray import r2gen_split
@@ -25,7 +26,7 @@ def _read_views(entry, where, folder, faults):
     found = [faults.picture(folder, p, f'{where}.{field}') for p in paths]
     if not isinstance(names, list) or len(names) != len(paths) or not all(n in VIEWS for n in names):
         return faults.add(f'{where}.views', f'does not name one of {", ".join(VIEWS)} for each picture', 'name each picture, or leave the field out')
-    return tuple(View(n, p) for n, p in zip(names, found))
+    return tuple(View(intern(n), p) for n, p in zip(names, found))
 
 def _read_finding(item, where, faults):
     "One finding of an entry; None with a fault."
@@ -53,10 +54,10 @@ def _read_entry(entry, where, split, folder, faults, binding=True):
     views, findings, patient = _read_views(entry, where, folder, faults), entry.get('findings'), entry.get('patient', entry.get('subject_id'))
     if findings is not None and not isinstance(findings, list): faults.add(f'{where}.findings', 'is not a list', 'mend or leave out the findings')
     elif findings is not None: findings = tuple(_read_finding(f, f'{where}.findings[{i}]', faults) for i, f in enumerate(findings))
-    return Study(name, views, report, said, findings, None if patient is None else str(patient)) if len(faults.rows) == before else None
+    return Study(name, views, report, intern(said), findings, None if patient is None else str(patient)) if len(faults.rows) == before else None
 
 # %% ../nbs/03g_entries.ipynb #c013
-def _kind_of(studies, entries):
+def _kind_of(studies, patients):
     "(layout, notes) of an annotation file."
     official = {id: split for id, split in r2gen_split().values()}
     known = [s for s in studies if s.id in official]
@@ -65,7 +66,7 @@ def _kind_of(studies, entries):
         moved = sum(official[s.id] != s.split for s in known)
         notes = [f"{moved:,} studies are in another split than R2Gen's"] * bool(moved) + [f'{len(studies) - len(known):,} ids are not R2Gen\'s'] * (len(known) < len(studies))
         return 'R2Gen annotation, IU-Xray', notes
-    return 'R2Gen annotation' + ', MIMIC-CXR' * any(isinstance(e, dict) and 'subject_id' in e for e in entries), []
+    return 'R2Gen annotation' + ', MIMIC-CXR' * patients, []
 
 # %% ../nbs/03g_entries.ipynb #c015
 def _absent(studies, said=SPLITS): return [f'split {s} is {"empty" if s in said else "absent"}' for s, some in by_split(studies).items() if not some]
@@ -85,13 +86,16 @@ def load_annotation(
     if check and not folder.is_dir():
         faults.add('images', 'folder of pictures not found', 'put the pictures there, or name their folder', folder)
         faults.check = False  # one row says it for all of them
+    lists = [e for e in content.values() if isinstance(e, list)]
+    patients = any(isinstance(e, dict) and 'subject_id' in e for e in next(filter(None, lists), ()))
+    by_order = not any(isinstance(e, dict) and 'views' in e for some in lists for e in some[:1])
     for split, entries in content.items():
         if split not in (None, *SPLITS): faults.add(split, 'is not a split', f'known: {", ".join(SPLITS)}')
         elif not isinstance(entries, list): faults.add(split, 'is not a list of studies', 'mend the file')
-        else: studies += [_read_entry(e, f'{split or ""}[{i}]', split, folder, faults) for i, e in enumerate(entries)]
+        else:
+            for i, e in enumerate(entries): studies.append(_read_entry(e, f'{split or ""}[{i}]', split, folder, faults)); entries[i] = None  # goes as its study comes
     studies = [s for s in studies if s]
-    layout, notes = _kind_of(studies, next((e for e in content.values() if isinstance(e, list) and e), ()))
-    by_order = not any(isinstance(e, dict) and 'views' in e for some in content.values() if isinstance(some, list) for e in some[:1])
+    layout, notes = _kind_of(studies, patients)
     made = StudyList(studies, layout, file, [*notes, *['views by their order: the file does not tell'] * by_order, *_absent(studies, SPLITS if None in content else content)])
     faults.stop(made)
     return made

@@ -183,9 +183,9 @@ class Faults:
         plain = os.path.normpath(relative.replace('\\', '/'))
         if os.path.isabs(plain) or plain.split(os.sep)[0] == '..' or ':' in plain.split(os.sep)[0]:
             return self.add(name, f'path {relative!r} leaves the folder of pictures', 'give it relative to that folder')
-        path = Path(folder) / plain
+        path = Path(folder, plain)
         try:
-            if self.check == 'exists' and not path.is_file(): raise UARError('picture not found', remedy='check the path')
+            if self.check == 'exists' and not os.path.isfile(f'{folder}{os.sep}{plain}'): raise UARError('picture not found', remedy='check the path')
             if self.check is True: picture_info(path)
         except UARError as e: return self.add(name, e.what, e.remedy, path)
         return path

@@ -9,6 +9,7 @@ __all__ = ['load_table', 'load_pictures', 'to_table']
 import csv
 from io import StringIO
 from pathlib import Path
+from sys import intern
 
 from .core import UARError
 from .dicom import dicom_info
@@ -22,9 +23,9 @@ def _gather(row, line, found):
     "Add a row to its study: id -> (its first line, its pictures, its views, the different values of its other columns)."
     _, pictures, views, rest = found.setdefault(row['id'], (line, [], [], {k: [] for k in ('report', 'split', 'patient')}))
     pictures += [row['image']] if row.get('image') else [p.strip() for p in row.get('images', '').split(';') if p.strip()]
-    views += [v.strip() for v in row.get('view', '').split(';') if v.strip()]
+    views += [intern(v.strip()) for v in row.get('view', '').split(';') if v.strip()]
     for name, values in rest.items():
-        if row.get(name) and row[name] not in values: values.append(row[name])
+        if row.get(name) and row[name] not in values: values.append(row[name] if name == 'report' else intern(row[name]))
 
 def _read_table(file, faults):
     "(studies as `_gather` has them, names of the columns); the same, empty, with a fault."
@@ -63,7 +64,8 @@ def load_table(
     file, studies = Path(file), []
     faults, root = Faults(file, check), Path(images) if images else file.parent
     found, names = _read_table(file, faults)
-    for id, (line, pictures, told, rest) in found.items():
+    for id in list(found):
+        line, pictures, told, rest = found.pop(id)  # a row's parts go as its study comes, so that both never lie in memory whole
         before, its_split, views = len(faults.rows), (rest['split'] or [split])[0], told or view_names(len(pictures))
         faults.new_id(id, f'line {line}, id')
         for name, values in rest.items():

@@ -6,10 +6,10 @@
 __all__ = ['PixelStore', 'TokenStore', 'Batch', 'image_batch', 'StudyData']
 
 # %% ../nbs/11_tokens.ipynb #c003
-import json, shutil
+import copy, json, os, shutil
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,38 +17,25 @@ import torch
 from fastcore.basics import patch
 from tqdm import tqdm
 
-from .core import UARError, atomic_folder, atomic_write, derive_seed, read_json, settle_folder, sha256_of
+from .core import UARError, atomic_folder, atomic_write, derive_seed, sha256_of
 from .images import CROP, PICTURE, ImageProtocol, crop_offsets, random_crop, shrink, to_float
 from .records import VIEWS, DataFaults
+from .stores import MappedArrays, content_hash, fill_in_parts, open_store, parts_folder, store_key
 from .text import BOS_ID, EOS_ID, PAD_ID, clean_report, ground_truth
 
-# %% ../nbs/11_tokens.ipynb #c008
-def _key(**parts):
-    "Identity of a store: the hash of all that its content depends on, and of this format's number."
-    return sha256_of(json.dumps(dict(parts, format=1), sort_keys=True))
-
-def _content(array): return sha256_of(*(array[i:i + 4096] for i in range(0, len(array), 4096)))
-
-def _open_store(folder, name, wanted):
-    "(array, description) of a store on disk; None where it is another one, absent or damaged."
-    if folder is None or not (settle_folder(folder) / 'store.json').is_file(): return None
-    try:
-        about, array = read_json(Path(folder) / 'store.json'), np.load(Path(folder) / name, mmap_mode='r')
-        return (array, about) if all(about[k] == v for k, v in wanted.items()) and about['content'] == _content(array) else None
-    except (UARError, OSError, ValueError, KeyError, TypeError): return None
-
+# %% ../nbs/11_tokens.ipynb #c009
 def _source(study):
     "What tells whether a study's pictures changed: path, size and time of a file, content of pixels in memory."
     def one(view):
         if view.pixels is not None: return sha256_of(np.asarray(view.pixels))
         if view.path is None: raise UARError('view has neither file nor pixels', field=f'study {study.id!r}', remedy='give each view a path or pixels')
-        try: stat = Path(view.path).stat()
+        try: stat = os.stat(view.path)
         except OSError: return str(view.path)
-        return [str(Path(view.path).resolve()), stat.st_size, stat.st_mtime_ns]
+        return [os.path.abspath(view.path), stat.st_size, stat.st_mtime_ns]
     return [study.id, [[v.name, one(v)] for v in study.views]]
 
-# %% ../nbs/11_tokens.ipynb #c009
-class PixelStore:
+# %% ../nbs/11_tokens.ipynb #c010
+class PixelStore(MappedArrays):
     "Every picture of a data set in one array, read once."
     def __init__(self,
         pictures, # uint8 [R, 128, 128], in memory or memory-mapped
@@ -56,13 +43,14 @@ class PixelStore:
         key=None  # hash of the content
     ):
         self.pictures, self.rows = pictures, {i: [tuple(v) for v in some] for i, some in rows.items()}
-        self.key = key or _key(content=_content(pictures), rows=self.rows)
+        self.key = key or store_key(content=content_hash(pictures), rows=self.rows)
 
     def __len__(self): return len(self.pictures)
 
-# %% ../nbs/11_tokens.ipynb #c012
-def _fill(pictures, views, workers, progress):
-    "Read each view into its row; all faults together."
+# %% ../nbs/11_tokens.ipynb #c013
+def _read(views, workers=1):
+    "Pictures [n, 128, 128] of (study, view); all faults together."
+    pictures = np.zeros((len(views), PICTURE, PICTURE), np.uint8)
     def one(item):
         row, (study, view) = item
         try: picture = np.asarray(view.picture())
@@ -70,42 +58,43 @@ def _fill(pictures, views, workers, progress):
         if picture.shape != pictures.shape[1:] or picture.dtype != np.uint8:
             return study.id, 'pixels', f'are {picture.dtype} {picture.shape}, not uint8 {pictures.shape[1:]}', 'use read_picture'
         pictures[row] = picture
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        faults = [f for f in tqdm(pool.map(one, enumerate(views)), total=len(views), desc='pictures', disable=not progress) if f]
+    with ThreadPoolExecutor(max(1, workers)) as pool: faults = [f for f in pool.map(one, enumerate(views)) if f]
     if faults: raise DataFaults(faults)
+    return pictures
 
-# %% ../nbs/11_tokens.ipynb #c013
+# %% ../nbs/11_tokens.ipynb #c014
 @patch(cls_method=True)
 def build(cls: PixelStore,
     studies,        # list of `Study` of any splits, ids all different
     folder=None,    # where to keep the store; None: in memory
     progress=False, # show a bar
-    workers=1       # threads that read files
+    workers=1,      # threads that read files
+    part=512        # pictures between two savings
 ):                  # `PixelStore`
-    "Read all pictures, or open the store in `folder` where it was made from the same ones."
+    "Read all pictures, or open the store in `folder` where it was made from the same ones; an interrupted build goes on."
     views, rows, row = [(s, v) for s in studies for v in s.views], {}, 0
     for s in studies:
         if s.id in rows: raise UARError(f'two studies have the id {s.id!r}', field='id', remedy='give each study its own id')
         rows[s.id] = [(v.name, row + i) for i, v in enumerate(s.views)]
         row += len(s.views)
-    shape = (len(views), PICTURE, PICTURE)
-    if folder is None:
-        _fill(pictures := np.zeros(shape, np.uint8), views, workers, progress)
-        return cls(pictures, rows)
-    wanted = dict(source=_key(source=[_source(s) for s in studies]))
-    if not (found := _open_store(folder, 'pictures.npy', wanted)):
+    shape, fill = (len(views), PICTURE, PICTURE), lambda array, kept: fill_in_parts(array, lambda a, b: _read(views[a:b], workers), kept, part, 'pictures', progress)
+    if folder is None: return cls(fill(np.zeros(shape, np.uint8), None), rows)
+    wanted = dict(source=store_key(source=[_source(s) for s in studies]))
+    if not (found := open_store(folder, 'pictures.npy', wanted)):
+        kept = parts_folder(folder, wanted['source'])
         with atomic_folder(folder) as new:
-            _fill(pictures := np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape), views, workers, progress)
+            pictures = fill(np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape), kept)
             pictures.flush()
-            content = _content(pictures)
+            content = content_hash(pictures)
             del pictures  # closes the file, so that the folder can be moved
-            about = dict(wanted, content=content, key=_key(content=content, rows=rows), rows=rows)
-            atomic_write(new / 'store.json', about)
+            about = dict(wanted, content=content, key=store_key(content=content, rows=rows), rows=rows)
+            atomic_write(new / 'store.json', json.dumps(about))
+        shutil.rmtree(kept, ignore_errors=True)
         found = np.load(Path(folder) / 'pictures.npy', mmap_mode='r'), about
     return cls(found[0], found[1]['rows'], found[1]['key'])
 
-# %% ../nbs/11_tokens.ipynb #c022
-class TokenStore:
+# %% ../nbs/11_tokens.ipynb #c023
+class TokenStore(MappedArrays):
     "The visual tokens of every picture: of its direct resize (slot 0) and of K random crops (slots 1..K), @eq-store."
     def __init__(self,
         ids,   # uint8 or uint16 [R, K+1, L]
@@ -115,7 +104,7 @@ class TokenStore:
         self.ids, self.key, self.about = ids, key, about
         self.crops, self.codebook_size = about['crops'], about['codebook_size']
 
-# %% ../nbs/11_tokens.ipynb #c024
+# %% ../nbs/11_tokens.ipynb #c025
 def _encode(pixels, tokenizer, batch=256):
     "Ids of pixels [N,1,112,112], checked: array [N, L]."
     weights = next(iter(tokenizer.parameters()), None) if hasattr(tokenizer, 'parameters') else None
@@ -135,15 +124,6 @@ def _tokenize(pictures, names, tokenizer, crops, seed, protocol):
         slots.append(_encode(random_crop(whole, tops, lefts, protocol.crop), tokenizer))
     return np.stack(slots, 1).astype(np.uint8 if tokenizer.codebook_size <= 256 else np.uint16)
 
-# %% ../nbs/11_tokens.ipynb #c025
-def _kept_part(file, make):
-    "An array from a file where an earlier run left it whole; otherwise made, and kept there."
-    try: return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError): pass
-    np.save(out := BytesIO(), array := make(), allow_pickle=False)
-    atomic_write(file, out.getvalue())
-    return array
-
 # %% ../nbs/11_tokens.ipynb #c026
 @patch(cls_method=True)
 def build(cls: TokenStore,
@@ -159,19 +139,17 @@ def build(cls: TokenStore,
     size, protocol = int(tokenizer.codebook_size), ImageProtocol(size=pixels.pictures.shape[1])
     about = dict(tokenizer=tokenizer.name, sha256=tokenizer.sha256, codebook_size=size, grid=tokenizer.grid, pixels=pixels.key, protocol=protocol.to_dict(), crops=crops, seed=seed)
     if size > 65_536: raise UARError(f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536')
-    key = _key(**about)
-    if found := _open_store(folder, 'ids.npy', dict(key=key)): return cls(found[0], key, about)
+    key = store_key(**about)
+    if found := open_store(folder, 'ids.npy', dict(key=key)): return cls(found[0], key, about)
     names = [name for _, name in sorted((row, (i, place)) for i, some in pixels.rows.items() for place, (_, row) in enumerate(some))]
-    kept, done = folder and Path(folder).with_name(f'{Path(folder).name}.part-{key[:16]}'), []
-    for a in tqdm(range(0, len(pixels), part), desc='tokens', disable=not progress):
-        b = min(a + part, len(pixels))
-        make = lambda: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol)
-        done.append(_kept_part(kept / f'{a}-{b}.npy', make) if kept else make())
-    ids = np.concatenate(done)
-    if folder is None: return cls(ids, key, about)
+    shape, dtype = (len(pixels), crops + 1, tokenizer.grid ** 2), np.uint8 if size <= 256 else np.uint16
+    fill = lambda array, kept: fill_in_parts(array, lambda a, b: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol), kept, part, 'tokens', progress)
+    if folder is None: return cls(fill(np.empty(shape, dtype), None), key, about)
     with atomic_folder(folder) as new:
-        np.save(new / 'ids.npy', ids)
-        atomic_write(new / 'store.json', dict(key=key, content=_content(ids), about=about))
+        ids = fill(np.lib.format.open_memmap(new / 'ids.npy', 'w+', dtype, shape), kept := parts_folder(folder, key))
+        ids.flush()
+        atomic_write(new / 'store.json', dict(key=key, content=content_hash(ids), about=about))
+        del ids  # closes the file, so that the folder can be moved
     shutil.rmtree(kept, ignore_errors=True)
     return cls(np.load(Path(folder) / 'ids.npy', mmap_mode='r'), key, about)
 
@@ -241,6 +219,17 @@ def image_batch(
                  torch.tensor([[BOS_ID, EOS_ID]] * len(views)), torch.arange(len(views)))
 
 # %% ../nbs/11_tokens.ipynb #c042
+def _coded(cleaned, vocabulary, max_words):
+    "Cleaned reports -> word ids int32 [n, T+1], their lengths and keys int64 [n]; no text and no list of one report stays."
+    words, lengths, keys = array('i'), [], []
+    for c in cleaned:
+        coded = vocabulary.encode(c, max_words)
+        words.extend(coded), lengths.append(len(coded)), keys.append(derive_seed('report', *c.split()))
+    ids, lengths = torch.full((len(keys), max(lengths, default=2)), PAD_ID, dtype=torch.int32), torch.tensor(lengths, dtype=torch.int64)
+    ids[torch.arange(ids.shape[1]) < lengths[:, None]] = torch.tensor(words, dtype=torch.int32)
+    return ids, lengths, torch.tensor(keys, dtype=torch.int64)
+
+# %% ../nbs/11_tokens.ipynb #c044
 class StudyData:
     "Studies with their stores and vocabulary, from which batches are gathered."
     def __init__(self,
@@ -263,16 +252,14 @@ class StudyData:
         missing = [i for i in self.ids if i not in pixels.rows]
         if missing: raise UARError(f'the pixel store lacks {len(missing)} studies, {missing[0]!r} first', field='pixels', remedy='build it from all splits')
         self.rows, self.view_ids, self.view_mask = _view_tables([pixels.rows[i] for i in self.ids], views)
-        self.cleaned = [clean_report(s.report, rules) if s.report.strip() else '' for s in self.studies]
-        self.report_keys = torch.tensor([derive_seed('report', *c.split()) for c in self.cleaned], dtype=torch.int64)
-        coded = [torch.tensor(vocabulary.encode(c, max_words)) for c in self.cleaned]
-        self.lengths = torch.tensor([len(c) for c in coded], dtype=torch.int64)
-        self.report_ids = torch.nn.utils.rnn.pad_sequence(coded, batch_first=True, padding_value=PAD_ID) if coded else torch.zeros(0, 2, dtype=torch.int64)
+        self.report_ids, self.lengths, self.report_keys = _coded(map(self._clean, self.studies), vocabulary, max_words)
 
-    def __len__(self): return len(self.studies)
+    def __len__(self): return len(self.ids)
+    def _clean(self, study): return clean_report(study.report, self.rules) if study.report.strip() else ''
+    cleaned = property(lambda self: [self._clean(s) for s in self.studies], doc='The reports as words, made anew at each call.')
     references = property(lambda self: [ground_truth(c, self.vocabulary, self.max_words) if c else '' for c in self.cleaned], doc='What reports are scored against.')
 
-# %% ../nbs/11_tokens.ipynb #c045
+# %% ../nbs/11_tokens.ipynb #c047
 @patch
 def _crops(self: StudyData, indices, epoch):
     "Which of some studies show crops: bool [B]."
@@ -298,7 +285,14 @@ def _images(self: StudyData, indices, epoch):
     if offsets: out[cut] = random_crop(whole[cut], *zip(*offsets))
     return _spread(out, mask)
 
-# %% ../nbs/11_tokens.ipynb #c046
+# %% ../nbs/11_tokens.ipynb #c048
+@patch
+def light(self: StudyData):
+    "The same batches without the studies and their texts: what to hand to loader processes."
+    new = copy.copy(self)
+    new.studies, new.pixels = [], PixelStore(self.pixels.pictures, {}, self.pixels.key)
+    return new
+
 @patch
 def batch(self: StudyData,
     indices,   # positions of studies
@@ -308,9 +302,9 @@ def batch(self: StudyData,
     indices = np.asarray(indices, int).reshape(-1)
     length = int(self.lengths[indices].max()) if len(indices) else 2
     images = (None, self._images(indices, epoch)) if self.tokens is None else (self._image_ids(indices, epoch), None)
-    return Batch([self.ids[i] for i in indices], *images, self.view_ids[indices], self.view_mask[indices], self.report_ids[indices, :length], self.report_keys[indices])
+    return Batch([self.ids[i] for i in indices], *images, self.view_ids[indices], self.view_mask[indices], self.report_ids[indices, :length].long(), self.report_keys[indices])
 
-# %% ../nbs/11_tokens.ipynb #c051
+# %% ../nbs/11_tokens.ipynb #c053
 @patch
 def order(self: StudyData,
     epoch # number of the pass over the data
