@@ -54,6 +54,7 @@ class DemoPlan:
             if 'train.stages.0.steps' in changes: changes['train.stages.0.steps'] += second.get('train.stages.1.steps', 0)
         return config.override({'train.seed': self.seed, 'train.threads': self.threads, **changes})
 
+# %% ../nbs/27_demo.ipynb #c008
 _QUICK = (('train.eval_every', 1500), ('train.eval_studies', 100), ('train.monitor', 'findings_f1'))
 _SHORT = (*_QUICK, ('train.stages.0.steps', 1200), ('train.stages.1.steps', 150), ('train.eval_every', 1200))
 _LONG = (('train.eval_every', 2500), ('train.eval_studies', 200), ('train.monitor', 'findings_f1'))
@@ -65,7 +66,7 @@ PLANS = {
     'toy': DemoPlan(24, 6, 6, 4, changes=_TOY, threads=1),
 }
 
-# %% ../nbs/27_demo.ipynb #c009
+# %% ../nbs/27_demo.ipynb #c011
 _drawn = {}
 
 def demo_studies(
@@ -83,7 +84,7 @@ def demo_studies(
     _drawn[key] = studies
     return list(studies)
 
-# %% ../nbs/27_demo.ipynb #c012
+# %% ../nbs/27_demo.ipynb #c014
 def demo_dvae(
     studies,        # studies; the training split is used
     plan:DemoPlan,  # length and seed
@@ -103,7 +104,7 @@ def demo_dvae(
     ids = dvae.encode(x)
     return dvae, dict(psnr=float(psnr(dvae.target(x), dvae.decode(ids))), **code_use(ids, dvae.codebook_size))
 
-# %% ../nbs/27_demo.ipynb #c015
+# %% ../nbs/27_demo.ipynb #c017
 def demo_scores(
     model,           # a trained UAR
     data:dict,       # split → `StudyData`
@@ -134,7 +135,7 @@ def demo_alignment(
     scores = {reading: alignment_score(image @ text.T, reading) for reading in ('global', 'row')}
     return dict(retrieval=retrieval(image, text, keys), alignment=scores, grounding=grounding(model, data['val'], data['test']), vectors=(image, text))
 
-# %% ../nbs/27_demo.ipynb #c019
+# %% ../nbs/27_demo.ipynb #c021
 def loss_figure(
     folder # run folder with log.jsonl
 ): # figure
@@ -163,7 +164,21 @@ def retrieval_rows(
             rows.append([picture if rank == 1 else '', rank, cosine, 'its own' if j == q else 'same findings' if same else '', data.references[j]])
     return rows
 
-# %% ../nbs/27_demo.ipynb #c022
+# %% ../nbs/27_demo.ipynb #c024
+def _longest(times, file):
+    "Seconds of each step; a step that was found done keeps the time that it took."
+    before = read_json(file) if file.exists() else {}
+    return {k: max(v, before.get('seconds', {}).get(k, 0.)) for k, v in times.items()}
+
+def _settle_plan(plan, folder):
+    "A folder holds one demo: another plan needs another folder."
+    file = Path(folder)/'plan.json'
+    wanted = json.loads(json.dumps(asdict(plan)))
+    if file.exists() and read_json(file) != wanted:
+        raise UARError('holds a demo of another plan', file=folder, remedy='choose another folder with --out, or remove this one')
+    atomic_write(file, wanted)
+
+# %% ../nbs/27_demo.ipynb #c026
 def _steps_before(plan, folder, device, workers, progress, say):
     "Phantoms, dVAE, tokens, training: everything up to the checkpoint."
     start = time.time()
@@ -184,20 +199,7 @@ def _steps_before(plan, folder, device, workers, progress, say):
     times['training'] = time.time()-start
     return prepared, tokens, fitted, times
 
-def _longest(times, file):
-    "Seconds of each step; a step that was found done keeps the time that it took."
-    before = read_json(file) if file.exists() else {}
-    return {k: max(v, before.get('seconds', {}).get(k, 0.)) for k, v in times.items()}
-
-def _settle_plan(plan, folder):
-    "A folder holds one demo: another plan needs another folder."
-    file = Path(folder)/'plan.json'
-    wanted = json.loads(json.dumps(asdict(plan)))
-    if file.exists() and read_json(file) != wanted:
-        raise UARError('holds a demo of another plan', file=folder, remedy='choose another folder with --out, or remove this one')
-    atomic_write(file, wanted)
-
-# %% ../nbs/27_demo.ipynb #c024
+# %% ../nbs/27_demo.ipynb #c028
 def _summary(plan, prepared, tokens, scores, aligned, times):
     "Everything that a reader asks about a run, as JSON."
     back = lambda d: {k: v for k, v in d.items() if k != 'vectors'}
@@ -223,7 +225,7 @@ def _score_section(page, result):
     page.table(['finding', 'in test', 'precision', 'recall', 'F1', 'pointing'],
                [[k.replace('_', ' '), v['true'], v['precision'], v['recall'], v['f1'], g['by_kind'].get(k, {}).get('pointing')] for k, v in kinds.items()])
 
-# %% ../nbs/27_demo.ipynb #c026
+# %% ../nbs/27_demo.ipynb #c030
 def _report_section(page, data, model, scores, layer, count=6):
     "True and written reports of the busiest of the first test studies, with attention of the true sentences."
     page.section('Reports and where their words look')
@@ -234,7 +236,7 @@ def _report_section(page, data, model, scores, layer, count=6):
             ('true', data.references[i], data.studies[i].findings), ('written', scores['evaluation'].reports[i], read_findings(scores['evaluation'].reports[i])))])
         page.figure(attention_figure(model, data, i, layer), f'Study {data.studies[i].id}')
 
-# %% ../nbs/27_demo.ipynb #c027
+# %% ../nbs/27_demo.ipynb #c031
 def _page(
     folder,  # run folder
     data,    # test `StudyData`
@@ -259,7 +261,7 @@ def _page(
     page.table(['software', 'value'], [[k, str(v)] for k, v in result['versions'].items()])
     return write_page(page, Path(folder)/'index.html')
 
-# %% ../nbs/27_demo.ipynb #c028
+# %% ../nbs/27_demo.ipynb #c032
 def run_demo(
     folder='runs/demo', # where everything goes
     plan='quick',       # a name of `PLANS` or a `DemoPlan`
