@@ -104,6 +104,7 @@ def child(order):
     os.chdir(order['cwd'])
     os.environ.update(order['env'])
     put_into_effect(order['plan'])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children with it
     from uar_nb.cli import main
     try:
         main(order['argv'])

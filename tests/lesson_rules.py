@@ -71,7 +71,7 @@ def lesson_faults(path):
     "List of what a module notebook does not keep of the lesson rules; empty where all holds."
     path = Path(path)
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
-    name = path.stem.split('_', 1)[1]
+    name = path.stem.split('_', 1)[-1]
     code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     prose = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
     faults = check_exports(cells) + check_outputs(cells)

@@ -49,7 +49,7 @@ def test_lesson_rules(lesson):
 
 
 def test_page_names_are_unique():
-    names = [re.sub(r'^\d+_', '', p.stem) for p in (ROOT/'nbs').glob('*.ipynb')]
+    names = [re.sub(r'^\d+[a-z0-9]*_', '', p.stem) for p in (ROOT/'nbs').glob('*.ipynb')]
     assert len(names) == len(set(names))
 
 
