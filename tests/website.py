@@ -195,11 +195,11 @@ def shell(site, stem, body, heads):
     return f'''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}{"" if stem == "index" else " – uar_nb"}</title><meta name="description" content="{html.escape(str(about or title))}"><link rel="stylesheet" href="site.css">{mathjax}</head>
-<body><a class="skip" href="#main">to the text</a>
+<body><a class="skip" href="#page-text">to the text</a>
 <header><button id="menu" aria-label="contents of the site" aria-expanded="false">☰</button><a class="home" href="index.html">uar_nb</a>
 <input id="search" type="search" placeholder="search" aria-label="search all pages" autocomplete="off"><ol id="found" hidden></ol></header>
 <div class="columns"><nav id="side" aria-label="pages">{sidebar(site, stem)}</nav>
-<main id="main"><h1 id="top">{title}</h1>{f'<p class="about">{html.escape(str(about))}</p>' if about else ''}
+<main id="page-text"><h1 id="top">{title}</h1>{f'<p class="about">{html.escape(str(about))}</p>' if about else ''}
 {body}
 <nav class="steps" aria-label="previous and next page">{step(at - 1, "back")}{step(at + 1, "next")}</nav></main>
 <nav id="toc" aria-label="on this page"><p class="part">On this page</p><ul>{contents(heads)}</ul></nav></div>

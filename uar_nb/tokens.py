@@ -226,7 +226,7 @@ def _coded(cleaned, vocabulary, max_words):
         coded = vocabulary.encode(c, max_words)
         words.extend(coded), lengths.append(len(coded)), keys.append(derive_seed('report', *c.split()))
     ids, lengths = torch.full((len(keys), max(lengths, default=2)), PAD_ID, dtype=torch.int32), torch.tensor(lengths, dtype=torch.int64)
-    ids[torch.arange(ids.shape[1]) < lengths[:, None]] = torch.tensor(words, dtype=torch.int32)
+    ids.numpy()[(torch.arange(ids.shape[1]) < lengths[:, None]).numpy()] = np.array(words, np.int32)  # torch would list every place as two int64
     return ids, lengths, torch.tensor(keys, dtype=torch.int64)
 
 # %% ../nbs/11_tokens.ipynb #c044
