@@ -46,7 +46,7 @@ RUN_PRESETS = {
     'iu_xray': dict(model=dict(max_words=60), data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8), batch=16, monitor='BLEU_4',
                     stages=(dict(epochs=60, lr=3e-4, warmup=500), dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100))),
     'mimic_cxr': dict(model=dict(max_words=100, views=1), data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4), batch=64,
-                      monitor='BLEU_4', stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=2e-4, warmup=200))),
+                      monitor='BLEU_4', stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=1e-3, warmup=200))),
 }
 
 # %% ../nbs/18b_presets.ipynb #c010
