@@ -5,8 +5,8 @@
 
 The card holds the plan, the hash of every file and the scores on fresh studies; tests/test_small.py holds the checkpoint to it.
 """
-import argparse, json, shutil
-from dataclasses import asdict, replace
+import argparse, shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,11 +33,11 @@ if __name__ == '__main__':
     a = parser.parse_args()
     plan, file = PLANS[a.plan], Path(a.folder)/'summary.json'
     done = read_json(file) if file.exists() else {}
-    result = done if done.get('plan') == json.loads(json.dumps(asdict(plan))) else run_demo(a.folder, a.plan)
+    result = done if done.get('plan') == plan.to_dict() else run_demo(a.folder, a.plan)
     with atomic_folder(HOME) as new: shutil.copytree(Path(a.folder)/'checkpoint', new, dirs_exist_ok=True)
     tests = demo_studies(replace(plan, train=0, val=0, test=FIRST))
     files = {p.relative_to(HOME).as_posix(): sha256_of(p.read_bytes()) for p in sorted(HOME.rglob('*')) if p.is_file()}
-    card = dict(plan=asdict(plan), plan_name=a.plan, torch=torch.__version__.split('+')[0], files=files, scores={k: round(float(v), 4) for k, v in result['summary'].items() if isinstance(v, (int, float))},
+    card = dict(plan=plan.to_dict(), plan_name=a.plan, torch=torch.__version__.split('+')[0], files=files, scores={k: round(float(v), 4) for k, v in result['summary'].items() if isinstance(v, (int, float))},
                 first=FIRST, f1_of_first=round(scores_of(load_checkpoint(HOME), plan, tests), 4))
     atomic_write(HOME/'card.json', card)
     print(f"{HOME.name}: {sum(p.stat().st_size for p in HOME.rglob('*'))/1e6:.1f} MB, F1 {card['scores']['F1']} on {plan.test} fresh studies")

@@ -37,6 +37,13 @@ def _chance(right, ks):
             'mrr': float((np.diff(below)/np.arange(1, n+1)).sum())}
 
 # %% ../nbs/25_analysis.ipynb #c007
+def _pair(image, text):
+    "Both as unit vectors of 64 bits, or the error that says what is wrong."
+    image, text = (np.asarray(x, dtype=np.float64) for x in (image, text))
+    if image.ndim != 2 or image.shape != text.shape or not len(image):
+        raise UARError(f'vectors of shape {image.shape} and {text.shape}', field='image, text', remedy='pass [n, d] of both, in the same order')
+    return tuple(x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (image, text))
+
 def retrieval(
     image,           # [n, d] vectors of images, any length
     text,            # [n, d] vectors of their reports
@@ -45,9 +52,7 @@ def retrieval(
     ks=(1, 5, 10)    # which recalls
 )->dict: # 'image_to_text', 'text_to_image', 'chance': recall@k, median_rank, mrr
     "Recall@k, median rank and mean reciprocal rank by cosine, both ways, with the chance level."
-    unit = lambda x: (lambda a: a/np.maximum(np.linalg.norm(a, axis=1, keepdims=True), 1e-12))(np.asarray(x, dtype=np.float64))
-    image, text = unit(image), unit(text)
-    if image.shape != text.shape or not len(image): raise UARError(f'vectors of shape {image.shape} and {text.shape}', field='image, text', remedy='pass [n, d] of both, in the same order')
+    image, text = _pair(image, text)
     keys = np.arange(len(image)) if keys is None or not duplicates else np.asarray(keys)
     right, similarity = keys[:, None] == keys[None], image @ text.T
     out = {}
@@ -57,6 +62,12 @@ def retrieval(
     return {**out, 'chance': _chance(right, ks), 'n': len(image)}
 
 # %% ../nbs/25_analysis.ipynb #c011
+def _scaled(s, reading):
+    "Similarities min–max normalised, over the whole matrix or by row."
+    axis = None if reading == 'global' else 1
+    low, high = s.min(axis, keepdims=True), s.max(axis, keepdims=True)
+    return (s-low)/np.maximum(high-low, 1e-12)
+
 def alignment_score(
     similarity,      # [n, n] cosines, images × reports, true pairs on the diagonal
     reading='global',# minimum and maximum of the whole matrix, or of each 'row'
@@ -68,9 +79,7 @@ def alignment_score(
     if s.ndim != 2 or s.shape[0] != s.shape[1]: raise UARError(f'similarities of shape {s.shape}', field='similarity', remedy='pass images × reports of the same studies')
     for name, given, allowed in (('reading', reading, ('global', 'row')), ('pairs', pairs, ('matched', 'all'))):
         if given not in allowed: raise UARError(f'{given!r} is not known here', field=name, remedy=f'use {" or ".join(allowed)}')
-    axis = None if reading == 'global' else 1
-    low, high = s.min(axis, keepdims=True), s.max(axis, keepdims=True)
-    scaled = (s-low)/np.maximum(high-low, 1e-12)
+    scaled = _scaled(s, reading)
     return float(((np.diag(scaled) if pairs == 'matched' else scaled) > threshold).mean())
 
 # %% ../nbs/25_analysis.ipynb #c017
@@ -140,17 +149,31 @@ class SentenceMaps:
     def layers(self): return self.maps.shape[1]
 
 # %% ../nbs/25_analysis.ipynb #c031
-def _targets(data, i, grid, views, largest):
-    "(span, finding, tokens inside [views·grid²]) of each finding that the report of study i states and that has boxes."
-    study, out = data.studies[i], []
-    known = {f.key: f for f in study.findings}
-    names = [VIEWS[k] if m else None for k, m in zip(data.view_ids[i].tolist(), data.view_mask[i].tolist())][:views]
+def _slot_names(data, i):
+    "Name of the view in each slot of study i, '' where it is missing."
+    return [VIEWS[k] if m else '' for k, m in zip(data.view_ids[i].tolist(), data.view_mask[i].tolist())]
+
+def _stated(data, i, largest):
+    "(span, finding, boxes in each slot) of each finding that the report of study i states and that has boxes."
+    known, out = {f.key: f for f in data.studies[i].findings}, []
     for start, end, stated in sentence_spans(data.references[i].split()):
-        for key in {f.key: f for f in stated}:
-            boxes = [known[key].boxes.get(name, ()) if key in known and name else () for name in names]
+        for key in {f.key: f for f in stated if f.key in known}:
+            boxes = [known[key].boxes.get(name, ()) for name in _slot_names(data, i)]
             area = max(sum((x1-x0)*(y1-y0) for x0, y0, x1, y1 in b)/128**2 for b in boxes)
-            if 0 < area < largest: out.append(((start, end), known[key], np.concatenate([tokens_inside(b, grid) for b in boxes])))
+            if 0 < area < largest: out.append(((start, end), known[key], boxes))
     return out
+
+def _shown(data, images, limit, batch_size):
+    "(positions, batch) of the first studies; with `images` each report stands beside another study's pictures."
+    n = len(data) if limit is None else min(limit, len(data))
+    if any(s.findings is None for s in data.studies[:n]): raise UARError('some studies have no known findings', field='findings', remedy='grounding needs studies with boxes, such as phantoms')
+    for start in range(0, n, batch_size):
+        index = list(range(start, min(start+batch_size, n)))
+        batch = data.batch(index)
+        if images is not None:
+            shown = data.batch([images[i] for i in index])
+            batch = replace(batch, image_ids=shown.image_ids, images=shown.images, view_ids=shown.view_ids, view_mask=shown.view_mask)
+        yield index, batch
 
 # %% ../nbs/25_analysis.ipynb #c032
 def sentence_maps(
@@ -162,19 +185,13 @@ def sentence_maps(
     largest=.3     # leave out findings whose boxes cover this share of a picture, or more
 )->SentenceMaps: # one entry a stated finding
     "Attention maps of the sentences of the true reports that state a finding, with the tokens inside its boxes."
-    n = len(data) if limit is None else min(limit, len(data))
-    if any(s.findings is None for s in data.studies[:n]): raise UARError('some studies have no known findings', field='findings', remedy='grounding needs studies with boxes, such as phantoms')
     found = []
-    for start in range(0, n, batch_size):
-        index = list(range(start, min(start+batch_size, n)))
-        batch = data.batch(index)
-        if images is not None:
-            shown = data.batch([images[i] for i in index])
-            batch = replace(batch, image_ids=shown.image_ids, images=shown.images, view_ids=shown.view_ids, view_mask=shown.view_mask)
-        weights, views = word_attention(model, batch), batch.view_mask.shape[1]
-        side = weights.shape[-1]//views
+    for index, batch in _shown(data, images, limit, batch_size):
+        weights = word_attention(model, batch)
+        side = weights.shape[-1]//batch.view_mask.shape[1]
         for row, i in enumerate(index):
-            for (a, b), finding, inside in _targets(data, i, round(side**.5), views, largest):
+            for (a, b), finding, boxes in _stated(data, i, largest):
+                inside = np.concatenate([tokens_inside(some, round(side**.5)) for some in boxes])
                 found.append((weights[:, row, a:b].mean(1), inside, np.repeat(batch.view_mask[row].numpy(), side), finding.kind, i, (a, b)))
     if not found: raise UARError('no report states a finding that has a box', field='data', remedy='pass more studies, or raise `largest`')
     maps, inside, there, kinds, studies, spans = zip(*found)
@@ -185,6 +202,12 @@ def _hits(samples, layer):
     "Whether the largest weight of each map lies inside, [S]."
     peak = np.where(samples.there, samples.maps[:, layer], -1).argmax(1)
     return samples.inside[np.arange(len(samples)), peak]
+
+def _interval(values, studies, seed):
+    "95 % interval of a mean over findings or words, by resampling studies."
+    _, place = np.unique(studies, return_inverse=True)
+    counts = np.stack([np.bincount(place, values), np.bincount(place)], 1)
+    return bootstrap(counts, lambda s: s[..., 0]/s[..., 1], seed=seed)
 
 def pointing_game(
     samples, # `SentenceMaps`
@@ -198,11 +221,9 @@ def pointing_game(
     mass = (samples.maps[:, layer]*samples.inside).sum(1)
     rng, random = numpy_rng('random attention', seed), []
     for _ in range(20): random.append(_hits(replace(samples, maps=rng.random((len(samples), 1, samples.inside.shape[1]))), 0).mean())
-    studies, place = np.unique(samples.studies, return_inverse=True)
-    counts = np.stack([np.bincount(place, hits), np.bincount(place)], 1)
     kinds = np.array(samples.kinds)
     row = lambda k: dict(pointing=float(hits[k].mean()), chance=float(chance[k].mean()), mass=float(mass[k].mean()), count=int(k.sum()))
-    return {**row(np.ones(len(samples), bool)), 'interval': bootstrap(counts, lambda s: s[..., 0]/np.maximum(s[..., 1], 1e-12), seed=seed), 'random': float(np.mean(random)),
+    return {**row(np.ones(len(samples), bool)), 'interval': _interval(hits, samples.studies, seed), 'random': float(np.mean(random)),
             'layer': int(layer), 'by_kind': {k: row(kinds == k) for k in sorted(set(samples.kinds))}}
 
 # %% ../nbs/25_analysis.ipynb #c039
@@ -237,10 +258,10 @@ def attention_figure(
 ): # figure
     "The attention of each sentence that states a finding, over each view, with the true boxes."
     batch = data.batch([index])
-    weights, names = word_attention(model, batch)[layer, 0], [VIEWS[k] for k, m in zip(data.view_ids[index].tolist(), data.view_mask[index].tolist()) if m]
+    weights, names = word_attention(model, batch)[layer, 0], [name for name in _slot_names(data, index) if name]
     side = weights.shape[-1]//batch.view_mask.shape[1]
     grid, words, study = round(side**.5), data.references[index].split(), data.studies[index]
-    targets = _targets(data, index, grid, batch.view_mask.shape[1], largest) if study.findings else []
+    targets = _stated(data, index, largest) if study.findings else []
     columns = [(span, finding) for span, finding, _ in targets] or [((0, len(words)), None)]  # a normal report: all its words
     fig, axes = plots.new_figure(len(names), len(columns), 1.7)
     for r, name in enumerate(names):

@@ -8,6 +8,7 @@ __all__ = ['PLANS', 'COLUMNS', 'DemoPlan', 'demo_studies', 'demo_dvae', 'demo_sc
 
 # %% ../nbs/27_demo.ipynb #c003
 import json, os, time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,6 +47,10 @@ class DemoPlan:
     seed: int = 0           # of everything
     threads: int = 2        # CPU threads of training, part of the result
 
+    def to_dict(self):
+        "The plan as JSON holds it."
+        return json.loads(json.dumps(asdict(self)))
+
     def run_config(self)->RunConfig:
         "The configuration of the training."
         config, changes = run_preset(self.preset, self.model), dict(self.changes)
@@ -65,6 +70,19 @@ PLANS = {
     'short': DemoPlan(train=4000, changes=_SHORT),
     'toy': DemoPlan(24, 6, 6, 4, changes=_TOY, threads=1),
 }
+
+def _plan_of(plan):
+    "A plan by its name, or as it is."
+    if isinstance(plan, str) and plan not in PLANS: raise UARError(f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}')
+    return PLANS[plan] if isinstance(plan, str) else plan
+
+@contextmanager
+def _threads_of(plan):
+    "Inside the block torch computes with the plan's threads; afterwards with as many as before."
+    before = torch.get_num_threads()
+    torch.set_num_threads(plan.threads)
+    try: yield
+    finally: torch.set_num_threads(before)
 
 # %% ../nbs/27_demo.ipynb #c011
 _drawn = {}
@@ -172,8 +190,7 @@ def _longest(times, file):
 
 def _settle_plan(plan, folder):
     "A folder holds one demo: another plan needs another folder."
-    file = Path(folder)/'plan.json'
-    wanted = json.loads(json.dumps(asdict(plan)))
+    file, wanted = Path(folder)/'plan.json', plan.to_dict()
     if file.exists() and read_json(file) != wanted:
         raise UARError('holds a demo of another plan', file=folder, remedy='choose another folder with --out, or remove this one')
     atomic_write(file, wanted)
@@ -203,7 +220,7 @@ def _steps_before(plan, folder, device, workers, progress, say):
 def _summary(plan, prepared, tokens, scores, aligned, times):
     "Everything that a reader asks about a run, as JSON."
     back = lambda d: {k: v for k, v in d.items() if k != 'vectors'}
-    return dict(summary=scores['summary'], rows=scores['rows'], findings=scores['evaluation'].findings, recipe=scores['evaluation'].scores.recipe, dvae=tokens, plan=asdict(plan),
+    return dict(summary=scores['summary'], rows=scores['rows'], findings=scores['evaluation'].findings, recipe=scores['evaluation'].scores.recipe, dvae=tokens, plan=plan.to_dict(),
                 **back(aligned), seconds={k: round(v, 1) for k, v in times.items()}, parameters=sum(p.numel() for p in prepared.model.parameters()),
                 versions=dict(torch=torch.__version__, threads=plan.threads, cores=os.cpu_count()))
 
@@ -270,13 +287,11 @@ def run_demo(
     progress:bool=True  # show bars and say what happens
 )->dict: # summary, files, seconds by step
     "The whole story on phantoms, from nothing to a page."
-    if isinstance(plan, str) and plan not in PLANS: raise UARError(f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}')
-    plan, folder, threads = PLANS[plan] if isinstance(plan, str) else plan, Path(folder), torch.get_num_threads()
+    plan, folder = _plan_of(plan), Path(folder)
     _settle_plan(plan, folder)
     where, _ = pick_hardware(device)
     say = (lambda text: print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True)) if progress else lambda text: None
-    try:
-        torch.set_num_threads(plan.threads)
+    with _threads_of(plan):
         prepared, tokens, fitted, times = _steps_before(plan, folder, where, workers, progress, say)
         say('writing and scoring the reports of the test set')
         start = time.time()
@@ -288,6 +303,5 @@ def run_demo(
         result = _summary(plan, prepared, tokens, scores, aligned, times)
         atomic_write(folder/'summary.json', result)
         page = _page(folder, prepared.data['test'], model, scores, aligned, result)
-    finally: torch.set_num_threads(threads)
     say(f'done in {sum(times.values())/60:.1f} minutes: open {page}')
     return result

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from .core import UARError
-from .fidelity import without_each
+from .analysis import _interval
+from .fidelity import _inside, without_each
 from .generation import word_log_probs
 from .metrics import bootstrap
 from .reading import read_findings, sentence_spans
@@ -28,9 +29,7 @@ def visibility(
     for finding, views in without_each(study):
         seen = []
         for own, bare in zip(study.views, views):
-            inside = np.zeros(own.picture().shape, bool)
-            for x0, y0, x1, y1 in finding.boxes.get(own.name, ()): inside[y0:y1, x0:x1] = True
-            d = (own.picture().astype(float) - bare.picture())[inside]
+            d = (own.picture().astype(float) - bare.picture())[_inside(finding.boxes.get(own.name, ()), own.picture().shape)]
             if d.size: seen.append((float(np.sqrt(np.square(d).sum())), d.size**.5, float(np.sqrt(np.square(d).mean())), own.name))
         if seen: out[finding.key] = max(seen)[1:]
     return out
@@ -100,10 +99,8 @@ def reliability(
     for b in range(bins):
         here = which == b
         if not here.any(): continue
-        _, place = np.unique(groups[here], return_inverse=True)
-        counts = np.stack([np.bincount(place, y[here]), np.bincount(place)], 1)
         out.append(dict(low=b/bins, high=(b+1)/bins, count=int(here.sum()), confidence=float(p[here].mean()), accuracy=float(y[here].mean()),
-                        interval=bootstrap(counts, lambda s: s[..., 0]/s[..., 1], seed=seed)))
+                        interval=_interval(y[here], groups[here], seed)))
     expected = float(np.mean([gap((rng.random(len(p)) < p).astype(float)) for _ in range(50)]))
     return dict(ece=float(gap(y)), expected=expected, count=len(p), accuracy=float(y.mean()), confidence=float(p.mean()), bins=out)
 

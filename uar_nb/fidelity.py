@@ -72,6 +72,12 @@ def token_paint(
     return change, change[r:r+step, c:c+step].square().sum().item()/total if total else 1.
 
 # %% ../nbs/09b_fidelity.ipynb #c018
+def _inside(boxes, shape):
+    "Pixels inside any of the boxes, bool of `shape`."
+    inside = np.zeros(shape, bool)
+    for x0, y0, x1, y1 in boxes: inside[y0:y1, x0:x1] = True
+    return inside
+
 def without_each(
     study # a phantom as `make_study` gives it
 )->list: # (finding, views without it) for each finding
@@ -108,8 +114,7 @@ def finding_effects(
                 if not (boxes := f.boxes.get(view.name)): continue
                 d, e = x[0, v, 0] - x[i+1, v, 0], y[0, v, 0] - y[i+1, v, 0]
                 grey = (view.picture().astype(float) - pairs[i][1][v].picture())
-                inside = np.zeros(grey.shape, bool)
-                for x0, y0, x1, y1 in boxes: inside[y0:y1, x0:x1] = True
+                inside = _inside(boxes, grey.shape)
                 near = F.adaptive_max_pool2d(torch.from_numpy(inside)[None].float(), dvae.grid)[0].flatten() > 0
                 dot, dd, ee = (d*e).sum().item(), d.square().sum().item(), e.square().sum().item()
                 rows.append(dict(study=n, kind=f.kind, view=view.name, severity=f.severity, size=float(inside.sum()**.5), contrast=float(np.square(grey[inside]).mean()**.5),

@@ -7,15 +7,13 @@ __all__ = ['MEASURES', 'cover', 'pixel_map', 'best_iou', 'FindingMaps', 'finding
            'mask_maps', 'variance_shares', 'mask_statistics']
 
 # %% ../nbs/25c_grounding.ipynb #c003
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .analysis import tokens_inside
+from .analysis import _interval, _shown, _slot_names, _stated, tokens_inside
 from .core import UARError, numpy_rng
-from .language import sentence_spans
-from .metrics import bootstrap
 from .records import VIEWS
 from .tir import TIR
 
@@ -90,17 +88,6 @@ class FindingMaps:
         if not 0 <= head < self.heads: raise UARError(f'there is no head {head}', field='head', remedy=f'use 0 to {self.heads-1}, or None for their mean')
         return self.maps[:, layer, head]
 
-# %% ../nbs/25c_grounding.ipynb #c015
-def _stated(data, i, names, largest):
-    "(span, finding, boxes in each slot) of each finding that the report of study i states and that has boxes."
-    known, out = {f.key: f for f in data.studies[i].findings}, []
-    for start, end, stated in sentence_spans(data.references[i].split()):
-        for key in {f.key: f for f in stated if f.key in known}:
-            boxes = [known[key].boxes.get(name, ()) for name in names]
-            area = max(sum((x1-x0)*(y1-y0) for x0, y0, x1, y1 in b)/128**2 for b in boxes)
-            if 0 < area < largest: out.append(((start, end), known[key], boxes))
-    return out
-
 # %% ../nbs/25c_grounding.ipynb #c016
 def finding_maps(
     model,         # UAR
@@ -111,19 +98,13 @@ def finding_maps(
     largest=.3     # leave out findings whose boxes cover this share of a picture, or more
 )->FindingMaps: # one entry a stated finding
     "Attention of the sentences of the true reports that state a finding, heads and views apart."
-    n, found = len(data) if limit is None else min(limit, len(data)), []
-    if any(s.findings is None for s in data.studies[:n]): raise UARError('some studies have no known findings', field='findings', remedy='grounding needs studies with boxes, such as phantoms')
-    for start in range(0, n, batch_size):
-        index = list(range(start, min(start+batch_size, n)))
-        batch = data.batch(index)
-        if images is not None:
-            shown = data.batch([images[i] for i in index])
-            batch = replace(batch, image_ids=shown.image_ids, images=shown.images, view_ids=shown.view_ids, view_mask=shown.view_mask)
+    found = []
+    for index, batch in _shown(data, images, limit, batch_size):
         looks, V = model.attention(batch.to(next(model.parameters()).device)).float().cpu().numpy(), batch.view_mask.shape[1]
         grid = round((looks.shape[-1]//V)**.5)
         for row, i in enumerate(index):
-            names = [VIEWS[k] if m else '' for k, m in zip(data.view_ids[i].tolist(), data.view_mask[i].tolist())]
-            for (a, b), finding, boxes in _stated(data, i, names, largest):
+            names = _slot_names(data, i)
+            for (a, b), finding, boxes in _stated(data, i, largest):
                 here = looks[:, row, :, a:b].mean(2).reshape(*looks.shape[::2][:1], looks.shape[2], V, grid**2)
                 found.append((here, np.stack([cover(x, grid) for x in boxes]), np.stack([tokens_inside(x, grid) for x in boxes]), names, finding, i, (a, b)))
     if not found: raise UARError('no report states a finding that has a box', field='data', remedy='pass more studies, or raise `largest`')
@@ -169,12 +150,6 @@ def _shuffled(w, c, inside, there, share, draws, rng):
     return total
 
 # %% ../nbs/25c_grounding.ipynb #c025
-def _interval(values, studies, seed):
-    "95 % interval of a mean over findings, by resampling studies."
-    _, place = np.unique(studies, return_inverse=True)
-    counts = np.stack([np.bincount(place, values), np.bincount(place)], 1)
-    return bootstrap(counts, lambda s: s[..., 0]/np.maximum(s[..., 1], 1e-12), seed=seed)
-
 def ground(
     samples,      # `FindingMaps` with the own pictures
     other,        # `FindingMaps` of the same sentences with other studies' pictures

@@ -6,9 +6,8 @@
 __all__ = ['ROWS', 'VARIANTS', 'measure', 'train_ladder', 'refine_config', 'refine', 'compare_variants']
 
 # %% ../nbs/27b_ladder.ipynb #c002
-import json
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from .optim import mask_parameters
 from .training import Trainer, evaluate, prepare
 from .runs import read_log
 from .analysis import grounding, retrieval, study_vectors
-from .demo import PLANS, DemoPlan, demo_dvae, demo_studies
+from .demo import DemoPlan, _plan_of, _threads_of, demo_dvae, demo_studies
 
 # %% ../nbs/27b_ladder.ipynb #c005
 def measure(
@@ -43,7 +42,7 @@ def _shared(plan, folder, workers, progress):
 
 def _kept(file, plan, make):
     "Numbers from a file where it was made by the same plan; else made and written there."
-    plan = json.loads(json.dumps(asdict(plan)))
+    plan = plan.to_dict()
     if file.exists():
         about = read_json(file)
         if about.get('plan') == plan: return about['numbers']
@@ -62,18 +61,15 @@ def train_ladder(
     progress:bool=True    # say what happens
 )->dict: # row → numbers of `measure`, with seconds of training
     "Train several models on the same phantoms and measure them on the same test studies; rows that are there already are kept."
-    if isinstance(plan, str) and plan not in PLANS: raise UARError(f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}')
-    plan, folder, threads = PLANS[plan] if isinstance(plan, str) else plan, Path(folder), torch.get_num_threads()
+    plan, folder = _plan_of(plan), Path(folder)
     for row in rows: replace(plan, model=row).run_config()  # an unknown row is said before anything is drawn
     found = {}
-    try:
-        torch.set_num_threads(plan.threads)
+    with _threads_of(plan):
         studies, dvae = _shared(plan, folder, workers, progress)
         for row in rows:
             if progress: print(f'row {row}', flush=True)
             mine = replace(plan, model=row)
             found[row] = _kept(folder/row/'numbers.json', mine, lambda: _one_row(mine, studies, dvae, folder, progress))
-    finally: torch.set_num_threads(threads)
     atomic_write(folder/'ladder.json', found)
     return found
 
@@ -135,18 +131,16 @@ def refine(
     ready=None          # what `prepare` gave for the plan, where it is there already
 )->list: # of dicts: variant, seed, numbers of `measure`, mask_std_logits
     "Second stages of several kinds and seeds from one first stage; those that are there already are kept."
-    plan, folder, threads = PLANS[plan] if isinstance(plan, str) else plan, Path(folder), torch.get_num_threads()
+    plan, folder = _plan_of(plan), Path(folder)
     configs = {(v, s): refine_config(plan, v, s) for v in variants for s in seeds}
     weights, rows = load_checkpoint(stage1).model.state_dict(), []
-    try:
-        torch.set_num_threads(plan.threads)
+    with _threads_of(plan):
         ready = ready or prepare(plan.run_config(), *_shared(plan, data_folder, workers, progress), Path(data_folder)/'store', progress)
         for (variant, seed), config in configs.items():
             run = folder/variant.replace(' ', '_')/str(seed)
             if progress: print(f'{variant}, seed {seed}', flush=True)
             numbers = _kept(run/'numbers.json', replace(plan, seed=seed), lambda: _refined(config, weights, ready, run))
             rows.append(dict(variant=variant, seed=seed, **numbers))
-    finally: torch.set_num_threads(threads)
     atomic_write(folder/'tir.json', rows)
     return rows
 

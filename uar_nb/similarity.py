@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import re
 import numpy as np
 import torch
-from .analysis import _chance, _ranks
+from .analysis import _chance, _pair, _ranks, _scaled
 from .attention import check_options
 from .core import UARError, optional_import
 from .language import read_findings
@@ -21,13 +21,6 @@ from .records import FINDING_KINDS
 from .text import EOS_ID, clean_report
 
 # %% ../nbs/25b_similarity.ipynb #c007
-def _pair(image, text):
-    "Both as unit vectors of 64 bits, or the error that says what is wrong."
-    image, text = (np.asarray(x, dtype=np.float64) for x in (image, text))
-    if image.ndim != 2 or image.shape != text.shape or not len(image):
-        raise UARError(f'vectors of shape {image.shape} and {text.shape}', field='image, text', remedy='pass [n, d] of both, in the same order')
-    return tuple(x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (image, text))
-
 def similarities(
     image, # [n, d] vectors of images, any length
     text   # [n, d] vectors of their reports
@@ -125,9 +118,7 @@ def alignment_curve(
     check_options(reading=(reading, 'global', 'row'), pairs=(pairs, 'matched', 'all'))
     s, t = np.asarray(similarity, dtype=np.float64), np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds)
     if s.ndim != 2 or s.shape[0] != s.shape[1]: raise UARError(f'similarities of shape {s.shape}', field='similarity', remedy='pass images × reports of the same studies')
-    axis = None if reading == 'global' else 1
-    low, high = s.min(axis, keepdims=True), s.max(axis, keepdims=True)
-    z = (s-low)/np.maximum(high-low, 1e-12)
+    z = _scaled(s, reading)
     z = np.sort(np.diag(z) if pairs == 'matched' else z, axis=None)
     return t, 1-np.searchsorted(z, t, side='right')/len(z), float(z.mean())
 
