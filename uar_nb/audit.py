@@ -236,7 +236,7 @@ def _lines(n):
     f = n['floors']
     out += [f'floors: left out ({f["skipped"]})'] if 'skipped' in f else [f'floors on {f["split"]}, chosen on {f["chosen_on"]}' + f'{"":4}' + ' '.join(f'{k:>7}' for k in next(iter(f['rows'].values())))] + [
         f'  {name:30}' + ' '.join(f'{"–":>7}' if v is None else f'{v:7.3f}' for v in row.values()) for name, row in f['rows'].items()]
-    return out + ['worth a look:'] * bool(n['remarks']) + [f'  - {r}' for r in n['remarks']] + [f'{v:>6,} × {k}' for k, v in list(n['faults']['kinds'].items())[:10]]
+    return out + [f'note: {x}' for x in n['notes']] + ['worth a look:'] * bool(n['remarks']) + [f'  - {r}' for r in n['remarks']] + [f'{v:>6,} × {k}' for k, v in list(n['faults']['kinds'].items())[:10]]
 
 # %% ../nbs/26b_audit.ipynb #c032
 def _show(page, facts, chosen, caption):

@@ -240,4 +240,4 @@ def iu_phantom(
     drawn, unread = coverage([r for r, _, _ in chosen]), sum(s.findings is None for s in studies)
     return StudyList(studies, 'iu-phantom', path, [
         f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown; scores are not scores on IU-Xray',
-        f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding are drawn', f'reports without tags, drawn from their text and without known findings: {unread}'])
+        *([f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding are drawn'] if drawn['thoracic'] else []), f'reports without tags, drawn from their text and without known findings: {unread}'])

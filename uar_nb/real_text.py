@@ -17,6 +17,7 @@ import torch
 from .core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from .records import Finding, StudyList
 from .phantom import make_studies
+from .openi import find_openi
 from .mesh import PHANTOM_LABEL, iu_phantom, read_kinds
 from .dvae import DVAEConfig
 from .config import RunConfig
@@ -187,6 +188,7 @@ def run_real_text(
 )->dict:            # summary: images (the label), rows, answer, findings, about, plan; numbers only, no text
     "Train UAR on real reports with phantom images, and compare; all that decides it is in the plan"
     plan, folder, threads, start = _plan_of(plan), Path(folder), torch.get_num_threads(), time.time()
+    if path is not None and not find_openi(path): raise UARError('holds no reports of IU-Xray', file=path, remedy='fetch them with `uar download iu-xray FOLDER --reports-only`')
     wanted = _begin(plan, folder, path)
     if (folder/'summary.json').exists(): return read_json(folder/'summary.json')
     try:

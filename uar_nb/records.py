@@ -126,9 +126,10 @@ class StudyList(list):
 # %% ../nbs/03c_records.ipynb #c028
 def by_split(
     studies # list of `Study`
-):          # dict of split -> list; all three splits are there
+):          # dict of split -> `StudyList` with the notes of the whole; all three splits are there
     "Studies by split."
-    return {split: [s for s in studies if s.split == split] for split in SPLITS}
+    about = {name: getattr(studies, name) for name in ('layout', 'source', 'notes') if hasattr(studies, name)}
+    return {split: StudyList([s for s in studies if s.split == split], **about) for split in SPLITS}
 
 def describe_studies(
     studies # list of `Study`

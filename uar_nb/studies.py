@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from .core import UARError, atomic_folder, atomic_write
+from .core import UARError, atomic_folder, atomic_write, read_json
 from .entries import load_annotation, load_lines, to_entry
 from .iu_xray import load_iu_xray, save_iu_xray
 from .mimic import find_mimic, load_mimic, save_mimic
@@ -34,7 +34,23 @@ def _named(path):
 
 # %% ../nbs/04_studies.ipynb #c010
 def _load(kind, file, check, images, split, seed, options):
-    "Hand over to the reader of a layout."
+    "Hand over to the reader of a layout, and say again what was said of the studies when they were written."
+    studies = _reader(kind, file, check, images, split, seed, options)
+    kept = _kept_notes(file if file.is_dir() else file.parent)
+    studies.notes = (*kept, *(n for n in studies.notes if n not in kept))
+    return studies
+
+_NOTES = 'uar_nb_notes.json'
+
+def _kept_notes(folder):
+    "What `save_studies` was told about the studies."
+    file = folder / _NOTES
+    notes = read_json(file) if file.is_file() else []
+    if not isinstance(notes, list) or any(type(n) is not str for n in notes): raise UARError('is no list of texts', file=file, remedy='mend it, or delete it')
+    return notes
+
+def _reader(kind, file, check, images, split, seed, options):
+    "The studies, by the reader of their layout."
     if kind == 'IU-Xray': return load_iu_xray(file, check is None or check, images, split=seed, **options)
     if kind == 'MIMIC-CXR': return load_mimic(file, bool(check) and check, images, split=seed, **options)
     check = True if check is None else check
@@ -84,8 +100,14 @@ def save_studies(
     if layout not in LAYOUTS: raise UARError(f'unknown layout {layout!r}', field='layout', remedy=f'known: {", ".join(LAYOUTS)}')
     wrong = [i for i, n in Counter(s.id for s in studies).items() if n > 1 or not i or PurePosixPath(i).is_absolute() or '..' in PurePosixPath(i).parts or '\\' in i]
     if wrong: raise UARError(f'{wrong[0]!r} cannot name a study in a folder, or names two', field='id', remedy='give each study its own id, usable as a folder name')
-    if layout in ('openi', 'kaggle'): return save_iu_xray(studies, folder, layout)
-    if layout == 'mimic': return save_mimic(studies, folder)
+    if layout in ('openi', 'kaggle'): save_iu_xray(studies, folder, layout)
+    elif layout == 'mimic': save_mimic(studies, folder)
+    else: _save_ours(studies, folder, layout)
+    if notes := list(getattr(studies, 'notes', ())): atomic_write(Path(folder) / _NOTES, notes)
+    return Path(folder)
+
+def _save_ours(studies, folder, layout):
+    "Pictures by study, and one file of all texts."
     paths = [[f'{s.id}/{i}.png' for i in range(len(s.views))] for s in studies]
     with atomic_folder(folder) as new:
         for s, some in zip(studies, paths):
@@ -93,4 +115,3 @@ def save_studies(
         if layout == 'folder': atomic_write(new / 'reports.csv', to_table(studies, [[f'images/{p}' for p in some] for some in paths]))
         elif layout == 'jsonl': atomic_write(new / 'reports.jsonl', ''.join(json.dumps(to_entry(s, p), ensure_ascii=False) + '\n' for s, p in zip(studies, paths)))
         else: atomic_write(new / 'annotation.json', {split: [to_entry(s, p, layout == 'r2gen') for s, p in zip(studies, paths) if s.split == split] for split in SPLITS})
-    return Path(folder)

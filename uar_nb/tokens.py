@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 from tqdm import tqdm
 
-from .core import UARError, atomic_folder, atomic_write, derive_seed, sha256_of
+from .core import UARError, atomic_folder, atomic_write, derive_seed, read_json, sha256_of
 from .images import CROP, PICTURE, ImageProtocol, crop_offsets, random_crop, shrink, to_float
 from .records import VIEWS, DataFaults
 from .stores import MappedArrays, content_hash, fill_in_parts, open_store, parts_folder, store_key
@@ -69,7 +69,8 @@ def build(cls: PixelStore,
     folder=None,    # where to keep the store; None: in memory
     progress=False, # show a bar
     workers=1,      # threads that read files
-    part=512        # pictures between two savings
+    part=512,       # pictures between two savings
+    make=True       # False: only open; an error where the folder doesn't hold these pictures
 ):                  # `PixelStore`
     "Read all pictures, or open the store in `folder` where it was made from the same ones; an interrupted build goes on."
     views, rows, row = [(s, v) for s in studies for v in s.views], {}, 0
@@ -81,6 +82,7 @@ def build(cls: PixelStore,
     if folder is None: return cls(fill(np.zeros(shape, np.uint8), None), rows)
     wanted = dict(source=store_key(source=[_source(s) for s in studies]))
     if not (found := open_store(folder, 'pictures.npy', wanted)):
+        if not make: raise UARError('is no store of these pictures', file=folder, remedy='make it from the same studies, in the same order and from the same files')
         kept = parts_folder(folder, wanted['source'])
         with atomic_folder(folder) as new:
             pictures = fill(np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape), kept)
@@ -124,6 +126,16 @@ def _tokenize(pictures, names, tokenizer, crops, seed, protocol):
         slots.append(_encode(random_crop(whole, tops, lefts, protocol.crop), tokenizer))
     return np.stack(slots, 1).astype(np.uint8 if tokenizer.codebook_size <= 256 else np.uint16)
 
+
+def _other_store(folder, wanted):
+    "The error for a store that isn't the wanted one: what it was made with, and what was asked for."
+    try: found = read_json(Path(folder) / 'store.json')['about']
+    except (UARError, KeyError, TypeError): found = {}
+    wanted = json.loads(json.dumps(wanted))
+    other = [k for k in wanted if found.get(k) != wanted[k]] if found else []
+    what = 'was made with ' + ', '.join(f'{k} {str(found.get(k))[:12]}, not {str(wanted[k])[:12]}' for k in other) if other else 'is no whole store of tokens'
+    return UARError(what, file=folder, field=other[0] if other else None, remedy='make another store, or ask for what this one holds')
+
 # %% ../nbs/11_tokens.ipynb #c026
 @patch(cls_method=True)
 def build(cls: TokenStore,
@@ -133,7 +145,8 @@ def build(cls: TokenStore,
     crops=4,        # K
     seed=0,         # of the crops
     progress=False, # show a bar
-    part=512        # pictures between two savings
+    part=512,       # pictures between two savings
+    make=True       # False: only open; an error where the folder doesn't hold these tokens
 ):                  # `TokenStore`
     "Tokenise all pictures, or open the store in `folder` where its key is the same; an interrupted build goes on."
     size, protocol = int(tokenizer.codebook_size), ImageProtocol(size=pixels.pictures.shape[1])
@@ -141,6 +154,7 @@ def build(cls: TokenStore,
     if size > 65_536: raise UARError(f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536')
     key = store_key(**about)
     if found := open_store(folder, 'ids.npy', dict(key=key)): return cls(found[0], key, about)
+    if not make: raise _other_store(folder, about)
     names = [name for _, name in sorted((row, (i, place)) for i, some in pixels.rows.items() for place, (_, row) in enumerate(some))]
     shape, dtype = (len(pixels), crops + 1, tokenizer.grid ** 2), np.uint8 if size <= 256 else np.uint16
     fill = lambda array, kept: fill_in_parts(array, lambda a, b: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol), kept, part, 'tokens', progress)
@@ -245,6 +259,7 @@ class StudyData:
     ):
         if not 0 <= resize <= 1: raise UARError(f'{resize} is not a share', field='resize', remedy='use a number from 0 to 1')
         self.studies, self.pixels, self.tokens, self.vocabulary = list(studies), pixels, tokens, vocabulary
+        self.notes = tuple(getattr(studies, 'notes', ()))  # said of the data set; whatever shows results shows them too
         self.rules, self.max_words, self.views, self.seed, self.resize = rules, max_words, views, seed, resize
         self.ids = [s.id for s in self.studies]
         if tokens is not None and tokens.about['pixels'] != pixels.key:
