@@ -152,8 +152,7 @@ def build(cls: TokenStore,
     size, protocol = int(tokenizer.codebook_size), ImageProtocol(size=pixels.pictures.shape[1])
     about = dict(tokenizer=tokenizer.name, sha256=tokenizer.sha256, codebook_size=size, grid=tokenizer.grid, pixels=pixels.key, protocol=protocol.to_dict(), crops=crops, seed=seed)
     if size > 65_536: raise UARError(f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536')
-    key = store_key(**about)
-    if found := open_store(folder, 'ids.npy', dict(key=key)): return cls(found[0], key, about)
+    if found := open_store(folder, 'ids.npy', dict(key=(key := store_key(**about)))): return cls(found[0], key, about)
     if not make: raise _other_store(folder, about)
     names = [name for _, name in sorted((row, (i, place)) for i, some in pixels.rows.items() for place, (_, row) in enumerate(some))]
     shape, dtype = (len(pixels), crops + 1, tokenizer.grid ** 2), np.uint8 if size <= 256 else np.uint16
