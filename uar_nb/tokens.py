@@ -83,9 +83,8 @@ def build(cls: PixelStore,
     wanted = dict(source=store_key(source=[_source(s) for s in studies]))
     if not (found := open_store(folder, 'pictures.npy', wanted)):
         if not make: raise UARError('is no store of these pictures', file=folder, remedy='make it from the same studies, in the same order and from the same files')
-        kept = parts_folder(folder, wanted['source'])
         with atomic_folder(folder) as new:
-            pictures = fill(np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape), kept)
+            pictures = fill(np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape), kept := parts_folder(folder, wanted['source']))
             pictures.flush()
             content = content_hash(pictures)
             del pictures  # closes the file, so that the folder can be moved
@@ -126,6 +125,10 @@ def _tokenize(pictures, names, tokenizer, crops, seed, protocol):
         slots.append(_encode(random_crop(whole, tops, lefts, protocol.crop), tokenizer))
     return np.stack(slots, 1).astype(np.uint8 if tokenizer.codebook_size <= 256 else np.uint16)
 
+# %% ../nbs/11_tokens.ipynb #c026
+def _names(pixels):
+    "(study, position of the view) of each row of a pixel store."
+    return [name for _, name in sorted((row, (i, place)) for i, some in pixels.rows.items() for place, (_, row) in enumerate(some))]
 
 def _other_store(folder, wanted):
     "The error for a store that isn't the wanted one: what it was made with, and what was asked for."
@@ -136,7 +139,7 @@ def _other_store(folder, wanted):
     what = 'was made with ' + ', '.join(f'{k} {str(found.get(k))[:12]}, not {str(wanted[k])[:12]}' for k in other) if other else 'is no whole store of tokens'
     return UARError(what, file=folder, field=other[0] if other else None, remedy='make another store, or ask for what this one holds')
 
-# %% ../nbs/11_tokens.ipynb #c026
+# %% ../nbs/11_tokens.ipynb #c028
 @patch(cls_method=True)
 def build(cls: TokenStore,
     pixels,         # `PixelStore`
@@ -150,12 +153,11 @@ def build(cls: TokenStore,
 ):                  # `TokenStore`
     "Tokenise all pictures, or open the store in `folder` where its key is the same; an interrupted build goes on."
     size, protocol = int(tokenizer.codebook_size), ImageProtocol(size=pixels.pictures.shape[1])
-    about = dict(tokenizer=tokenizer.name, sha256=tokenizer.sha256, codebook_size=size, grid=tokenizer.grid, pixels=pixels.key, protocol=protocol.to_dict(), crops=crops, seed=seed)
     if size > 65_536: raise UARError(f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536')
+    about = dict(tokenizer=tokenizer.name, sha256=tokenizer.sha256, codebook_size=size, grid=tokenizer.grid, pixels=pixels.key, protocol=protocol.to_dict(), crops=crops, seed=seed)
     if found := open_store(folder, 'ids.npy', dict(key=(key := store_key(**about)))): return cls(found[0], key, about)
     if not make: raise _other_store(folder, about)
-    names = [name for _, name in sorted((row, (i, place)) for i, some in pixels.rows.items() for place, (_, row) in enumerate(some))]
-    shape, dtype = (len(pixels), crops + 1, tokenizer.grid ** 2), np.uint8 if size <= 256 else np.uint16
+    names, shape, dtype = _names(pixels), (len(pixels), crops + 1, tokenizer.grid ** 2), np.uint8 if size <= 256 else np.uint16
     fill = lambda array, kept: fill_in_parts(array, lambda a, b: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol), kept, part, 'tokens', progress)
     if folder is None: return cls(fill(np.empty(shape, dtype), None), key, about)
     with atomic_folder(folder) as new:
@@ -166,7 +168,7 @@ def build(cls: TokenStore,
     shutil.rmtree(kept, ignore_errors=True)
     return cls(np.load(Path(folder) / 'ids.npy', mmap_mode='r'), key, about)
 
-# %% ../nbs/11_tokens.ipynb #c034
+# %% ../nbs/11_tokens.ipynb #c036
 @dataclass
 class Batch:
     "What a model reads: pictures as ids or pixels, which views are there, reports as ids."
@@ -195,7 +197,7 @@ class Batch:
         indices = [int(i) for i in indices]
         return self._map(lambda t: t[torch.as_tensor(indices, device=t.device)], [self.study_ids[i] for i in indices])
 
-# %% ../nbs/11_tokens.ipynb #c037
+# %% ../nbs/11_tokens.ipynb #c039
 def _slots(names, n_views):
     "Which of a study's views fill the model's slots; -1 where none is left."
     first = [names.index(name) for name in VIEWS if name in names]
@@ -215,7 +217,7 @@ def _spread(values, mask):
     out[mask] = values
     return out
 
-# %% ../nbs/11_tokens.ipynb #c039
+# %% ../nbs/11_tokens.ipynb #c041
 def image_batch(
     views,     # for each study a list of `View`
     tokenizer, # name, sha256, codebook_size, grid, encode; None for a model that reads pixels
@@ -231,7 +233,7 @@ def image_batch(
     return Batch([str(i) for i in range(len(views))], ids, _spread(pixels, mask) if tokenizer is None else None, view_ids, mask,
                  torch.tensor([[BOS_ID, EOS_ID]] * len(views)), torch.arange(len(views)))
 
-# %% ../nbs/11_tokens.ipynb #c042
+# %% ../nbs/11_tokens.ipynb #c044
 def _coded(cleaned, vocabulary, max_words):
     "Cleaned reports -> word ids int32 [n, T+1], their lengths and keys int64 [n]; no text and no list of one report stays."
     words, lengths, keys = array('i'), [], []
@@ -242,7 +244,7 @@ def _coded(cleaned, vocabulary, max_words):
     ids.numpy()[(torch.arange(ids.shape[1]) < lengths[:, None]).numpy()] = np.array(words, np.int32)  # torch would list every place as two int64
     return ids, lengths, torch.tensor(keys, dtype=torch.int64)
 
-# %% ../nbs/11_tokens.ipynb #c044
+# %% ../nbs/11_tokens.ipynb #c046
 class StudyData:
     "Studies with their stores and vocabulary, from which batches are gathered."
     def __init__(self,
@@ -273,7 +275,7 @@ class StudyData:
     cleaned = property(lambda self: [self._clean(s) for s in self.studies], doc='The reports as words, made anew at each call.')
     references = property(lambda self: [ground_truth(c, self.vocabulary, self.max_words) if c else '' for c in self.cleaned], doc='What reports are scored against.')
 
-# %% ../nbs/11_tokens.ipynb #c047
+# %% ../nbs/11_tokens.ipynb #c049
 @patch
 def _crops(self: StudyData, indices, epoch):
     "Which of some studies show crops: bool [B]."
@@ -299,7 +301,7 @@ def _images(self: StudyData, indices, epoch):
     if offsets: out[cut] = random_crop(whole[cut], *zip(*offsets))
     return _spread(out, mask)
 
-# %% ../nbs/11_tokens.ipynb #c048
+# %% ../nbs/11_tokens.ipynb #c050
 @patch
 def light(self: StudyData):
     "The same batches without the studies and their texts: what to hand to loader processes."
@@ -318,7 +320,7 @@ def batch(self: StudyData,
     images = (None, self._images(indices, epoch)) if self.tokens is None else (self._image_ids(indices, epoch), None)
     return Batch([self.ids[i] for i in indices], *images, self.view_ids[indices], self.view_mask[indices], self.report_ids[indices, :length].long(), self.report_keys[indices])
 
-# %% ../nbs/11_tokens.ipynb #c053
+# %% ../nbs/11_tokens.ipynb #c055
 @patch
 def order(self: StudyData,
     epoch # number of the pass over the data
