@@ -163,7 +163,7 @@ def sample_studies(
     **options      # of `load_studies`, e.g. text='both'
 )->StudyList: # in the data set's order; findings known for every study; .notes say where they come from
     "Studies with reports and findings to analyse a model on, from phantoms or from a data set."
-    if source is None: return StudyList(make_studies(n, seed=seed, split=split), 'phantom', notes=['phantoms, drawn for this analysis'])
+    if source is None: return StudyList(make_studies(n, seed=seed, split=split), 'phantom', origin=['phantoms, drawn for this analysis'])
     if split not in SPLITS: raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}')
     studies = load_studies(source, **options)
     some = [s for s in by_split(studies)[split] if s.report.strip()]
@@ -171,4 +171,4 @@ def sample_studies(
     chosen = [some[i] for i in sorted(numpy_rng('sample', seed).permutation(len(some))[:n])]
     read = sum(s.findings is None for s in chosen)
     notes = [*studies.notes, *([f'findings of {read} studies are those that their reports state; they have no boxes'] if read else [])]
-    return StudyList([replace(s, findings=tuple(read_findings(s.report))) if s.findings is None else s for s in chosen], studies.layout, source, notes)
+    return StudyList([replace(s, findings=tuple(read_findings(s.report))) if s.findings is None else s for s in chosen], studies.layout, source, notes, origin=studies.origin)

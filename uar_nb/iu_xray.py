@@ -97,6 +97,11 @@ def _views(report, pictures, how):
     return frontal_first(View(v, **p) for v, p in zip(names, given)), 'by symmetry' if names[0] == 'frontal' else 'by symmetry, against the order of names'
 
 # %% ../nbs/03f_iu_xray.ipynb #c023
+def _kept(views, most):
+    "The first `most` views: one of each name before a second of any."
+    first = [v for i, v in enumerate(views) if v.name not in {w.name for w in views[:i]}]
+    return frontal_first((first + [v for v in views if v not in first])[:most or None])
+
 def _why_not(report, text, official, least):
     "Why a report is no study; '' where it is one."
     if not report_text(report, text).strip(): return f'no {" and no ".join(_SECTIONS[text])}'
@@ -113,7 +118,8 @@ def load_iu_xray(
     text='findings',# or 'both' or 'impression'
     split=None,     # None: R2Gen's; a number: drawn with this seed
     views='order',  # where the files don't tell: 'order' of names, or 'pictures' by symmetry (reads them all)
-    least=2         # pictures that a study must have, where the split is drawn
+    least=2,        # pictures that a study must have, where the split is drawn
+    most=2          # pictures that are kept: the first of each view before a second of any, as R2Gen's two; 0 = all
 ):                  # `StudyList`
     "Studies of a copy of IU-Xray, from Open-i's XML or Kaggle's tables."
     for name, value, known in (('text', text, _SECTIONS), ('views', views, ('order', 'pictures'))):
@@ -125,9 +131,11 @@ def load_iu_xray(
     why = {n: _why_not(r, text, official, least) for n, r in reports.items()}
     chosen = [reports[n] for n in (official or reports) if n in reports and not why[n]]
     pictures = _pictures(chosen, found, faults)
-    told = [_views(r, pictures, views) for r in chosen]
+    told = [(_kept(some, most), how) for some, how in (_views(r, pictures, views) for r in chosen)]
     studies = [Study(official.get(r.number, (r.id,))[0], v, report_text(r, text), official.get(r.number, (0, 'train'))[1]) for r, (v, _) in zip(chosen, told) if all(w.path or w.pixels is not None for w in v)]
-    notes = [f'views of {n:,} studies {how}' for how, n in Counter(how for _, how in told).items()]
+    guess = lambda how: ", a guess: with Kaggle's indiana_projections.csv beside the reports they are known" if how == 'by the order of names' else ''
+    notes = [f'views of {n:,} studies {how}{guess(how)}' for how, n in Counter(how for _, how in told).items()]
+    if more := sum(len(r.images) > len(v) for r, (v, _) in zip(chosen, told)): notes.append(f'{more:,} studies have more than {most} pictures, of which {most} are kept')
     absent = Counter(s for n, (_, s) in official.items() if n not in reports)
     if absent: notes.append(f"{sum(absent.values()):,} studies of R2Gen's split are not in this copy ({', '.join(f'{s} {n:,}' for s, n in absent.items())})")
     made = StudyList(studies, f'IU-Xray, {found.layout}', found.reports, notes, [(reports[n].id, reason) for n, reason in why.items() if reason])

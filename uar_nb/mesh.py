@@ -238,6 +238,6 @@ def iu_phantom(
     else:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool: studies = list(bar(pool.map(job, chosen, chunksize=max(1, min(64, len(chosen)//(4*workers))))))
     drawn, unread = coverage([r for r, _, _ in chosen]), sum(s.findings is None for s in studies)
-    return StudyList(studies, 'iu-phantom', path, [
+    return StudyList(studies, 'iu-phantom', path, origin=[
         f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown; scores are not scores on IU-Xray',
         *([f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding are drawn'] if drawn['thoracic'] else []), f'reports without tags, drawn from their text and without known findings: {unread}'])

@@ -74,7 +74,7 @@ def _parse(data, faults, name):
 # %% ../nbs/03d_openi.ipynb #c013
 _XML = ('ecgen-radiology', 'NLMCXR_reports/ecgen-radiology', 'NLMCXR_reports', 'NLMCXR_reports.tgz', 'NLMCXR_reports.tar.gz', 'NLMCXR_reports.tar')
 _PICTURES = ('NLMCXR_png', 'images_normalized', 'images/images_normalized', 'NLMCXR_png.tgz', 'NLMCXR_png.tar.gz', 'NLMCXR_png.tar', 'images', '.')
-_TAR = ('.tgz', '.tar.gz', '.tar')
+_TAR, _PICTURE = ('.tgz', '.tar.gz', '.tar'), re.compile(r'(CXR)?\d+_.*\.png$', re.IGNORECASE)
 
 def _is_tar(path): return path.name.lower().endswith(_TAR) and path.is_file()
 
@@ -102,10 +102,10 @@ def find_openi(
     tables = [base / n for n in ('indiana_reports.csv', 'indiana_projections.csv')]
     if path.is_dir() and not _has_xml(path):
         reports = next((base / n for n in _XML if _has_xml(base / n) or _is_tar(base / n)), None)
-        if tables[0].is_file() and tables[1].is_file() and reports is None: reports = tables[0]
+        if tables[0].is_file() and reports is None: reports = tables[0]
     else: reports = path if _has_xml(path) or _is_tar(path) and 'png' not in path.name.lower() or path.name == tables[0].name and path.is_file() else None
     if reports is None: return None
-    there = lambda p: _is_tar(p) or p.is_dir() and (p != base or any(n.startswith('CXR') and n.endswith('.png') for n in os.listdir(p)))
+    there = lambda p: _is_tar(p) or p.is_dir() and (p.name not in ('images', base.name) or any(_PICTURE.match(n) for n in os.listdir(p)))
     pictures = Path(images) if images else next((base / n for n in _PICTURES if there(base / n)), None)
     return OpeniFiles(reports, pictures, tables[1] if tables[1].is_file() else None)
 
@@ -182,6 +182,7 @@ def read_openi(
     if found is None: raise UARError('is no copy of IU-Xray', file=path, remedy='name a folder with ecgen-radiology or NLMCXR_reports.tgz, or with indiana_reports.csv and indiana_projections.csv')
     told = Faults(found.reports) if faults is None else faults
     views = _read_views(found.projections, told) if found.projections else {}
+    if found.layout == 'Kaggle tables' and not found.projections: told.add('file', 'is not there', 'put indiana_projections.csv beside indiana_reports.csv: it names the pictures', found.reports.with_name('indiana_projections.csv'))
     if found.layout == 'Kaggle tables': reports = _read_kaggle(found.reports, views, told)
     else: reports = [replace(r, views=tuple(views[r.number].get(i, 'unknown') for i in r.images)) if r.number in views else r for r in _read_xml(found.reports, told)]
     if faults is None: told.stop()

@@ -17,7 +17,7 @@ import torch
 from .core import UARError, atomic_folder, atomic_write, derive_seed, pick_hardware, read_json, sha256_of
 from .plots import new_figure, overlay_attention, save_figure
 from .images import shrink, to_float
-from .records import SPLITS, View, StudyList, by_split
+from .records import SPLITS, View, StudyList, by_split, describe_studies
 from .studies import LAYOUTS, load_studies
 from .language import STYLES
 from .phantom import FREQUENCIES, make_studies, write_studies
@@ -102,17 +102,17 @@ def configure(
     return run_preset(preset, model).override(changes)
 
 # %% ../nbs/24b_recipes.ipynb #c017
-_LOADING = ('images', 'split', 'text', 'views', 'least', 'unit', 'reports', 'check')
+_LOADING = ('images', 'split', 'text', 'views', 'least', 'most', 'unit', 'reports', 'check')
 
 def loading(
-    settings=() # 'name=value' texts: images, split, text, views, least, unit, reports, check
+    settings=() # 'name=value' texts: images, split, text, views, least, most, unit, reports, check
 )->dict: # options of `load_studies`
     "How a data set is read, from texts."
     options = {}
     for text in settings:
         name, equals, value = text.partition('=')
         if not equals or name not in _LOADING: raise UARError(f'{text!r} does not say how to read a data set', field='--load', remedy=f'write name=value, with one of {", ".join(_LOADING)}')
-        options[name] = int(value) if name in ('split', 'least') and value.isdigit() else {'True': True, 'False': False}.get(value, value)
+        options[name] = int(value) if name in ('split', 'least', 'most') and value.isdigit() else {'True': True, 'False': False}.get(value, value)
     return options
 
 # %% ../nbs/24b_recipes.ipynb #c020
@@ -173,7 +173,9 @@ def train_dvae_on(
     progress=False     # show a bar
 )->tuple[DVAE, dict]: # the dVAE; PSNR and code use on pictures it has learned from and on held-out ones
     "Train a dVAE on any X-rays and measure it on some that it has not seen."
-    learn, held = _apart(_joined([load_studies(p) for p in paths]), seed)
+    sets = [load_studies(p) for p in paths]
+    if progress: print(*map(describe_studies, sets), sep='\n')
+    learn, held = _apart(_joined(sets), seed)
     dvae = dvae_on(learn, folder, steps, DVAEConfig(codebook_size=codebook), seed, device=device, progress=progress)
     numbers = {}
     for name, some in (('learned', learn[:200]), ('held out', held)):
@@ -206,6 +208,7 @@ def train_on(
     pick_hardware(config.train.device, config.train.precision)
     studies, more = load_studies(data, **loading(load)), [load_studies(p) for p in extra]
     folder, tokens, tokenizer, bar = Path(folder), config.model.visual == 'tokens', None, progress and sys.stderr.isatty()
+    if progress: print(describe_studies(studies), flush=True)
     _check_reports(studies, data)
     check_run(folder, config, studies)
     if store and tokens and not dvae: raise UARError('a store of tokens needs its dVAE', file=store, field='dvae', remedy='name the dVAE that the tokens were made with')
@@ -231,6 +234,7 @@ def tokenize_on(
 )->TokenStore:
     "Read and tokenize a data set once, for `train_on(store=…)`."
     studies, tokenizer = load_studies(data, **loading(load)), load_tokenizer(tokenizer)
+    if progress: print(describe_studies(studies))
     pixels = PixelStore.build(studies, folder=Path(folder)/'pixels', progress=progress)
     return TokenStore.build(pixels, tokenizer, folder=Path(folder)/'tokens', crops=crops, seed=seed, progress=progress)
 
@@ -254,7 +258,7 @@ def evaluate_on(
     if not some[split]: raise UARError(f'there is no study in split {split!r}', file=data, field='split', remedy='choose another split')
     some[split] = some[split][:limit or None]
     _check_reports(some[split], data, (split,))
-    told = StudyList([s for part in some.values() for s in part if s.report.strip()], notes=studies.notes)
+    told = StudyList([s for part in some.values() for s in part if s.report.strip()], notes=studies.notes, origin=studies.origin)
     made = make_data(told, replace(found.data, crops=0), found.vocabulary, found.tokenizer, progress=progress)  # crops are for training
     done = evaluate(found.model, made[split], beams, folder, metrics, progress=progress)
     known = split != 'train' and made['train'] is not None

@@ -111,6 +111,7 @@ class DataFaults(UARError):
 
     def __reduce__(self): return DataFaults, (self.faults, self.file)
 
+# %% ../nbs/03c_records.ipynb #c028
 class StudyList(list):
     "A list of studies that remembers its origin."
     def __init__(self,
@@ -118,17 +119,21 @@ class StudyList(list):
         layout='in memory', # how the data set lay there
         source=None,        # its file or folder
         notes=(),           # what was absent or assumed, a sentence each
-        left_out=()         # (id, reason) of each study of the source that isn't in the list
+        left_out=(),        # (id, reason) of each study of the source that isn't in the list
+        origin=()           # notes that stay true wherever the studies go, e.g. that the pictures are drawn
     ):
         super().__init__(studies)
-        self.layout, self.source, self.notes, self.left_out = layout, source, tuple(notes), tuple(left_out)
+        self.layout, self.source, self.origin, self.left_out = layout, source, tuple(origin), tuple(left_out)
+        self.notes = (*self.origin, *(n for n in notes if n not in self.origin))
 
-# %% ../nbs/03c_records.ipynb #c028
+    def __repr__(self): return describe_studies(self)
+
+# %% ../nbs/03c_records.ipynb #c030
 def by_split(
     studies # list of `Study`
 ):          # dict of split -> `StudyList` with the notes of the whole; all three splits are there
     "Studies by split."
-    about = {name: getattr(studies, name) for name in ('layout', 'source', 'notes') if hasattr(studies, name)}
+    about = {name: getattr(studies, name) for name in ('layout', 'source', 'notes', 'origin') if hasattr(studies, name)}
     return {split: StudyList([s for s in studies if s.split == split], **about) for split in SPLITS}
 
 def describe_studies(
@@ -147,7 +152,7 @@ def describe_studies(
                       f'reports: {known(lambda s: bool(s.report))}, patients named: {known(lambda s: s.patient is not None)}, '
                       f'findings known: {known(lambda s: s.findings is not None)}', *(f'note:    {n}' for n in notes)])
 
-# %% ../nbs/03c_records.ipynb #c031
+# %% ../nbs/03c_records.ipynb #c033
 def random_split(
     studies,              # list of `Study`
     seed=0,               # another seed, another split
@@ -161,17 +166,17 @@ def random_split(
     units = sorted({unit(s) for s in studies})
     ends = [int(len(units) * share + .5) for share in np.cumsum(shares[:2])]
     home = {units[u]: SPLITS[sum(i >= end for end in ends)] for i, u in enumerate(numpy_rng(seed, 'split', by).permutation(len(units)))}
-    known = {name: getattr(studies, name) for name in ('layout', 'source', 'notes', 'left_out') if hasattr(studies, name)}
-    known['notes'] = (*known.get('notes', ()), f'split drawn with seed {seed} by {by}: {"/".join(f"{s:g}" for s in shares)}')
+    known = {name: getattr(studies, name) for name in ('layout', 'source', 'notes', 'left_out', 'origin') if hasattr(studies, name)}
+    known['notes'] = (*(n for n in known.get('notes', ()) if not n.startswith('split ')), f'split drawn with seed {seed} by {by}: {"/".join(f"{s:g}" for s in shares)}')
     return StudyList([replace(s, split=home[unit(s)]) for s in studies], **known)
 
-# %% ../nbs/03c_records.ipynb #c034
+# %% ../nbs/03c_records.ipynb #c036
 class Faults:
     "Collects the faults of one data set."
     def __init__(self,
         file,      # the data set
         check=True # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing
-    ): self.file, self.check, self.rows, self.ids = str(file), check, [], {}
+    ): self.file, self.check, self.rows, self.ids, self.lists = str(file), check, [], {}, {}
 
     def add(self, name, what, remedy, file=None): self.rows.append((str(file or self.file), name, what, remedy))
 
@@ -188,10 +193,16 @@ class Faults:
         try:
             if self.check == 'exists' and not os.path.isfile(f'{folder}{os.sep}{plain}'): raise UARError('picture not found', remedy='check the path')
             if self.check is True: picture_info(path)
-        except UARError as e: return self.add(name, e.what, e.remedy, path)
+        except UARError as e: return self.add(name, e.what, self._alike(path) or e.remedy, path)
         return path
 
-# %% ../nbs/03c_records.ipynb #c036
+    def _alike(self, path):
+        "A remedy where the name differs in upper and lower case only."
+        if path.parent not in self.lists: self.lists[path.parent] = {p.name.lower(): p.name for p in path.parent.iterdir()} if path.parent.is_dir() else {}
+        near = self.lists[path.parent].get(path.name.lower(), path.name)
+        return near != path.name and f'there is {near!r}: write its name so, or rename it'
+
+# %% ../nbs/03c_records.ipynb #c038
 def _new_id(self, value, name):
     "The id as text; None with a fault where it is none or was used before."
     if value is None or value == '': return self.add(name, 'is missing', 'give each study an id')

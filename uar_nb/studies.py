@@ -28,19 +28,29 @@ def _named(path):
     else: found = []
     if find_openi(path): found.append(('IU-Xray', path))
     if find_mimic(path): found.append(('MIMIC-CXR', path))
-    if not found and path.is_dir(): found = [('pictures', path)]
     if not found and path.suffix.lower() == '.csv': found = [('table', path)]
+    if not found and path.is_dir():
+        if texts := _texts(path): raise UARError(f'holds {texts[0]}, but no file of a known name', file=path, remedy=f'name that file or its folder, or keep pictures without reports in a folder of their own; known names: {_KNOWN}')
+        found = [('pictures', path)]
     return found
+
+_KNOWN = 'annotation.json, reports.csv, reports.jsonl, ecgen-radiology, NLMCXR_reports.tgz, indiana_reports.csv, mimic-cxr-2.0.0-split.csv.gz'
+
+def _texts(folder):
+    "Files at most two levels below that look like reports or tables: such a folder isn't one of pictures alone."
+    marks = ('.csv', '.tsv', '.csv.gz', '.jsonl', '.json', '.xml', '.tgz', '.tar.gz', '.xlsx', '.zip')
+    return sorted(str(p.relative_to(folder)) for pattern in ('*', '*/*', '*/*/*') for p in folder.glob(pattern)
+                  if p.name.lower().endswith(marks) and p.is_file() and not p.name.startswith('.') and p.name != _NOTES)
+
+_NOTES = 'uar_nb_notes.json'
 
 # %% ../nbs/04_studies.ipynb #c010
 def _load(kind, file, check, images, split, seed, options):
     "Hand over to the reader of a layout, and say again what was said of the studies when they were written."
     studies = _reader(kind, file, check, images, split, seed, options)
-    kept = _kept_notes(file if file.is_dir() else file.parent)
-    studies.notes = (*kept, *(n for n in studies.notes if n not in kept))
+    studies.origin = tuple(_kept_notes(file if file.is_dir() else file.parent))
+    studies.notes = (*studies.origin, *studies.notes)
     return studies
-
-_NOTES = 'uar_nb_notes.json'
 
 def _kept_notes(folder):
     "What `save_studies` was told about the studies."
@@ -60,14 +70,14 @@ def _reader(kind, file, check, images, split, seed, options):
     return (load_lines if kind == 'lines' else load_table)(file, images, check, plain)
 
 # %% ../nbs/04_studies.ipynb #c012
-_OPTIONS = {'IU-Xray': ('text', 'views', 'least'), 'MIMIC-CXR': ('text', 'views', 'unit', 'reports')}  # of one layout alone
+_OPTIONS = {'IU-Xray': ('text', 'views', 'least', 'most'), 'MIMIC-CXR': ('text', 'views', 'unit', 'reports')}  # of one layout alone
 
 def load_studies(
     path,       # a folder or a file
     check=None, # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing; None: True, but False for MIMIC-CXR
     images=None,# folder of pictures, where it isn't beside the file
     split=None, # None: the set's own; a name, for a set without splits; a number: drawn with this seed
-    **options   # of the layout: see `load_iu_xray` (text, views, least) and `load_mimic` (text, views, unit, reports)
+    **options   # of the layout: see `load_iu_xray` (text, views, least, most) and `load_mimic` (text, views, unit, reports)
 ):              # `StudyList`: .layout, .source, .notes, .left_out
     "The studies of a data set in any layout; all its faults in one error."
     path, seed = Path(path), split if type(split) is int else None
@@ -76,16 +86,28 @@ def load_studies(
     if not path.exists(): raise UARError('data set not found', file=path, remedy='check the path')
     found = _named(path)
     if not found: raise UARError('is no data set', file=path, remedy='name a folder, annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz or indiana_reports.csv')
-    kind, file = found[0]
+    able = [f for f in found if set(options) <= set(_OPTIONS.get(f[0], ()))]  # R2Gen's file beside the originals: options of these ask for these
+    kind, file = (able or found)[0]
     unknown = [o for o in options if o not in _OPTIONS.get(kind, ())]
     if unknown: raise UARError(f'{unknown[0]!r} is no option of this layout', file=path, field=unknown[0], remedy=f'its options: {", ".join(_OPTIONS.get(kind, ())) or "none"}')
     studies = _load(kind, file, check, images, split, seed, options)
     if not studies: raise UARError('there is no study', file=path, remedy='see `left_out` of the layout\'s own reader' if studies.left_out else 'check the path, or fill the file')
-    studies.notes += tuple(f'also here: {other}; name its file to read it' for other, _ in found[1:])
+    studies.notes += tuple(f'also here: {other}; name its file to read it' for other, _ in found if other != kind)
     if seed is None or kind in _OPTIONS: return studies
     return random_split(studies, seed, by='patient' if any(s.patient is not None for s in studies) else 'study')
 
 # %% ../nbs/04_studies.ipynb #c021
+def _save_ours(studies, new, layout):
+    "Pictures by study, and one file of all texts."
+    paths = [[f'{s.id}/{i}.png' for i in range(len(s.views))] for s in studies]
+    new.mkdir()
+    for s, some in zip(studies, paths):
+        for v, p in zip(s.views, some): write_picture(v, new / 'images' / p)
+    if layout == 'folder': atomic_write(new / 'reports.csv', to_table(studies, [[f'images/{p}' for p in some] for some in paths]))
+    elif layout == 'jsonl': atomic_write(new / 'reports.jsonl', ''.join(json.dumps(to_entry(s, p), ensure_ascii=False) + '\n' for s, p in zip(studies, paths)))
+    else: atomic_write(new / 'annotation.json', {split: [to_entry(s, p, layout == 'r2gen') for s, p in zip(studies, paths) if s.split == split] for split in SPLITS})
+
+# %% ../nbs/04_studies.ipynb #c023
 LAYOUTS = dict(  # what `save_studies` writes
     r2gen='annotation.json and images/', phantom='the same with views, patients, findings and boxes', folder='reports.csv and images/', jsonl='reports.jsonl and images/, all that a study has',
     mimic='the tables of MIMIC-CXR-JPG, mimic-cxr-reports.zip and files/*.jpg (pictures lose a grey level)',
@@ -100,18 +122,13 @@ def save_studies(
     if layout not in LAYOUTS: raise UARError(f'unknown layout {layout!r}', field='layout', remedy=f'known: {", ".join(LAYOUTS)}')
     wrong = [i for i, n in Counter(s.id for s in studies).items() if n > 1 or not i or PurePosixPath(i).is_absolute() or '..' in PurePosixPath(i).parts or '\\' in i]
     if wrong: raise UARError(f'{wrong[0]!r} cannot name a study in a folder, or names two', field='id', remedy='give each study its own id, usable as a folder name')
-    if layout in ('openi', 'kaggle'): save_iu_xray(studies, folder, layout)
-    elif layout == 'mimic': save_mimic(studies, folder)
-    else: _save_ours(studies, folder, layout)
-    if notes := list(getattr(studies, 'notes', ())): atomic_write(Path(folder) / _NOTES, notes)
-    return Path(folder)
-
-def _save_ours(studies, folder, layout):
-    "Pictures by study, and one file of all texts."
-    paths = [[f'{s.id}/{i}.png' for i in range(len(s.views))] for s in studies]
+    bare = [s.id for s in studies if not s.report.strip()]
+    if bare and (layout != 'folder' or len(bare) < len(studies)): raise UARError(f'study {bare[0]!r} has no report', field='report', remedy="leave it out; pictures alone are written as layout 'folder'")
     with atomic_folder(folder) as new:
-        for s, some in zip(studies, paths):
-            for v, p in zip(s.views, some): write_picture(v, new / 'images' / p)
-        if layout == 'folder': atomic_write(new / 'reports.csv', to_table(studies, [[f'images/{p}' for p in some] for some in paths]))
-        elif layout == 'jsonl': atomic_write(new / 'reports.jsonl', ''.join(json.dumps(to_entry(s, p), ensure_ascii=False) + '\n' for s, p in zip(studies, paths)))
-        else: atomic_write(new / 'annotation.json', {split: [to_entry(s, p, layout == 'r2gen') for s, p in zip(studies, paths) if s.split == split] for split in SPLITS})
+        if layout in ('openi', 'kaggle'): save_iu_xray(studies, new / 'set', layout)
+        elif layout == 'mimic': save_mimic(studies, new / 'set')
+        else: _save_ours(studies, new / 'set', layout)
+        for p in (new / 'set').iterdir(): p.rename(new / p.name)
+        (new / 'set').rmdir()
+        if origin := list(getattr(studies, 'origin', ())): atomic_write(new / _NOTES, origin)
+    return Path(folder)

@@ -13,12 +13,30 @@ from sys import intern
 
 from .core import UARError
 from .dicom import dicom_info
+from .entries import check_names, no_text, split_name, view_name
 from .images import picture_info
 from .records import SPLITS, VIEWS, Faults, Study, StudyList, View, by_split, view_names
 
 # %% ../nbs/03h_tables.ipynb #c007
 _COLUMNS = ('id', 'image', 'images', 'view', 'report', 'split', 'patient')
+_ALSO = {'views': 'view', 'subject_id': 'patient', 'image_path': 'images'}
 
+def _header(lines):
+    "(delimiter, names of the columns as they are meant) of an open table, which is left where its rows begin."
+    start, head = lines.tell(), lines.readline()
+    if head.lower().startswith('sep='): start, head = lines.tell(), lines.readline()
+    of = lambda mark: [_ALSO.get(n.strip().lower(), n.strip().lower()) for n in next(csv.reader([head], delimiter=mark, strict=True), [])]
+    mark = next((m for m in ',;\t' if 'id' in of(m)), ',')
+    lines.seek(start)
+    return mark, of(mark)
+
+def _bad_line(file):
+    "The first line that is not UTF-8."
+    content = Path(file).read_bytes()
+    try: content.decode('utf-8')
+    except UnicodeDecodeError as e: return content[:e.start].count(b'\n') + 1
+
+# %% ../nbs/03h_tables.ipynb #c009
 def _gather(row, line, found):
     "Add a row to its study: id -> (its first line, its pictures, its views, the different values of its other columns)."
     _, pictures, views, rest = found.setdefault(row['id'], (line, [], [], {k: [] for k in ('report', 'split', 'patient')}))
@@ -30,22 +48,24 @@ def _gather(row, line, found):
 def _read_table(file, faults):
     "(studies as `_gather` has them, names of the columns); the same, empty, with a fault."
     found, names, reader = {}, [], None
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 24))  # a long report is no fault
     try:
         with open(file, encoding='utf-8-sig', newline='') as lines:
-            head = lines.readline()
-            lines.seek(0)
-            reader = csv.DictReader(lines, delimiter=';' if ';' in head and ',' not in head else ',', strict=True)
-            reader.fieldnames = names = [n.strip() for n in reader.fieldnames or []]
+            mark, names = _header(lines)
+            reader = csv.DictReader(lines, delimiter=mark, strict=True)
+            if reader.fieldnames: reader.fieldnames = names
             if 'id' not in names or not {'image', 'images'} & set(names):
                 return faults.add('header', 'lacks the columns id and image (or images)', f'known columns: {", ".join(_COLUMNS)}') or ({}, ())
             for row in reader:
+                if not any(v and str(v).strip() for v in row.values()): continue  # a spreadsheet's empty row
                 if None in row: faults.add(f'line {reader.line_num}', 'has more cells than the header', 'put texts that hold a comma in quotes')
                 _gather({k: v if k == 'report' and v.strip() else v.strip() for k in _COLUMNS if k in row for v in [row[k] or '']}, reader.line_num, found)
-    except (OSError, UnicodeDecodeError): return faults.add('file', 'is not a text in UTF-8', 'save it as CSV in UTF-8') or ({}, ())
-    except csv.Error as e: return faults.add(f'line {reader.line_num}', f'is not CSV ({e})', 'save it as CSV in UTF-8') or ({}, ())
+    except UnicodeDecodeError: return faults.add(f'line {_bad_line(file)}', 'is not a text in UTF-8', 'save the file as CSV in UTF-8 (in Excel: Save As, "CSV UTF-8")') or ({}, ())
+    except OSError as e: return faults.add('file', f'cannot be read ({e})', 'check the file') or ({}, ())
+    except csv.Error as e: return faults.add(f'line {reader.line_num + 1 if reader else 1}', f'is not CSV ({e})', 'look for a quotation mark that is not closed') or ({}, ())
     return found, names
 
-# %% ../nbs/03h_tables.ipynb #c010
+# %% ../nbs/03h_tables.ipynb #c012
 def _view_of(path, otherwise):
     "The view that a DICOM header tells; `otherwise` where there is none."
     if path is None or Path(path).suffix.lower() in ('.png', '.jpg', '.jpeg'): return otherwise
@@ -53,7 +73,20 @@ def _view_of(path, otherwise):
     except UARError: return otherwise
     return otherwise if told == 'unknown' else told
 
-# %% ../nbs/03h_tables.ipynb #c012
+# %% ../nbs/03h_tables.ipynb #c014
+def _check(id, line, pictures, views, split, rest, names, faults):
+    "The faults of one study, apart from those of its files."
+    faults.new_id(id, f'line {line}, id')
+    say = lambda name, what, remedy: faults.add(f'line {line}, {name}', what, remedy)
+    for name, values in rest.items():
+        if len(values) > 1: say(name, f'study {id!r} has {len(values)} different values', 'let its rows agree, or fill one and leave the others empty')
+    if 'report' in names and no_text(''.join(rest['report'])): say('report', f'study {id!r} has an empty report', 'write it, or leave the study out')
+    if split not in SPLITS: say('split', f'{split!r} is unknown', f'known: {", ".join(SPLITS)}')
+    if len(set(pictures)) < len(pictures): say('image', f'study {id!r} names a picture twice', 'name each picture once, or give each study its own id')
+    if not pictures: say('image', f'study {id!r} has no picture', 'name at least one')
+    if len(views) != len(pictures) or not set(views) <= set(VIEWS): say('view', f'does not name one of {", ".join(VIEWS)} for each picture', 'name each picture, or leave the column empty')
+
+# %% ../nbs/03h_tables.ipynb #c016
 def load_table(
     file,         # reports.csv
     images=None,  # folder of pictures; default: that of the file
@@ -61,31 +94,26 @@ def load_table(
     split='train' # of studies that name none
 ):                # `StudyList`
     "Studies of a table and its pictures."
-    file, studies = Path(file), []
+    file, studies, by_order = Path(file), [], 0
     faults, root = Faults(file, check), Path(images) if images else file.parent
     found, names = _read_table(file, faults)
+    unused = check_names(names, _COLUMNS, faults)
     for id in list(found):
         line, pictures, told, rest = found.pop(id)  # a row's parts go as its study comes, so that both never lie in memory whole
-        before, its_split, views = len(faults.rows), (rest['split'] or [split])[0], told or view_names(len(pictures))
-        faults.new_id(id, f'line {line}, id')
-        for name, values in rest.items():
-            if len(values) > 1: faults.add(f'line {line}, {name}', f'study {id!r} has {len(values)} different values', 'let its rows agree, or fill one and leave the others empty')
-        if 'report' in names and not rest['report']: faults.add(f'line {line}, report', f'study {id!r} has an empty report', 'write it, or leave the study out')
-        if its_split not in SPLITS: faults.add(f'line {line}, split', f'{its_split!r} is unknown', f'known: {", ".join(SPLITS)}')
-        if not pictures: faults.add(f'line {line}, image', f'study {id!r} has no picture', 'name at least one')
-        if len(views) != len(pictures) or not set(views) <= set(VIEWS):
-            faults.add(f'line {line}, view', f'does not name one of {", ".join(VIEWS)} for each picture', 'name each picture, or leave the column empty')
+        before, its_split, views = len(faults.rows), split_name((rest['split'] or [split])[0]), [view_name(v) for v in told] or view_names(len(pictures))
+        by_order += len(pictures) > 1 and not told
+        _check(id, line, pictures, views, its_split, rest, names, faults)
         home = [root if not check or (root / p).exists() or not (root / 'images' / p).exists() else root / 'images' for p in pictures]
         paths = [faults.picture(h, p, f'line {line}, image') for h, p in zip(home, pictures)]
         if check is True and not told: views = [_view_of(p, v) for p, v in zip(paths, views)]
         if len(faults.rows) == before:
             studies.append(Study(id, tuple(map(View, views, paths)), (rest['report'] or [''])[0], its_split, None, (rest['patient'] or [None])[0]))
-    notes = ['no column report: studies without reports'] * ('report' not in names) + [f'no column split: all studies are in {split}'] * ('split' not in names)
+    notes = ['no column report: studies without reports'] * ('report' not in names) + unused + [f'views of {by_order:,} studies by their order: the table does not tell'] * bool(by_order) + [f'no column split: all studies are in {split}'] * ('split' not in names)
     made = StudyList(studies, 'table', file, notes + [f'split {s} is empty' for s, some in by_split(studies).items() if not some])
     faults.stop(made)
     return made
 
-# %% ../nbs/03h_tables.ipynb #c019
+# %% ../nbs/03h_tables.ipynb #c025
 def load_pictures(
     folder,       # with pictures, at any depth
     split='train' # of all of them
@@ -100,11 +128,11 @@ def load_pictures(
             if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.dcm', '.dicom'): skipped += 1
             else: faults.add('picture', e.what, e.remedy, path)
         else: studies.append(Study(faults.new_id(name, path.name), (View(_view_of(path, 'frontal'), path),), '', split))
-    made = StudyList(studies, 'pictures only', folder, [f'no table of reports: all studies are in {split} and have none', *[f'{skipped} files that are no pictures were passed over'] * (skipped > 0)])
+    made = StudyList(studies, 'pictures only', folder, [f'no table of reports: all studies are in {split}, have none, and are taken for frontal where no DICOM header tells', *[f'{skipped} files that are no pictures were passed over'] * (skipped > 0)])
     faults.stop(made)
     return made
 
-# %% ../nbs/03h_tables.ipynb #c023
+# %% ../nbs/03h_tables.ipynb #c029
 def to_table(
     studies, # list of `Study`
     paths    # for each study the paths of its pictures
@@ -112,6 +140,7 @@ def to_table(
     "Studies as a table."
     out = StringIO(newline='')
     writer = csv.writer(out, lineterminator='\n')
-    writer.writerow(['id', 'image', 'view', 'report', 'split', 'patient'])
-    for s, some in zip(studies, paths): writer.writerows([s.id, p, v.name, s.report, s.split, s.patient or ''] for v, p in zip(s.views, some))
+    told = any(s.report.strip() for s in studies)  # pictures alone have no such column
+    writer.writerow(['id', 'image', 'view', *['report']*told, 'split', 'patient'])
+    for s, some in zip(studies, paths): writer.writerows([s.id, p, v.name, *[s.report]*told, s.split, s.patient or ''] for v, p in zip(s.views, some))
     return out.getvalue()
