@@ -9,14 +9,16 @@ PAGES := $(addprefix nbs/,$(addsuffix .ipynb,architecture paper_to_code open_cho
 # Analyses compare trained models where `uar ladder` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ladder/ladder.json),UAR_RUNS=$(abspath runs))
 
-.PHONY: help setup demo demo-long test lab lessons readme docs clean
+.PHONY: help setup demo demo-long ladder test lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
 	@echo "make demo-long  the same at full quality, about 40 minutes"
+	@echo "make ladder     seven rows of the paper's tables on phantoms, for the analyses that compare models"
 	@echo "make test       every check of the project"
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make lessons    run every lesson again and save its outputs"
+	@echo "make measure    run every page and note minutes and memory in data/results/notebooks.json"
 	@echo "make docs       every page as HTML, without Quarto, in _docs/"
 	@echo "Settings: PYTHON=python3.12  TORCH='torch==2.13.0' (or any pip arguments, such as an index of another build)"
 
@@ -38,6 +40,10 @@ demo: setup
 demo-long: setup
 	$(BIN)/uar demo --long
 
+# Rows that are there are kept, so it goes on where it stopped; afterwards `make lessons` lets the analyses 40 to 42 compare these models
+ladder: setup
+	$(BIN)/uar ladder $(addprefix --row ,base a e uar memory uniform normal) --out runs/ladder
+
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/python -m pytest tests
@@ -49,6 +55,9 @@ lessons: setup
 	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py $(NOTEBOOKS) $(PAGES)
 	$(BIN)/nbdev_export
 	$(MAKE) readme
+
+measure: setup
+	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py --measure
 
 readme: setup
 	$(BIN)/python tests/docs.py readme

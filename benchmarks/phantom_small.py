@@ -1,22 +1,26 @@
-"""Makes the checkpoint that ships with the package, `phantom-small`, and its card.
+"""Makes the checkpoints that ship with the package, `phantom-small` and its first stage `phantom-small-stage1`, and their cards.
 
-    python benchmarks/phantom_small.py            # trains what `uar demo --long` trains (or takes what is there), about half an hour on two cores
+    python benchmarks/phantom_small.py            # trains what `uar demo --long` trains (or takes what is there): the shipped ones took 56 minutes on two shared cores
     python benchmarks/phantom_small.py --folder runs/long
 
-The card holds the plan, the hash of every file and the scores on fresh studies; tests/test_small.py holds the checkpoint to it.
+A card holds the plan, the hash of every file, the seconds of each part and the score on fresh studies; tests/test_small.py holds the checkpoints to it.
+The first stage is kept in float16 and without a dVAE of its own: it is loaded with that of phantom-small.
 """
 import argparse, shutil
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save
 
 from uar_nb.checkpoint import load_checkpoint
+from uar_nb.config import config_difference
 from uar_nb.core import atomic_folder, atomic_write, read_json, sha256_of
 from uar_nb.demo import PLANS, demo_studies, run_demo
 from uar_nb.evaluation import evaluate, make_data
 
-HOME = Path(__file__).resolve().parents[1]/'uar_nb'/'assets'/'phantom-small'
+ASSETS = Path(__file__).resolve().parents[1]/'uar_nb'/'assets'
+HOME, FIRST_STAGE = ASSETS/'phantom-small', ASSETS/'phantom-small-stage1'
 FIRST = 60  # test studies that the test scores again
 
 
@@ -24,6 +28,28 @@ def scores_of(checkpoint, plan, studies):
     "Scores of a checkpoint on studies, greedy, without the metrics packages."
     data = make_data(studies, checkpoint.data, checkpoint.vocabulary, checkpoint.tokenizer)['test']
     return evaluate(checkpoint.model, data, beams=1, metrics=('BLEU',)).findings['f1']
+
+
+def both():
+    "The shipped checkpoints: (the model, its first stage with the same dVAE)."
+    last = load_checkpoint(HOME)
+    return last, load_checkpoint(FIRST_STAGE, tokenizer=last.tokenizer)
+
+
+def ship_first_stage(source):
+    "Half the bytes of the weights, and no second dVAE."
+    with atomic_folder(FIRST_STAGE) as new:
+        for name in ('config.json', 'vocabulary.json'): shutil.copy(source/name, new/name)
+        atomic_write(new/'model.safetensors', save({k: v.half() for k, v in load_file(source/'model.safetensors').items()}, metadata={'format': 'pt'}))
+    last, first = both()  # refuses another dVAE
+    assert set(config_difference(first.model.config, last.model.config)) == {'mask_on'} and first.vocabulary.words == last.vocabulary.words, 'the two stages are not of one training'
+
+
+def write_card(home, **facts):
+    "What is there, and how good it is."
+    files = {p.relative_to(home).as_posix(): sha256_of(p.read_bytes()) for p in sorted(home.rglob('*')) if p.is_file() and p.name != 'card.json'}
+    atomic_write(home/'card.json', dict(**facts, torch=torch.__version__.split('+')[0], files=files, first=FIRST))
+    return sum(p.stat().st_size for p in home.rglob('*') if p.is_file())/1e6
 
 
 if __name__ == '__main__':
@@ -35,9 +61,11 @@ if __name__ == '__main__':
     done = read_json(file) if file.exists() else {}
     result = done if done.get('plan') == plan.to_dict() else run_demo(a.folder, a.plan)
     with atomic_folder(HOME) as new: shutil.copytree(Path(a.folder)/'checkpoint', new, dirs_exist_ok=True)
+    ship_first_stage(Path(a.folder)/'checkpoint_stage1')
     tests = demo_studies(replace(plan, train=0, val=0, test=FIRST))
-    files = {p.relative_to(HOME).as_posix(): sha256_of(p.read_bytes()) for p in sorted(HOME.rglob('*')) if p.is_file()}
-    card = dict(plan=plan.to_dict(), plan_name=a.plan, torch=torch.__version__.split('+')[0], files=files, scores={k: round(float(v), 4) for k, v in result['summary'].items() if isinstance(v, (int, float))},
-                first=FIRST, f1_of_first=round(scores_of(load_checkpoint(HOME), plan, tests), 4))
-    atomic_write(HOME/'card.json', card)
-    print(f"{HOME.name}: {sum(p.stat().st_size for p in HOME.rglob('*'))/1e6:.1f} MB, F1 {card['scores']['F1']} on {plan.test} fresh studies")
+    last, first = (round(scores_of(c, plan, tests), 4) for c in both())
+    about = dict(plan=plan.to_dict(), plan_name=a.plan, seconds=result['seconds'])
+    scores = {k: round(float(v), 4) for k, v in result['summary'].items() if isinstance(v, (int, float))}
+    sizes = [write_card(HOME, **about, scores=scores, f1_of_first=last),
+             write_card(FIRST_STAGE, **about, stage_of=HOME.name, tokenizer_of=HOME.name, weights='float16', f1_of_first=first)]
+    print(f"{HOME.name}: {sizes[0]:.1f} MB, its first stage {sizes[1]:.1f} MB, F1 {scores['F1']} on {plan.test} fresh studies")

@@ -138,6 +138,11 @@ def link_labels(text, own, where):
     return ''.join(part if i % 2 else re.sub(r'(?<![\w@])@((?:eq|fig)-[\w-]*\w)', change, part) for i, part in enumerate(parts))
 
 
+def one_link(text):
+    "A name that was the text of a link already, and that nbdev has made a link once more, is one link again."
+    return re.sub(r'\[\[(`[^`\]]+`)\]\([^)\s]+\)\]\(([^)\s]+)\)', r'[\1](\2)', text)
+
+
 def tidy(book):
     "On a prepared page, each exported symbol becomes a heading above its code; returns its API entry [(name, markdown)] as nbdev made it."
     cells, entries = [], []
@@ -207,7 +212,7 @@ def process(folder):
     entries = {stem: [(name, plain(text)) for name, text in symbols] for stem, symbols in entries.items()}
     for page, book in pages.items():
         for cell in book['cells']:
-            if cell['cell_type'] == 'markdown': cell['source'] = plain(source(cell))
+            if cell['cell_type'] == 'markdown': cell['source'] = plain(one_link(source(cell)))
         book['metadata']['language_info'] = dict(name='python')
         page.write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
     (folder/'_proc'/'api.ipynb').write_text(json.dumps(api_page(entries), ensure_ascii=False), encoding='utf-8')
@@ -228,10 +233,22 @@ def html(out):
     return out
 
 
+def hide_code(cells):
+    "Cells whose code a page does not show (`echo: false`) leave their outputs alone, and nothing where they have none."
+    for cell in cells:
+        if cell['cell_type'] == 'code' and re.search(r'^#\| *echo: *false', source(cell), re.M):
+            shown = [''.join(o.get('data', {}).get('text/markdown') or o.get('data', {}).get('text/plain') or o.get('text', '')) for o in cell['outputs']]
+            cell = dict(cell_type='markdown', id=cell.get('id', 'shown'), metadata={}, source='\n\n'.join(shown))
+        if source(cell).strip(): yield cell
+
+
 def readme_text(pages=None):
     "README.md as nbs/index.ipynb says it; `pages` where they are prepared already."
     with tempfile.TemporaryDirectory() as tmp:
-        page = Path(pages or process(tmp))/'index.ipynb'
+        book = json.loads((Path(pages or process(tmp))/'index.ipynb').read_text(encoding='utf-8'))
+        page = Path(tmp)/'shown'/'index.ipynb'
+        page.parent.mkdir()
+        page.write_text(json.dumps(dict(book, cells=list(hide_code(book['cells'])))), encoding='utf-8')
         convert([page], 'markdown', Path(tmp)/'readme')
         text = (Path(tmp)/'readme'/'index.md').read_text(encoding='utf-8')
     text = re.sub(r'^---\n.*?\n---\n', '', text.lstrip(), flags=re.S)

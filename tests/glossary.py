@@ -20,6 +20,7 @@ FORMS = {
     r'margin': 'margin', r'hard negatives?|hardest negatives?': 'hard negative', r'centring': 'centring', r'AdamW': 'AdamW', r'gradient clipping': 'gradient clipping', r'dropout': 'dropout', r'teacher[- ]forc(?:ing|ed)': 'teacher forcing',
     r'run folders?': 'run folder', r'greedy': 'greedy decoding', r'beam search': 'beam search', r'BLEU(?:-4)?': 'BLEU', r'METEOR': 'METEOR', r'ROUGE-L': 'ROUGE-L', r'CIDEr': 'CIDEr', r'n-grams?': 'n-gram', r'findings F1': 'findings F1',
     r'floors?': 'floor', r'image-shuffle control': 'image-shuffle control', r'bootstrap': 'bootstrap', r'retrieval': 'retrieval', r'recall@k|recall@\d+': 'recall@k', r'median rank': 'median rank', r'MRR': 'MRR', r'alignment score': 'alignment score',
+    r'ECE': 'ECE', r'IoU': 'IoU', r'PCA': 'PCA', r't-SNE': 't-SNE', r'singular values?': 'singular value', r'effective ranks?': 'effective rank', r'uniformity': 'uniformity', r'mixing': 'mixing', r"Wilson(?:'s)? intervals?": 'Wilson interval',
     r'modality gap': 'modality gap', r'grounding': 'grounding', r'pointing game': 'pointing game', r'chance level': 'chance level', r'calibration': 'calibration', r'annotation\.json': 'annotation.json', r'lateral view|frontal view': 'view',
 }
 FORMS = dict(sorted(FORMS.items(), key=lambda kv: -len(kv[0].split('|')[0])))  # longer phrases first

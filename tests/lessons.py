@@ -2,7 +2,10 @@
 
     python tests/lessons.py nbs/01_plots.ipynb ...             run, save the outputs, note what it took
     python tests/lessons.py --measure nbs/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
+    python tests/lessons.py --measure                          the same for every page that has code and is no training run
     python tests/lessons.py --table                            the table of data/results/notebooks.json
+
+Numbers of one notebook replace that notebook's alone; those of another machine stay, and say which machine it was.
 """
 import json, os, platform, sys, time
 from pathlib import Path
@@ -12,7 +15,9 @@ from nbclient import NotebookClient
 
 SKIP = ('nbdev_export()', '#| eval: false')
 RUN = 'skip_exec: true'
-RESULTS = Path(__file__).resolve().parents[1]/'data'/'results'/'notebooks.json'
+KEPT = {'30_train_phantom'}  # kept with the outputs of a long run: never run again here; its page says what that run took
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT/'data'/'results'/'notebooks.json'
 # Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own high-water mark where Linux tells it
 MEMORY = '''
 import json as _json, sys as _sys
@@ -37,11 +42,22 @@ def join_streams(outputs):
     return joined
 
 
+def is_run(path, book):
+    "Whether a notebook is a training run that is left as it is."
+    return Path(path).stem in KEPT or any(RUN in ''.join(c['source']) for c in book['cells'][:2])
+
+
+def measured_pages(folder=ROOT/'nbs'):
+    "Notebooks that have code and are no training run, in the order of their names."
+    books = {p: json.loads(p.read_text(encoding='utf-8')) for p in sorted(Path(folder).glob('*.ipynb'))}
+    return [p for p, b in books.items() if any(c['cell_type'] == 'code' for c in b['cells']) and not is_run(p, b)]
+
+
 def run_notebook(path, save=True):
     "Execute one notebook in its own folder and save it, unless told otherwise; cells that a lesson does not run are left as they are. Returns what it took, None for a training run."
     path = Path(path)
     book = nbformat.read(path, as_version=4)
-    if any(RUN in c.source for c in book.cells[:2]):
+    if is_run(path, book):
         print(f'{path.name}: a training run, left as it is')
         return None
     run = nbformat.reads(nbformat.writes(book), as_version=4)
@@ -49,7 +65,8 @@ def run_notebook(path, save=True):
         if cell.cell_type == 'code' and any(s in cell.source for s in SKIP): cell.source = 'pass'
     run.cells.append(nbformat.v4.new_code_cell(MEMORY))
     start = time.time()
-    NotebookClient(run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+    where = {k: v for k, v in os.environ.items() if k != 'UAR_RUNS' or not path.stem.startswith('3')}   # a training page walks its toy; with UAR_RUNS it would train for hours
+    NotebookClient(run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute(env=where)
     took = dict(seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text']))
     if save:
         from nbdev.clean import clean_nb
@@ -72,13 +89,22 @@ def machine():
                 threads=int(os.environ.get('OMP_NUM_THREADS', 0)) or None, python=platform.python_version(), torch=version('torch').split('+')[0], data='UAR_DATA' in os.environ)
 
 
+def merge(kept, took, here):
+    "Kept measurements with new ones in their place. A row has a machine of its own where it is not the one of all others."
+    rows = {**kept['notebooks'], **{name: dict(what, machine=here) for name, what in took.items()}}
+    if kept['machine'] == here or all(r.get('machine') == here for r in rows.values()):
+        kept = dict(machine=here)
+        rows = {name: {k: v for k, v in r.items() if k != 'machine' or v != here} for name, r in rows.items()}
+    return dict(machine=kept['machine'], notebooks={name: rows[name] for name in sorted(rows)})
+
+
 def note(took):
-    "Add measurements to data/results/notebooks.json, each with the machine it ran on; notebooks that are gone leave it."
+    "Merge measurements into data/results/notebooks.json; notebooks that are gone leave it."
     from uar_nb.core import atomic_write
-    kept = json.loads(RESULTS.read_text(encoding='utf-8'))['notebooks'] if RESULTS.exists() else {}
-    for name, what in took.items(): kept[name] = what
-    there = {p.stem for p in (RESULTS.parents[2]/'nbs').glob('*.ipynb')}
-    atomic_write(RESULTS, dict(machine=machine(), notebooks={k: kept[k] for k in sorted(kept) if k in there}))
+    here, there = machine(), {p.stem for p in (RESULTS.parents[2]/'nbs').glob('*.ipynb')}
+    kept = json.loads(RESULTS.read_text(encoding='utf-8')) if RESULTS.exists() else dict(machine=here, notebooks={})
+    kept['notebooks'] = {k: v for k, v in kept['notebooks'].items() if k in there}
+    atomic_write(RESULTS, merge(kept, {k: v for k, v in took.items() if k in there}, here))
 
 
 def table():
@@ -87,17 +113,16 @@ def table():
     at, rows = found['machine'], found['notebooks']
     peak = lambda r: max(r['memory_mb'] or 0, r['children_mb'] or 0)/1024
     line = lambda name, seconds, memory: f"| {name} | {seconds/60:.1f} | {f'{memory:.1f} GB' if memory else '–'} |"
-    lines = ['| notebook | minutes | peak memory |', '|---|---|---|', *(line(f'[`{name}`]({name}.ipynb)', r['seconds'], peak(r)) for name, r in rows.items())]
+    lines = ['| notebook | minutes | peak memory |', '|---|---|---|', *(line(f'[`{name}`]({name}.ipynb)' + ' on another machine'*('machine' in r), r['seconds'], peak(r)) for name, r in rows.items())]
     lines.append(line(f'all {len(rows)}, one after the other', sum(r['seconds'] for r in rows.values()), max(map(peak, rows.values()))))
     about = f"Measured on {at['cores']} CPU cores ({at['architecture']}, {at['memory_gb']} GB, no GPU), {at['threads'] or 'all'} thread{'s' if at['threads'] != 1 else ''}, Python {at['python']}, torch {at['torch']}."
     return about + '\n\n' + '\n'.join(lines)
 
 
 if __name__ == '__main__':
-    names = [n for n in sys.argv[1:] if not n.startswith('--')]
-    root = str(Path(__file__).resolve().parents[1])
-    sys.path.insert(0, root)
-    os.environ['PYTHONPATH'] = os.pathsep.join([root, os.environ.get('PYTHONPATH', '')])
+    names = [n for n in sys.argv[1:] if not n.startswith('--')] or (measured_pages() if '--measure' in sys.argv else [])
+    sys.path.insert(0, str(ROOT))
+    os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     if '--table' in sys.argv: print(table())
     for name in names:
         took = run_notebook(name, save='--measure' not in sys.argv)

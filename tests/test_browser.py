@@ -29,11 +29,24 @@ def lab(tmp_path_factory):
 BOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext && w.content?.widgets)"  # a page without a window has no current widget
 
 
-CLICK = "(b => (b[b.length - 2].click(), true))(HERE.querySelectorAll('button.widget-toggle-button'))"
-WRITE = """(t => { Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(t, 'the heart is normal .');
-          for (const e of ['input', 'change', 'blur']) t.dispatchEvent(new Event(e, {bubbles: true})); return true })(HERE.querySelector('textarea'))"""
-SLIDE = """(all => { const r = all[all.length - 1]; r.textContent = '2'; r.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', keyCode: 13, bubbles: true})); return true })(HERE.querySelectorAll('.widget-readout'))"""
-SELECT = "(s => { s.selectedIndex = [...s.options].findIndex(o => o.text === 'sternotomy'); s.dispatchEvent(new Event('change', {bubbles: true})); return true })(HERE.querySelector('select'))"
+# One control each, as JavaScript in an explorer's cell (HERE)
+def click(word): return "(b => (b.find(x => x.textContent.trim() === %r).click(), true))([...HERE.querySelectorAll('button.widget-toggle-button')])" % word
+def slide(number, value): return "(r => { r.textContent = '%s'; r.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', keyCode: 13, bubbles: true})); return true })(HERE.querySelectorAll('.widget-readout')[%d])" % (value, number)
+def choose(number, text): return "(s => { s.selectedIndex = [...s.options].findIndex(o => o.text === %r); s.dispatchEvent(new Event('change', {bubbles: true})); return true })(HERE.querySelectorAll('select')[%d])" % (text, number)
+def write(text): return """(t => { Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value').set.call(t, %r);
+          for (const e of ['input', 'change', 'blur']) t.dispatchEvent(new Event(e, {bubbles: true})); return true })(HERE.querySelector('textarea'))""" % text
+
+
+# For each explorer of the page: (what is moved, what its text must then say, whether the picture must change)
+MOVES = [
+    [(click('spine'), ('spine: frontal', 'layer 1, mean of heads'), True), (slide(0, 0), ('spine: frontal', 'layer 0, mean of heads'), True), (choose(0, '3'), ('spine: lateral', 'layer 0, head 3'), True)],
+    [(write('the heart is normal .'), ('study 0: mean log-probability',), True), (slide(0, 3), ('study 3: mean log-probability',), True)],
+    [(slide(1, 2), ('rank 2: cosine',), True), (slide(0, 5), ('rank 2: cosine',), True), (slide(1, 1), ('rank 1: cosine',), True)],
+    [(slide(0, 2), ('crop from row 2, column 0', 'of 196 differ'), True), (slide(1, 5), ('crop from row 2, column 5', 'of 196 differ'), True), (slide(0, 0), ('crop from row 0, column 5',), True),
+     (slide(1, 0), ('crop from row 0, column 0', 'tokens: 0 of 196 differ'), True)],
+    [(choose(0, 'sternotomy'), ('sternotomy',), True), (choose(4, 'effusion'), ('sternotomy', 'left', 'effusion'), True), (choose(5, 'right'), ('sternotomy', 'right', 'effusion'), True),
+     (choose(6, 'upper'), ('effusion', 'zone'), False), (choose(6, ''), ('right', 'effusion'), False)],       # an effusion has no zone: said in words, the picture stays
+]
 
 
 def test_explorers_follow_their_controls(lab):
@@ -50,13 +63,17 @@ def test_explorers_follow_their_controls(lab):
         wrong = run("BOOK.content.widgets.flatMap(c => c.model.type === 'code' ? c.model.outputs.toJSON().filter(o => o.output_type === 'error').map(o => o.evalue) : [])")
         assert wrong == [], wrong
         cells = run("BOOK.content.widgets.map((c, i) => [i, c.model.sharedModel.getSource()]).filter(x => x[1].includes('.open()')).map(x => x[0])")
-        assert len(cells) == 5
-        for cell, change in zip(cells, (CLICK, WRITE, SLIDE, SLIDE, SELECT)):
+        assert len(cells) == len(MOVES)
+        for cell, moves in zip(cells, MOVES):
             run(f"BOOK.content.scrollToItem({cell}, 'start')")
             here = f'BOOK.content.widgets[{cell}].node'
+            said, picture = f"([...{here}.querySelectorAll('.widget-html-content')].pop()?.textContent ?? '')", f"{here}.querySelector('img').src"
             wait(f"{here}.querySelector('img')?.naturalWidth > 50", 60, f'no picture below cell {cell}')
-            before = run(f"{here}.querySelector('img').src")
-            run(change.replace('HERE', here))
-            wait(f"{here}.querySelector('img').src !== {before!r}", 60, f'the figure of cell {cell} did not follow')
-            if os.environ.get('UAR_PICTURES'): browser.picture(Path(os.environ['UAR_PICTURES'])/f'explorer_{cell}.png')
+            for n, (move, texts, changes) in enumerate(moves):
+                before, text = run(picture), run(said)
+                run(move.replace('HERE', here))
+                try: wait(f"{said} !== {text!r} && " + ' && '.join(f'{said}.includes({x!r})' for x in texts), 60, '')
+                except TimeoutError: raise AssertionError(f'cell {cell}, move {n}: the text is {run(said)!r}, without {texts}') from None
+                assert (run(picture) != before) == changes, f'cell {cell}, move {n}: the picture ' + ('stayed' if changes else 'changed')
+                if os.environ.get('UAR_PICTURES'): browser.picture(Path(os.environ['UAR_PICTURES'])/f'explorer_{cell}_{n}.png')
     finally: browser.close()

@@ -1,5 +1,5 @@
-"The training notebooks for GPUs run cell by cell on generated studies, written in the layout of the data set that they are for, at toy size."
-import json, os, subprocess, sys
+"The training notebooks for GPUs run cell by cell on generated studies, written in the layout of the data set that they are for, at toy size; what they say before a run is true."
+import configparser, json, os, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +31,51 @@ def test_a_training_notebook_runs_on_its_own_layout(tmp_path, notebook, layout, 
     assert config['model']['views'] == views and config['train']['stages'][1]['mask_on'] is True
     assert [json.loads(r)['stage'] for r in (run/'log.jsonl').read_text().splitlines() if json.loads(r)['kind'] == 'val'][-1] == 'stage2'
     assert (run/'checkpoint'/'model.safetensors').exists() and len((run/'predictions.jsonl').read_text().splitlines()) > 0
+
+
+@pytest.mark.parametrize('notebook, layout', [('31_train_iu_xray.ipynb', 'iu_xray'), ('32_train_mimic_cxr.ipynb', 'mimic_cxr')])
+def test_the_saved_estimate_follows_from_what_was_measured(notebook, layout):
+    "Steps, hours and bytes once more from the kept measurements; and the line through two batches holds at a third."
+    cells = json.loads((ROOT/'nbs'/notebook).read_text(encoding='utf-8'))['cells']
+    [said] = [''.join(o['text']) for c in cells for o in c.get('outputs', []) if 'ESTIMATE, not measured on a GPU' in ''.join(o.get('text', ''))]
+    speed, size = (json.loads((ROOT/f'data/results/{n}.json').read_text(encoding='utf-8')) for n in ('speed', 'memory'))
+    n, batch, epochs, places = {'iu_xray': (2069, 16, 100, 2*196 + 60), 'mimic_cxr': (270_790, 64, 30, 196 + 100)}[layout]
+    p, steps = size['presets'][layout], epochs*-(-n//batch)
+    hours = steps*speed['median_seconds']['train_uar']*batch*places/(16*(392 + 60))/3600
+    kept = {int(k): v for k, v in p['kept'].items()}
+    ours = kept[2] + (batch - 2)*(kept[4] - kept[2])/2
+    assert abs(kept[8]/(kept[2] + 3*(kept[4] - kept[2])) - 1) < .01
+    assert f'{steps:,} steps' in said and f'{hours:,.0f} hours of steps' in said and f"{16*p['parameters']/1e9:.2f} GB of weights" in said and f'{ours/1e9:.2f} GB kept' in said
+
+
+@pytest.mark.parametrize('notebook', ['30_train_phantom.ipynb', '31_train_iu_xray.ipynb', '32_train_mimic_cxr.ipynb'])
+def test_a_training_notebook_installs_the_package_from_its_repository(notebook, monkeypatch):
+    "On Colab, from the address in settings.ini, and a failed installation stops the notebook."
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs'/notebook).read_text(encoding='utf-8'))['cells']]
+    assert any(f"colab.research.google.com/github/{settings['DEFAULT']['git_url'].split('github.com/')[1]}/blob/{settings['DEFAULT']['branch']}/nbs/{notebook}" in c for c in cells)
+    [cell] = [c for c in cells if "'google.colab' in sys.modules" in c]
+    called = []
+    monkeypatch.setattr(subprocess, 'run', lambda command, **k: called.append(command) or subprocess.CompletedProcess(command, 1, '', 'no such repository'))
+    exec(cell, {})
+    assert not called                                               # elsewhere nothing is installed
+    monkeypatch.setitem(sys.modules, 'google.colab', object())
+    with pytest.raises(RuntimeError, match='no such repository'): exec(cell, {})
+    assert called[0][-1] == f"uar_nb[metrics] @ git+{settings['DEFAULT']['git_url']}"
+
+
+def test_the_phantom_notebook_knows_every_plan():
+    "Each plan has its bars, and each that the page's table names its true numbers of studies."
+    from uar_nb.demo import PLANS
+    cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs/30_train_phantom.ipynb').read_text(encoding='utf-8'))['cells']]
+    [line] = [l for c in cells for l in c.splitlines() if l.startswith('bars = ')]
+    for name in PLANS:
+        there = {'name': name}
+        exec(line, there)
+        assert len(there['bars']) == 3
+    table = {r[0]: r[1:] for l in cells[0].splitlines() if l.startswith('| ') for r in [[x.strip() for x in l.strip('|').split('|')]]}
+    assert table['training studies'] == [f'{PLANS[n].train:,}' for n in table['']]
+    assert table['steps of stage 1 and 2'][:3] == ['{:,} + {:,}'.format(*(s.steps for s in PLANS[n].run_config().train.stages)) for n in table[''][:3]]
+    big = PLANS['paper'].run_config().train
+    assert table['steps of stage 1 and 2'][3] == '{} + {} epochs of {}'.format(*(s.epochs for s in big.stages), -(-PLANS['paper'].train//big.batch_size))

@@ -68,6 +68,7 @@ PLANS = {
     'quick': DemoPlan(changes=_QUICK),
     'long': DemoPlan(train=15000, dvae_steps=600, preset='phantom_long', changes=_LONG),
     'short': DemoPlan(train=4000, changes=_SHORT),
+    'paper': DemoPlan(train=50000, val=1000, test=1000, dvae_steps=3000, preset='phantom_paper', changes=(('train.eval_studies', 200), ('train.monitor', 'findings_f1'))),
     'toy': DemoPlan(24, 6, 6, 4, changes=_TOY, threads=1),
 }
 

@@ -8,6 +8,7 @@ __all__ = ['Control', 'Explorer', 'explore_words', 'word_probabilities', 'explor
 
 # %% ../nbs/26d_explorers.ipynb #c002
 from dataclasses import dataclass, field
+from html import escape
 from textwrap import fill
 
 import numpy as np
@@ -67,15 +68,20 @@ def _widget(name, control, widgets):
     if control.kind == 'buttons': return widgets.ToggleButtons(options=control.options, value=control.value, style={'button_width': 'auto', 'description_width': 'initial'}, description=label['description'])
     return widgets.Dropdown(options=control.options, value=control.value, **label)
 
+def _titles(fig):
+    "All titles of a figure, as one line of text."
+    return ' | '.join(' '.join(s.split()) for s in [fig.get_suptitle(), *(ax.get_title() for ax in fig.axes)] if s)
+
 def _open(self:Explorer):
     "The explorer as a widget, for JupyterLab."
     widgets = optional_import('ipywidgets', 'lab', 'an explorer')
-    picture, said = widgets.Image(format='png', layout=widgets.Layout(align_self='flex-start', max_width='100%')), widgets.Label()
+    picture, said = widgets.Image(format='png', layout=widgets.Layout(align_self='flex-start', max_width='100%')), widgets.HTML()
     parts = {name: _widget(name, c, widgets) for name, c in self.controls.items()}
     def show(change=None):
         self.state = {name: w.value for name, w in parts.items()}
-        try: picture.value, said.value = self.figure()._repr_png_(), ''
-        except UARError as e: said.value = str(e)
+        try: fig = self.figure()
+        except UARError as e: said.value = escape(str(e))
+        else: picture.value, said.value = fig._repr_png_(), escape(_titles(fig))
     for w in parts.values(): w.observe(show, 'value')
     show()
     return widgets.VBox([widgets.HTML(f'<b>{self.title}</b>'), *parts.values(), said, picture])
@@ -99,6 +105,7 @@ def explore_words(
         for v, (ax, name) in enumerate(zip(axes[0], there)):
             here = w[v*side:(v + 1)*side]
             plots.overlay_attention(np.asarray(data.pixels.pictures[data.rows[index, v]]), here.reshape(round(side**.5), -1), ax, title=f'{words[word]}: {name}, {here.sum():.0%} of the attention')
+        fig.suptitle(f'layer {layer}, ' + ('mean of heads' if head == 'mean' else f'head {head}'), fontsize=7)
         return fig
     buttons = tuple((f'{w}', i) for i, w in enumerate(words))
     return Explorer(draw, dict(word=Control(0, buttons, 'buttons'), layer=Control(layers - 1, (0, layers - 1), 'slider'), head=Control('mean', ('mean', *range(heads)))), 'Where does a word look?')
@@ -130,11 +137,12 @@ def explore_edits(
     "Change the words of a report, or the study, and see each word's probability."
     def draw(report, study):
         rows = word_probabilities(model, data, study, report)
-        fig, axes = plots.new_figure(1, 1, (max(3, .22*len(rows)), 2.1))
+        fig, axes = plots.new_figure(1, 1, (max(3.4, .22*len(rows)), 2.1))
         ax = axes[0, 0]
         ax.bar(range(len(rows)), [p for _, p, _ in rows], color=[plots.COLOURS[1] if known else plots.COLOURS[3] for *_, known in rows])
         ax.set_xticks(range(len(rows)), [w if known else f'{w} (unknown)' for w, _, known in rows], rotation=90, fontsize=7)
-        ax.set(ylim=(0, 1), ylabel='probability', title=f'mean log-probability a word {np.mean([np.log(max(p, 1e-12)) for _, p, _ in rows]):.2f}')
+        ax.set(ylim=(0, 1), ylabel='probability')
+        ax.set_title(f'study {study}: mean log-probability a word {np.mean([np.log(max(p, 1e-12)) for _, p, _ in rows]):.2f}', fontsize=8)
         return fig
     return Explorer(draw, dict(report=Control(data.references[index], kind='text'), study=Control(index, (0, len(data) - 1), 'slider')), 'What does each word cost?')
 
@@ -167,31 +175,43 @@ def explore_crops(
     first = ids(0, 0)
     def draw(top, left):
         now = ids(top, left)
-        fig, axes = plots.new_figure(1, 3, 2)
-        axes[0, 0].imshow(cut(top, left)[0, 0], cmap='gray', vmin=0, vmax=1); axes[0, 0].set_title('crop', fontsize=7)
-        axes[0, 1].imshow(now, cmap='prism', interpolation='nearest'); axes[0, 1].set_title(f'tokens: {int((now != first).sum())} of {now.numel()} differ', fontsize=7)
-        axes[0, 2].imshow(tokenizer.decode(now.reshape(1, -1))[0, 0].detach().clamp(0, 1), cmap='gray', vmin=0, vmax=1); axes[0, 2].set_title('painted by them', fontsize=7)
-        for ax in axes.flat: ax.set_axis_off()
+        differ, side = now != first, size/tokenizer.grid
+        boxes = [(c*side, r*side, (c+1)*side, (r+1)*side) for r, c in differ.nonzero().tolist()]
+        painted = tokenizer.decode(now.reshape(1, -1)).detach()[0, 0].clamp(0, 1)
+        titles = [f'crop from row {top}, column {left}', f'tokens: {len(boxes)} of {now.numel()} differ', 'painted by them']
+        fig = plots.show_images([cut(top, left)[0, 0].numpy(), differ.numpy().astype(float), painted.numpy()], titles, size=2.2)
+        plots.draw_boxes(fig.axes[0], boxes, colour='#ffd700')
         return fig
     return Explorer(draw, dict(top=Control(0, (0, room), 'slider'), left=Control(0, (0, room), 'slider')), 'Which tokens does a shift change?')
 
 # %% ../nbs/26d_explorers.ipynb #c030
+_PARTS = dict(side='sides', zone='zones', severity='severities')
+
+def _chosen_findings(state):
+    "The findings of a state of the builder: the first from kind, side, zone and severity, the second from second, second_side, ..."
+    found = []
+    for kind, start in ((state['kind'], ''), (state['second'], 'second_')):
+        if kind == 'none': continue
+        f = Finding(kind, *(state[start + part] or getattr(KINDS[kind], several)[0] for part, several in _PARTS.items()))
+        check_finding(f)
+        if any(f.key == g.key for g in found): raise UARError('both findings are the same', field='second', remedy='choose another kind, side or zone')
+        found.append(f)
+    return tuple(found)
+
+# %% ../nbs/26d_explorers.ipynb #c032
 def explore_phantom(
     checkpoint,   # a `Checkpoint`
     seed:int=0    # of body, pose and noise
 )->Explorer:
-    "Build a phantom by its finding and read the model's report of it."
+    "Build a phantom by its findings and read the model's report of it."
     reporter = Reporter(checkpoint)
-    def draw(kind, side, zone, severity, person):
-        first = lambda value, name: value or getattr(KINDS[kind], name)[0]  # what is left open is the first that the kind has
-        found = () if kind == 'none' else (Finding(kind, first(side, 'sides'), first(zone, 'zones'), first(severity, 'severities')),)
-        for f in found: check_finding(f)
-        views, findings = draw_study(found, 'explorer', seed, person)
+    def draw(person, **state):
+        views, findings = draw_study(_chosen_findings(state), 'explorer', seed, person)
         report = reporter([list(views)], beams=3)[0]
         boxes = [[b for f in findings for b in f.boxes.get(v.name, ())] for v in views]
         fig = plots.show_images([v.pixels for v in views], [v.name for v in views], size=2.2, boxes=boxes)
         fig.suptitle(fill(report.text, 70), fontsize=7)
         return fig
-    values = lambda name: tuple(dict.fromkeys(['', *(x for k in KINDS.values() for x in getattr(k, name))]))
-    choices = dict(kind=Control('none', ('none', *KINDS)), **{n: Control('', values(plural)) for n, plural in (('side', 'sides'), ('zone', 'zones'), ('severity', 'severities'))})
-    return Explorer(draw, {**choices, 'person': Control(0, (0, 20), 'slider')}, 'Build a phantom, read its report')
+    values = lambda several: tuple(dict.fromkeys(['', *(x for k in KINDS.values() for x in getattr(k, several))]))
+    choices = lambda kind, start: {kind: Control('none', ('none', *KINDS)), **{start + part: Control('', values(several)) for part, several in _PARTS.items()}}
+    return Explorer(draw, {**choices('kind', ''), **choices('second', 'second_'), 'person': Control(0, (0, 20), 'slider')}, 'Build a phantom, read its report')

@@ -73,9 +73,9 @@ def token_paint(
 
 # %% ../nbs/09b_fidelity.ipynb #c018
 def _inside(boxes, shape):
-    "Pixels inside any of the boxes, bool of `shape`."
+    "Pixels inside any of the boxes, bool of `shape`; numbers of files are rounded to whole pixels."
     inside = np.zeros(shape, bool)
-    for x0, y0, x1, y1 in boxes: inside[y0:y1, x0:x1] = True
+    for x0, y0, x1, y1 in ([max(0, round(v)) for v in box] for box in boxes): inside[y0:y1, x0:x1] = True
     return inside
 
 def without_each(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .analysis import _interval, _shown, _slot_names, _stated, tokens_inside
+from .fidelity import _inside
 from .core import UARError, numpy_rng
 from .records import VIEWS
 from .tir import TIR
@@ -24,15 +25,13 @@ def _overlap(grid, size):
     return np.maximum(0, np.minimum((token+1)*step, pixel+1) - np.maximum(token*step, pixel))/step
 
 def cover(
-    boxes,    # (x0, y0, x1, y1) in pixels of the picture, whole numbers
+    boxes,    # (x0, y0, x1, y1) in pixels of the picture
     grid=14,  # tokens a side
     size=128  # pixels a side
 )->np.ndarray: # float64 [grid·grid] in [0, 1]
     "Which share of each token lies in the union of some boxes (@eq-cover)."
-    mask = np.zeros((size, size))
-    for x0, y0, x1, y1 in boxes: mask[max(0, y0):y1, max(0, x0):x1] = 1
     U = _overlap(grid, size)
-    return (U @ mask @ U.T).ravel()
+    return (U @ _inside(boxes, (size, size)) @ U.T).ravel()
 
 def pixel_map(
     weights,  # [..., grid·grid]

@@ -84,6 +84,11 @@ VARIANTS = {
     'no mask': dict(mask='none'),
     'literal': dict(mask='free', mask_scale='model', mask_reduction='sum', ce='sum'),
     'predicted': dict(mask='predicted'),
+    'predicted, sum': dict(mask='predicted', mask_reduction='sum'),
+    'predicted, k=10': dict(mask='predicted', k=10.),
+    'free, mean': dict(mask='free'),
+    'free, sum': dict(mask='free', mask_reduction='sum'),
+    'free, k=10': dict(mask='free', k=10.),
     'gate': dict(mask='predicted', mask_form='gate', mask_weight=0., mask_budget=1., mask_contrast=2., mask_init=.02),
     'consistency': dict(mask='none', consistency=.1),
 }

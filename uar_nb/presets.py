@@ -43,6 +43,8 @@ RUN_PRESETS = {
                     stages=(dict(steps=3000, lr=3e-3, warmup=60), dict(steps=150, lr=1e-4, mask_lr=2e-4, warmup=20))),
     'phantom_long': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=16, monitor='CIDEr',
                          stages=(dict(steps=10000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=2e-4, warmup=20))),
+    'phantom_paper': dict(model=dict(max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=64, monitor='CIDEr',
+                          stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=2e-4, warmup=200))),
     'iu_xray': dict(model=dict(max_words=60), data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8), batch=16, monitor='BLEU_4',
                     stages=(dict(epochs=60, lr=3e-4, warmup=500), dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100))),
     'mimic_cxr': dict(model=dict(max_words=100, views=1), data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4), batch=64,
@@ -58,7 +60,7 @@ def _stages(one, two, name, masked, refined, aligned):
     return (Stage('stage1', **both, mask_lr=two['mask_lr'] if masked else None),)
 
 def run_preset(
-    name: str,           # 'phantom', 'phantom_long', 'iu_xray', 'mimic_cxr'
+    name: str,           # 'phantom', 'phantom_long', 'phantom_paper', 'iu_xray', 'mimic_cxr'
     model: str = 'uar',  # a model preset
 ) -> RunConfig:          # of the run; text_vocab is filled in from the data
     "The configuration of a run on a data set."
@@ -69,7 +71,7 @@ def run_preset(
     train = TrainConfig(stages=_stages(*p['stages'], model, config.mask != 'none', config.mask != 'none' or config.consistency > 0, config.global_loss), batch_size=p['batch'], monitor=p['monitor'])
     return RunConfig(f'{name}/{model}', config, DataConfig(**p['data']), train)
 
-# %% ../nbs/18b_presets.ipynb #c013
+# %% ../nbs/18b_presets.ipynb #c015
 def open_questions(
     preset: str = 'iu_xray',  # the run preset whose answers are shown
 ) -> list:  # of dicts: question, field, default (the preset's value), alternatives, note

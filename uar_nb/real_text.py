@@ -69,11 +69,11 @@ def plan_studies(
     if path is None:
         numbers = (min(plan.limit or 2069, 2069), min(plan.limit or 296, 296))
         made = [s for n, split in zip(numbers, ('train', 'val')) for s in make_studies(n, plan.seed, 'iu_xray', 'iu_xray', split, workers if n > 200 else 1, progress)]
-        return StudyList(made, 'phantom', None, ['phantom images, phantom reports: no real text here'])
+        return StudyList(made, 'phantom', origin=['phantom images, phantom reports: no real text here'])
     first = iu_phantom(path, plan.seed, ('train', 'val'), plan.limit, workers, progress)
     more = [replace(s, id=f'{s.id}~{k}') for k in range(1, plan.draws)
             for s in iu_phantom(path, derive_seed('drawing', plan.seed, k), ('train',), plan.limit, workers, progress)]
-    return StudyList([*first, *more], first.layout, first.source, first.notes)
+    return StudyList([*first, *more], first.layout, first.source, first.notes, origin=first.origin)
 
 # %% ../nbs/24c_real_text.ipynb #c011
 def hold_out(
