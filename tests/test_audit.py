@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uar_nb.audit import audit, text_floors
+from uar_nb.audit import audit, audit_folder, text_floors
+from uar_nb.core import UARError
 from uar_nb.checks import check_view, find_duplicates, check_pictures, hash_distance, near_pairs, perceptual_hash, polarity
 from uar_nb.images import read_picture
 from uar_nb.phantom import make_studies
@@ -39,6 +40,17 @@ def test_iu_xray_agrees_with_counts_made_elsewhere():
 
 
 @real
+def test_the_archive_of_reports_gives_the_same_numbers():
+    "Reports, not pictures: how many of those a study keeps is the reader's business."
+    found = audit(DATA/'iu_xray'/'NLMCXR_reports.tgz', pictures=False, floors=False)
+    n, other = found.numbers, audit(DATA/'iu_xray', pictures=False, floors=False).numbers
+    assert n['left_out'] == {'no FINDINGS': 530, 'one picture only': 382, 'no picture': 88}
+    assert 'studies left out: 530 no FINDINGS, 382 one picture only, 88 no picture' in str(found).splitlines()
+    for key in ('reports', 'vocabulary', 'shared'): assert n[key] == other[key]
+    assert [n['splits'][s]['studies'] for s in ('train', 'val', 'test')] == [2069, 296, 0] and not found.failed
+
+
+@real
 def test_iu_xray_floors_are_those_of_the_scorer():
     "The most frequent training report against the validation split, written out here once more."
     from collections import Counter
@@ -59,7 +71,11 @@ def test_iu_xray_floors_are_those_of_the_scorer():
 
 @real
 def test_real_pictures_that_are_there_and_those_that_are_not():
-    n = audit(DATA/'iu_xray', floors=False).numbers
+    found = audit(DATA/'iu_xray', floors=False)
+    n, lines = found.numbers, str(found).splitlines()
+    listed = [l for l in lines if l.startswith('  - images/') and l.endswith(': picture not found — check the path')]
+    assert len(listed) == 20 and lines[-1].startswith('  … and 4,698 more;') and not any(str(DATA) in l for l in lines)
+    assert found.failed and len(found.faults) == 4718
     assert n['pictures']['states'] == {'ok': 12, 'missing': 2*(2069 + 296 - 6)}
     assert n['faults']['kinds'] == {'picture not found': n['pictures']['states']['missing']} and len(n['faults']['rows']) == 1000
 
@@ -161,10 +177,58 @@ def test_without_the_scorer_the_rest_is_told(phantoms, monkeypatch):
     assert n['pictures'] == {'skipped': 'not asked for'}
 
 
-def test_files_beside_the_page_stay(phantoms, tmp_path):
-    (tmp_path/'mine.txt').write_text('stays')
-    audit(phantoms[:2], floors=False).save(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['audit.json', 'index.html', 'mine.txt']
+def test_only_a_folder_of_an_audit_is_written_again(phantoms, tmp_path):
+    "A new, an empty and an older audit's folder are taken, with what somebody put beside it; anything else is refused untouched."
+    broken = [replace(phantoms[0], report=''), *phantoms[1:3]]
+    (tmp_path/'set').mkdir()
+    audit(broken, floors=False).save(tmp_path/'set')
+    assert sorted(p.name for p in (tmp_path/'set').iterdir()) == ['audit.json', 'faults.txt', 'index.html']
+    assert (tmp_path/'set'/'faults.txt').read_text(encoding='utf-8') == f'{phantoms[0].id}: report is empty — write it, or leave the study out\n'
+    (tmp_path/'set'/'mine.txt').write_text('stays')
+    again = audit(phantoms[:3], floors=False)
+    again.save(tmp_path/'set')
+    assert sorted(p.name for p in (tmp_path/'set').iterdir()) == ['audit.json', 'index.html', 'mine.txt'] and not again.failed
+    assert json.loads((tmp_path/'set'/'audit.json').read_text(encoding='utf-8')) == again.numbers
+    for name, content in (('annotation.json', '[]'), ('index.html', 'mine'), ('audit.json', '{}'), ('audit.json', '[[1]]'), ('audit.json', 'no JSON')):
+        home = tmp_path/f'{name}-{len(content)}-{content[0]}'
+        home.mkdir()
+        (home/name).write_text(content)
+        for target in (home, home/name):
+            with pytest.raises(UARError): again.save(target)
+        assert [(p.name, p.read_text()) for p in home.iterdir()] == [(name, content)]
+
+
+@pytest.mark.parametrize('source,name', [('data/iu_xray', 'iu_xray'), ('data/iu_xray/', 'iu_xray'), ('my set (2)', 'my-set-2'), ('a/../b', 'b'), ('/', 'set'), ('..hidden', 'hidden'), ('x;rm -rf $HOME', 'x-rm--rf-HOME'),
+                                         ('a\nb', 'a-b'), ('Röntgen', 'Röntgen'), ('y'*300, 'y'*60), ([], 'memory')])
+def test_names_of_folders(source, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert audit_folder(source) == Path('runs/audit', name)
+    assert audit_folder(source, tmp_path/'mine') == tmp_path/'mine' and not (tmp_path/'runs').exists()
+
+
+def test_a_file_is_named_with_its_folder_and_the_default_is_used(phantoms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_studies(phantoms[:3], 'some set', 'phantom')
+    found = audit('some set/annotation.json', floors=False)
+    assert found.save() == Path('runs/audit/some-set-annotation/index.html') and found.folder == Path('runs/audit/some-set-annotation')
+    next(Path('some set').rglob('*.png')).unlink()
+    found = audit(Path('some set'), floors=False)
+    assert found.failed and found.numbers['faults']['rows'][0]['file'].startswith('images/')
+
+
+def test_the_text_lists_twenty_faults_and_where_the_others_are(phantoms, tmp_path):
+    found = audit([replace(s, views=()) for s in phantoms[:25]], floors=False)
+    lines = str(found).splitlines()
+    assert [l for l in lines if l.startswith('  - train')] == [f'  - {s.id}: has no picture — name at least one' for s in phantoms[:20]]
+    assert lines[-1] == '  … and 5 more; `save` writes all of them to faults.txt'
+    found.save(tmp_path/'a')
+    assert str(found).splitlines()[-1] == f'  … and 5 more; all are in {tmp_path/"a"/"faults.txt"}' and len((tmp_path/'a'/'faults.txt').read_text(encoding='utf-8').splitlines()) == 25
+
+
+def test_sizes_and_aspect_ratios_stand_in_one_line(phantoms):
+    wide = replace(phantoms[0], id='wide', views=(View('frontal', pixels=np.tile(phantoms[0].views[0].pixels, (1, 2))),))
+    line = next(l for l in str(audit([*phantoms[:2], wide], floors=False)).splitlines() if l.startswith('sizes: '))
+    assert line == 'sizes: 2: 128×128 (4), 256×128 (1); width / height: median 1.00, nine in ten 1.00–1.80, all 1.00–2.00'
 
 
 def test_names_on_the_page_are_escaped(phantoms, tmp_path):

@@ -142,7 +142,8 @@ def _download_dvae(
 @_command('Examine a data set: counts, leaks between splits, report lengths, vocabulary, pictures, floors of the metrics.', 'uar audit iu_xray/', 'uar audit mimic/ --rules mimic_cxr --out runs/audit', 'uar audit iu_xray/ --load text=both --json')
 def audit(
     data:Annotated[Path, typer.Argument(help='A data set of any layout that uar train takes.')],
-    out:Annotated[Path|None, typer.Option(help='Folder for audit.json and index.html.')]=None,
+    out:Annotated[Path|None, typer.Option(help='Folder for audit.json, index.html and, where there are faults, faults.txt. [default: runs/audit/ and the name of the data set]')]=None,
+    strict:Annotated[bool, typer.Option('--strict', help='End with status 1 where there are faults, for scripts.')]=False,
     as_json:Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')]=False,
     rules:Annotated[str|None, typer.Option(help='Cleaning of reports: iu_xray, mimic_cxr or corrected. [default: what the layout calls for]')]=None,
     no_pictures:Annotated[bool, typer.Option('--no-pictures', help='Look at texts only.')]=False,
@@ -150,12 +151,13 @@ def audit(
     load:_Load=[],
     quiet:_Quiet=False
 ):
-    from uar_nb.audit import audit as examine
+    from uar_nb.audit import audit as examine, audit_folder
     from uar_nb.recipes import loading
+    folder = audit_folder(data, out)
     found = examine(data, rules, not no_pictures, not no_floors, progress=_bar(quiet), **loading(load))
-    page = None if out is None else found.save(out)
-    print(json.dumps(found.numbers, ensure_ascii=False) if as_json else found)
-    if page and not as_json: print(f'page: {page}')
+    page = found.save(folder)
+    print(json.dumps(found.numbers, ensure_ascii=False) if as_json else f'{found}\npage: {page}')
+    if strict and found.failed: raise typer.Exit(1)
 
 # %% ../nbs/28_cli.ipynb #c031
 @_command('Train a discrete VAE, which turns pictures into visual words, on any folder of X-rays.', 'uar dvae xrays/ --out runs/dvae', 'uar dvae annotation.json more/ --steps 4000')
@@ -196,7 +198,7 @@ def tokenize(
           'uar train data/ --config runs/iu/config.json --dvae runs/dvae --out runs/again')
 def train(
     data:Annotated[Path, typer.Argument(help='annotation.json, reports.csv, or a folder that holds one of them.')],
-    preset:Annotated[str, typer.Option(help='phantom, phantom_long, iu_xray or mimic_cxr.')]='iu_xray',
+    preset:Annotated[str, typer.Option(help='phantom, phantom_long, phantom_paper, iu_xray or mimic_cxr.')]='iu_xray',
     model:Annotated[str, typer.Option(help='base, a … f, uar, literal, …: a row or variant of the paper\'s tables.')]='uar',
     config:Annotated[list[Path], typer.Option(help='JSON with some or all settings; may be repeated.')]=[],
     settings:Annotated[list[str], typer.Option('--set', help='One setting, field=value; may be repeated.')]=[],
@@ -297,7 +299,7 @@ def ladder(
 def _refine(
     run:Annotated[Path, typer.Argument(help='Folder of the demo, with checkpoint_stage1, dvae and store.')],
     plan:_Plan='quick',
-    variant:Annotated[list[str], typer.Option(help='A kind of second stage; may be repeated. [default: no mask, literal, predicted, gate, consistency]')]=[],
+    variant:Annotated[list[str], typer.Option(help='A kind of second stage; may be repeated: no mask, literal, predicted, gate, consistency, free mean, predicted sum, predicted k=10, … (a wrong name lists all). [default: no mask, literal, predicted, gate, consistency]')]=[],
     seeds:Annotated[int, typer.Option(min=1, help='Seeds of each; three or more give an interval.')]=3,
     out:Annotated[Path, typer.Option(help='Folder to write: one run folder a variant and seed, and tir.json.')]=Path('runs/refine'),
     workers:Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')]=2,

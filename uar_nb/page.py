@@ -27,9 +27,9 @@ STYLE = '''
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 img { max-width: 100%; height: auto; background: white; } figure { margin: 1rem 0; } figcaption { font-size: 90%; opacity: .8; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; margin: 1rem 0; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; } th:first-child, td:first-child { text-align: left; }
-td.wide { text-align: left; min-width: 14rem; } tr.mark { font-weight: 600; background: var(--soft); }
+.wide { text-align: left; min-width: 14rem; } tr.mark { font-weight: 600; background: var(--soft); }
 .warn { border: 2px solid #d55e00; padding: .5rem .8rem; border-radius: .4rem; } .note { background: var(--soft); padding: .5rem .8rem; border-radius: .4rem; }
 nav a { margin-right: 1rem; } code { background: var(--soft); padding: 0 .2rem; }
 '''
@@ -58,7 +58,7 @@ class Page:
     def table(self, columns:list, rows:list, mark=()):
         "A table: column names, rows of values, and the indices of rows to mark."
         wide = [any(isinstance(r[i], str) and len(r[i]) > 30 for r in rows) and i > 0 for i in range(len(columns))]
-        head = ''.join(f'<th>{escape(str(c))}</th>' for c in columns)
+        head = ''.join(f'<th{" class=wide" if w else ""}>{escape(str(c))}</th>' for c, w in zip(columns, wide))
         line = lambda r: ''.join(f'<td{" class=wide" if w else ""}>{html_cell(v)}</td>' for v, w in zip(r, wide))
         body = ''.join(f'<tr{" class=mark" if i in mark else ""}>{line(r)}</tr>' for i, r in enumerate(rows))
         self.parts.append(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
@@ -66,7 +66,7 @@ class Page:
 # %% ../nbs/26_page.ipynb #c013
 def _document(page):
     "The whole page as HTML."
-    links = ''.join(f'<a href="#s{i+1}">{escape(n)}</a>' for i, n in enumerate(page.sections))
+    links = ' '.join(f'<a href="#s{i+1}">{escape(n)}</a>' for i, n in enumerate(page.sections))
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<link rel="icon" href="data:,"><title>{escape(page.title)}</title><style>{STYLE}</style></head><body>'
             f'<h1>{escape(page.title)}</h1><p>{escape(page.subtitle)}</p><p class="warn">{escape(DISCLAIMER)}</p><nav>{links}</nav>'
