@@ -189,7 +189,7 @@ def train_dvae_on(
 def _check_reports(studies, data, splits=('train', 'val')):
     "Studies that are trained or scored need reports."
     bare = [s.id for s in studies if s.split in splits and not s.report.strip()]
-    if bare: raise UARError(f'{len(bare)} studies have no report, {bare[0]!r} among them', file=data, field='report', remedy='write the reports, or leave the studies out')
+    if bare: raise UARError(f'{len(bare)} studies have no report, {bare[0]!r} among them', file=data, field='report', remedy=next((n for n in getattr(studies, 'notes', ()) if n.startswith('not read')), 'write the reports, or leave the studies out'))
 
 # %% ../nbs/24b_recipes.ipynb #c029
 def train_on(

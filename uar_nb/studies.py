@@ -29,15 +29,11 @@ def _named(path):
     if find_openi(path): found.append(('IU-Xray', path))
     if find_mimic(path): found.append(('MIMIC-CXR', path))
     if not found and path.suffix.lower() == '.csv': found = [('table', path)]
-    if not found and path.is_dir():
-        if texts := _texts(path): raise UARError(f'holds {texts[0]}, but no file of a known name', file=path, remedy=f'name that file or its folder, or keep pictures without reports in a folder of their own; known names: {_KNOWN}')
-        found = [('pictures', path)]
+    if not found and path.is_dir(): found = [('pictures', path)]
     return found
 
-_KNOWN = 'annotation.json, reports.csv, reports.jsonl, ecgen-radiology, NLMCXR_reports.tgz, indiana_reports.csv, mimic-cxr-2.0.0-split.csv.gz'
-
 def _texts(folder):
-    "Files at most two levels below that look like reports or tables: such a folder isn't one of pictures alone."
+    "Files at most two levels below that look like reports or tables: a folder of pictures alone has none."
     marks = ('.csv', '.tsv', '.csv.gz', '.jsonl', '.json', '.xml', '.tgz', '.tar.gz', '.xlsx', '.zip')
     return sorted(str(p.relative_to(folder)) for pattern in ('*', '*/*', '*/*/*') for p in folder.glob(pattern)
                   if p.name.lower().endswith(marks) and p.is_file() and not p.name.startswith('.') and p.name != _NOTES)
@@ -93,6 +89,7 @@ def load_studies(
     studies = _load(kind, file, check, images, split, seed, options)
     if not studies: raise UARError('there is no study', file=path, remedy='see `left_out` of the layout\'s own reader' if studies.left_out else 'check the path, or fill the file')
     studies.notes += tuple(f'also here: {other}; name its file to read it' for other, _ in found if other != kind)
+    if kind == 'pictures' and (texts := _texts(path)): studies.notes += (f'not read: {", ".join(texts[:3])}{" …" * (len(texts) > 3)}; if the reports are there, name that file',)
     if seed is None or kind in _OPTIONS: return studies
     return random_split(studies, seed, by='patient' if any(s.patient is not None for s in studies) else 'study')
 
