@@ -155,7 +155,9 @@ def test_real_reports_are_r2gens_id_by_id():
     reports = read_openi(DATA/'NLMCXR_reports.tgz')
     assert len(reports) == 3365 == len(studies) + len(studies.left_out) and len({i for i, _ in studies.left_out} | {s.id for s in studies}) == 3365
     assert Counter(reason for _, reason in studies.left_out) == {'no FINDINGS': 530, 'no picture': 88, 'one picture only': 382}
-    assert sum(len(s.views) for s in studies) == sum(len(r.images) for r in reports if r.id in {s.id for s in studies})
+    assert {len(s.views) for s in studies} == {2}                                      # as R2Gen; with most=0 every picture of the reports
+    whole = load_studies(DATA/'NLMCXR_reports.tgz', check=False, most=0)
+    assert sum(len(s.views) for s in whole) == sum(len(r.images) for r in reports if r.id in {s.id for s in studies}) == 4868
     assert {k: len(v) for k, v in by_split(studies).items()} == dict(train=2069, val=296, test=0)
 
 

@@ -25,16 +25,16 @@ def split_name(
 ):        # 'train', 'val' or 'test' where it means one of them; else the value itself
     "The split that a file means."
     plain = value.strip().lower() if isinstance(value, str) else value
-    return _SPLITS.get(plain, plain) if isinstance(plain, str) else value
+    return intern(_SPLITS.get(plain, plain)) if isinstance(plain, str) else value  # one text for all studies, not one for each
 
 def view_name(
     value # as a file has it: 'frontal', 'Lateral', 'PA', …
 ):        # a name of `VIEWS` where it means one; else the value itself
     "The view that a file means."
     plain = value.strip().lower() if isinstance(value, str) else value
-    if plain in VIEWS or not isinstance(plain, str): return plain
-    told = view_of(plain)
-    return value if told == 'unknown' else told
+    if not isinstance(plain, str): return value
+    told = plain if plain in VIEWS else view_of(plain)
+    return value if told == 'unknown' != plain else intern(told)
 
 # %% ../nbs/03g_entries.ipynb #c009
 def no_text(
