@@ -258,9 +258,8 @@ _Plan = Annotated[str, typer.Option(help='A plan of the demo: quick, long, short
 def _planned(name, seed):
     "A plan of the demo with a seed."
     from dataclasses import replace
-    from uar_nb.demo import PLANS
-    if name not in PLANS: raise UARError(f'unknown plan {name!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}')
-    return replace(PLANS[name], seed=seed)
+    from uar_nb.demo import _plan_of
+    return replace(_plan_of(name), seed=seed)
 
 @_command('Train the whole of UAR on phantoms and write a page that shows what it learned.', 'uar demo', 'uar demo --long --out runs/long', 'uar demo --plan paper --device cuda --out runs/paper')
 def demo(

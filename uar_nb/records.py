@@ -129,11 +129,15 @@ class StudyList(list):
     def __repr__(self): return describe_studies(self)
 
 # %% ../nbs/03c_records.ipynb #c030
+def _about(studies, *names):
+    "What a `StudyList` knows beside its studies; nothing of a plain list."
+    return {name: getattr(studies, name) for name in names if hasattr(studies, name)}
+
 def by_split(
     studies # list of `Study`
 ):          # dict of split -> `StudyList` with the notes of the whole; all three splits are there
     "Studies by split."
-    about = {name: getattr(studies, name) for name in ('layout', 'source', 'notes', 'origin') if hasattr(studies, name)}
+    about = _about(studies, 'layout', 'source', 'notes', 'origin')
     return {split: StudyList([s for s in studies if s.split == split], **about) for split in SPLITS}
 
 def describe_studies(
@@ -166,7 +170,7 @@ def random_split(
     units = sorted({unit(s) for s in studies})
     ends = [int(len(units) * share + .5) for share in np.cumsum(shares[:2])]
     home = {units[u]: SPLITS[sum(i >= end for end in ends)] for i, u in enumerate(numpy_rng(seed, 'split', by).permutation(len(units)))}
-    known = {name: getattr(studies, name) for name in ('layout', 'source', 'notes', 'left_out', 'origin') if hasattr(studies, name)}
+    known = _about(studies, 'layout', 'source', 'notes', 'left_out', 'origin')
     known['notes'] = (*(n for n in known.get('notes', ()) if not n.startswith('split ')), f'split drawn with seed {seed} by {by}: {"/".join(f"{s:g}" for s in shares)}')
     return StudyList([replace(s, split=home[unit(s)]) for s in studies], **known)
 
