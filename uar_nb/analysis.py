@@ -16,7 +16,7 @@ import torch
 from . import plots
 from .core import UARError, numpy_rng
 from .floors import derangements
-from .language import sentence_spans
+from .reading import sentence_spans
 from .metrics import bootstrap
 from .records import VIEWS
 

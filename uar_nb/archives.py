@@ -110,7 +110,7 @@ class Contents:
     files: int = 0       # how many
     size: int = 0        # bytes, unpacked
     endings: Counter = field(default_factory=Counter) # '.png' → how many files
-    tops: set = field(default_factory=set) # first parts of all paths; '' for a file that lies on top
+    tops: set = field(default_factory=set) # first parts of all paths; '' for a file on top
 
 # %% ../nbs/26b2_archives.ipynb #c026
 def _kind_of(archive):

@@ -102,7 +102,7 @@ def _explicit(q, kv, mask, scale, dropout, causal):
 def attend(self: MultiHeadAttention,
     x: torch.Tensor,  # queries [R, T, d]
     kv: KeyValue,  # keys and values of B groups; B divides R: rows b*K..b*K+K-1 share group b
-    allowed: torch.Tensor|None = None,  # bool, broadcastable to [R or B, h, T, L]; True = may look
+    allowed: torch.Tensor|None = None,  # bool, fits [R or B, h, T, L]; True = may look
     logit_bias: torch.Tensor|None = None,  # added to the scaled logits; same shapes
     weights: bool = False,  # also return the softmax weights (slower)
     causal: bool = False,  # position t sees positions up to t only

@@ -201,7 +201,7 @@ class Audit:
     "What an audit found: `numbers` is one dict that JSON holds."
     numbers: dict
     facts: list = field(default_factory=list)   # of `PictureFacts`
-    faults: list = field(default_factory=list)  # all rows (file, field, what, remedy); `numbers` spells out the first 1,000
+    faults: list = field(default_factory=list)  # (file, field, what, remedy) of each fault
     folder: Path | None = None                  # where it was saved last
 
     failed = property(lambda self: bool(self.faults))  # whether anything has to be mended

@@ -54,7 +54,9 @@ _Dalle = Annotated[Path|None, typer.Option(help='Folder of the tokenizer, where 
 _Seed = Annotated[int, typer.Option(help='Every random draw depends on it.')]
 _Load = Annotated[list[str], typer.Option(help='How the data set is read, name=value: text=both, split=7, images=FOLDER, views=both, unit=picture, …; may be repeated.')]
 
-def _bar(quiet): return not quiet and sys.stderr.isatty()  # bars are for terminals, not for job logs
+def _bar(quiet):
+    "Bars are for terminals, not for job logs."
+    return not quiet and sys.stderr.isatty()
 
 # %% ../nbs/28_cli.ipynb #c014
 @_command('Write a set of phantom studies: drawn chest X-rays with reports, findings and boxes.', 'uar phantom 600 phantoms/', 'uar phantom 100 mine/ --layout r2gen --style single --val 20 --test 20')

@@ -123,47 +123,57 @@ _Strict.override, _Strict._shared = _override, lambda self, values, path, value:
 # %% ../nbs/18_config.ipynb #c014
 @dataclass(frozen=True)
 class _Sizes(_Strict):
-    text_vocab: int = _opt(0, low=0)              # |V_R| with the four special words; 0 = filled in from the data
+    text_vocab: int = _opt(0, low=0)              # |V_R| with the four special words; 0 = from the data
     image_vocab: int = _opt(8192, low=2)          # |V_I|, the dVAE's codebook
     grid: int = _opt(14, low=1)                   # visual tokens on a side: L = grid² a view (112 / 8 = 14)
     views: int = _opt(2, low=1, high=8)           # most views of a study
     max_words: int = _opt(60, low=1)              # word positions of the decoder: <bos> and max_words - 1 words
-    period_id: int = _opt(0, low=0)               # id of '.', for losses that know sentences; 0 = filled in from the data
-    d: int = _opt(512, low=2); heads: int = _opt(8, low=1)  # width, and attention heads of encoder and decoder
+    period_id: int = _opt(0, low=0)               # id of '.', for losses that know sentences; 0 = from the data
+    d: int = _opt(512, low=2)                     # width of the model
+    heads: int = _opt(8, low=1)                   # attention heads of encoder and decoder
     d_ff: int = _opt(2048, low=1)                 # width of the feed-forward layers
-    encoder_layers: int = _opt(3, low=0); decoder_layers: int = _opt(3, low=1)  # no encoder layer: visual features go straight to the decoder
+    encoder_layers: int = _opt(3, low=0)          # 0: visual features go straight to the decoder
+    decoder_layers: int = _opt(3, low=1)
     dropout: float = _opt(.1, low=0., high=.9)    # decoder and text
     image_dropout: float = _opt(.1, low=0., high=.9)  # encoder and visual features
     norm_first: bool = _opt(True)                 # pre-LN (True) or post-LN as in the first Transformer
-    positions: str = _opt('2d', '2d', 'smooth', 'flat', 'none')  # of visual tokens: row + column vectors, the same smooth at first, one vector a place, none
-    neighbours: int = _opt(0, low=0); scale_features: bool = _opt(True)  # 3x3 convolutions before the encoder (ours); times sqrt(d) before the Transformer
+    # positions of visual tokens: row + column vectors ('2d'), the same but smooth at first, one vector a place, none
+    positions: str = _opt('2d', '2d', 'smooth', 'flat', 'none')
+    neighbours: int = _opt(0, low=0)              # 3x3 convolutions before the encoder (ours)
+    scale_features: bool = _opt(True)             # times sqrt(d) before the Transformer
     tie_head: bool = _opt(False)                  # Head shares W_R
-    qk_gain: float = _opt(1., low=.01, high=10.); cross_gain: float = _opt(1.25, low=.01, high=10.)  # factors on the initial W_Q, W_K; text-to-image
+    qk_gain: float = _opt(1., low=.01, high=10.)  # factor on the initial W_Q and W_K
+    cross_gain: float = _opt(1.25, low=.01, high=10.)  # the same for text-to-image attention
     visual: str = _opt('tokens', 'tokens', 'resnet101', 'small_cnn')  # 'tokens' = LSU
 
 # %% ../nbs/18_config.ipynb #c015
 @dataclass(frozen=True)
 class _Modules(_Sizes):
-    basis: str = _opt('orthogonal', 'orthogonal', 'uniform', 'normal', 'memory', 'none')  # Eq. 6; 'memory' = R2GenCMN's; 'none' = no CRA
-    basis_size: int = _opt(2048, low=1); basis_layout: str = _opt('groups', 'groups', 'columns')  # rows of B, and what is orthonormal when they exceed d
+    # Eq. 6; 'memory' is R2GenCMN's, 'none' is no CRA
+    basis: str = _opt('orthogonal', 'orthogonal', 'uniform', 'normal', 'memory', 'none')
+    basis_size: int = _opt(2048, low=1)           # rows of B
+    basis_layout: str = _opt('groups', 'groups', 'columns')  # orthonormal where rows > d
     train_basis: bool = _opt(False)               # learn B itself, not only gamma and beta
     fusion: str = _opt('dual_gate', 'dual_gate', 'none', 'addition')  # Eq. 9 and Table 4
     gate_bias: bool = _opt(True)                  # bias in Eq. 8
-    last_term: str = _opt('outside', 'outside', 'inside')  # F~ of Eq. 9 outside or inside the forget gate
+    last_term: str = _opt('outside', 'outside', 'inside')  # F~ of Eq. 9 and the forget gate
     cra_scale: str = _opt('head', 'head', 'model')  # Eq. 7: sqrt(d_head) or sqrt(d)
-    cra_heads: int = _opt(8, low=1); memory_topk: int = _opt(32, low=1)  # heads of the attention to the basis; rows that answer where it is a memory
-    cra_dropout: float = _opt(0., low=0., high=.9); cra_norm: bool = _opt(False)  # on F~; LayerNorm on F
+    cra_heads: int = _opt(8, low=1)               # heads of the attention to the basis
+    memory_topk: int = _opt(32, low=1)            # rows that answer where the basis is a memory
+    cra_dropout: float = _opt(0., low=0., high=.9)  # on F~
+    cra_norm: bool = _opt(False)                  # LayerNorm on F
     global_loss: bool = _opt(True)                # Eq. 10
-    margin: float = _opt(.4, low=0., high=2.); negatives: str = _opt('all', 'all', 'hardest')
+    margin: float = _opt(.4, low=0., high=2.)     # alpha of Eq. 10
+    negatives: str = _opt('all', 'all', 'hardest')
     pooling: str = _opt('mean', 'mean', 'max')
-    aligned: str = _opt('cra', 'cra', 'encoder')  # image features that Eq. 10 pools: F^(I) as printed, or those that know their place (ours)
+    aligned: str = _opt('cra', 'cra', 'encoder')  # Eq. 10 pools F^(I) or encoded (ours)
     centre: bool = _opt(True)                     # subtract the running mean before the cosine
 
 # %% ../nbs/18_config.ipynb #c016
 @dataclass(frozen=True)
 class UARConfig(_Modules):
     "Everything that decides what a UAR model is. Each row of Tables 2-4 is a value of it."
-    mask: str = _opt('none', 'none', 'free', 'predicted')  # M of Eq. 11: a parameter T x L, or computed from h and F
+    mask: str = _opt('none', 'none', 'free', 'predicted')  # M of Eq. 11: T x L, or from h and F
     mask_form: str = _opt('scaled', 'scaled', 'gate')      # + k sigma(M) as printed, or + log sigma(M)
     mask_on: bool = _opt(True)                    # False while stage 1 trains
     mask_layers: tuple[int, ...] | str = _opt('all', 'all')  # decoder layers with a mask
@@ -172,8 +182,9 @@ class UARConfig(_Modules):
     mask_init: float = _opt(.001, low=0.)          # std of the initial M or of its projections
     k: float = _opt(1000., low=0.)                # Eq. 11
     ce: str = _opt('mean', 'mean', 'sum')         # Eq. 5 over words
-    mask_reduction: str = _opt('mean', 'mean', 'sum'); mask_weight: float = _opt(1., low=0.)  # Eq. 12 over words and places; its share of lambda_3
-    consistency: float = _opt(0., low=0.)         # weight: words of a sentence look at the same place (ours)
+    mask_reduction: str = _opt('mean', 'mean', 'sum')  # Eq. 12 over words and places
+    mask_weight: float = _opt(1., low=0.)         # its share of lambda_3
+    consistency: float = _opt(0., low=0.)         # weight: one place for a sentence's words (ours)
     mask_budget: float = _opt(0., low=0.)         # weight: mean of sigma(M) near mask_share (ours)
     mask_share: float = _opt(.1, low=0., high=1.)
     mask_contrast: float = _opt(0., low=0.)       # weight: M prefers the own image (ours)
@@ -193,7 +204,7 @@ class Stage(_Strict):
     name: str = _opt('stage1')
     steps: int = _opt(0, low=0)                   # optimizer steps; 0 where epochs are given
     epochs: int = _opt(0, low=0)                  # passes over the training studies; 0 where steps are given
-    lambdas: tuple[float, ...] = _opt((1., 1., 0.))  # of cross-entropy, global and mask loss (Eq. 13)
+    lambdas: tuple[float, ...] = _opt((1., 1., 0.))  # of CE, global and mask loss (Eq. 13)
     mask_on: bool = _opt(False)                   # whether the mask of Eq. 11 takes part
     lr: float = _opt(5e-4, low=0.)                # highest learning rate
     mask_lr: float | None = _opt(None, low=0.)    # of the mask's own parameters; none = lr
@@ -216,14 +227,17 @@ class TrainConfig(_Strict):
     clip: float = _opt(1., low=0.)                # largest gradient norm; 0 = no clipping
     label_smoothing: float = _opt(0., low=0., high=.9)
     seed: int = _opt(0, low=0)
-    eval_every: int = _opt(0, low=0); save_every: int = _opt(0, low=0)  # steps between validations (0 = each epoch) and between resume states (0 = at each validation)
+    eval_every: int = _opt(0, low=0)              # steps between validations; 0 = each epoch
+    save_every: int = _opt(0, low=0)              # steps between resume states; 0 = at each validation
     log_every: int = _opt(10, low=1)              # steps between log rows
-    eval_studies: int = _opt(0, low=0)            # validation studies that reports are written for while training; 0 = all
-    monitor: str = _opt('CIDEr', 'CIDEr', 'BLEU_4', 'findings_f1', 'loss')  # what the best checkpoint is best in, on validation
+    eval_studies: int = _opt(0, low=0)            # validation studies written for while training; 0 = all
+    # the validation score by which the best checkpoint is chosen
+    monitor: str = _opt('CIDEr', 'CIDEr', 'BLEU_4', 'findings_f1', 'loss')
     beam: int = _opt(3, low=1)                    # beams of validation and test
     threads: int = _opt(0, low=0)                 # CPU threads; 0 = as torch finds
     precision: str = _opt('auto', 'auto', 'no', 'bf16', 'fp16')
-    device: str = _opt('auto'); trunk: str = _opt('')  # trunk: file with torchvision's ResNet101 weights, for Base
+    device: str = _opt('auto')
+    trunk: str = _opt('')                         # file with torchvision's ResNet101 weights, for Base
 
     def check(self):
         self._require(bool(self.stages), 'stages', 'Give at least one stage')
@@ -236,11 +250,12 @@ class DataConfig(_Strict):
     "How reports become words and pictures become tokens."
     rules: str = _opt('iu_xray', 'iu_xray', 'mimic_cxr', 'corrected')  # cleaning of reports
     min_count: int = _opt(3, low=1)               # a word enters the vocabulary from this count on
-    max_words: int = _opt(60, low=1); views: int = _opt(2, low=1, high=8)
+    max_words: int = _opt(60, low=1)
+    views: int = _opt(2, low=1, high=8)
     crops: int = _opt(4, low=0)                   # random crops kept for each picture; 0 = direct resize only
-    resize: float = _opt(.25, low=0., high=1.)    # share of training looks at the direct resize, which inference sees
-    picture: int = _opt(128, low=128, high=128)   # side to which pictures are resized; the paper's, and the only one so far
-    crop: int = _opt(112, low=112, high=112)      # side of the random crop, and of the resize at inference
+    resize: float = _opt(.25, low=0., high=1.)    # training's share of direct resizes
+    picture: int = _opt(128, low=128, high=128)   # side to which images are resized; the paper's
+    crop: int = _opt(112, low=112, high=112)      # side of the random crop and at inference
 
 # %% ../nbs/18_config.ipynb #c026
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DISCLAIMER', 'UARError', 'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng', 'pick_hardware', 'atomic_write',
-           'settle_folder', 'atomic_folder', 'read_json', 'load_tensors', 'sha256_of']
+           'settle_folder', 'atomic_folder', 'read_json', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result']
 
 # %% ../nbs/00_core.ipynb #c003
-import glob, hashlib, importlib, json, os, shutil, tempfile
+import configparser, glob, hashlib, importlib, json, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -203,3 +203,37 @@ def sha256_of(
                 for block in iter(lambda: f.read(1 << 20), b''): h.update(block)
         else: h.update(x)
     return h.hexdigest()
+
+# %% ../nbs/00_core.ipynb #dd1f7eb2
+def repository_root(
+    start=None,  # a folder or file inside the clone; None: the current folder
+)->Path:  # the folder of the clone
+    "The first folder, from here upwards, whose `settings.ini` has `lib_name = uar_nb`."
+    start = Path(start or '.').resolve()
+    for folder in (start, *start.parents):
+        settings = configparser.ConfigParser(interpolation=None)
+        try:
+            settings.read(folder/'settings.ini', encoding='utf-8')  # no file: nothing is read
+        except (configparser.Error, UnicodeDecodeError):
+            continue  # another project's file
+        if settings.get('DEFAULT', 'lib_name', fallback=None) == 'uar_nb':
+            return folder
+    raise UARError(
+        'is not inside a clone of uar_nb',
+        file=start,
+        remedy='clone the repository and work inside the clone',
+    )
+
+# %% ../nbs/00_core.ipynb #38f09beb
+def kept_result(
+    name,  # a file of `data/results`, e.g. 'tir.json'
+)->Path:  # where it lies
+    "The path of a measurement that the repository keeps."
+    path = repository_root()/'data'/'results'/name
+    if not path.is_file():
+        raise UARError(
+            'the repository keeps no such result',
+            file=path,
+            remedy='clone the repository again, or check the name',
+        )
+    return path

@@ -46,7 +46,9 @@ class OpenAIdVAE(nn.Module):
         self.encoder = encoder.requires_grad_(False).eval()
         self.decoder = decoder if decoder is None else decoder.requires_grad_(False).eval()
 
-    def train(self, mode=True): return super().train(False)  # frozen: never in training mode
+    def train(self, mode=True):
+        "Frozen: never in training mode."
+        return super().train(False)
 
     @property
     def codebook_size(self): return self.encoder.vocab_size

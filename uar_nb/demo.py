@@ -17,7 +17,7 @@ import torch
 
 from . import plots
 from .core import UARError, atomic_write, derive_seed, pick_hardware, read_json
-from .language import read_findings
+from .reading import read_findings
 from .phantom import make_studies
 from .dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from .images import shrink, to_float
@@ -26,7 +26,8 @@ from .presets import run_preset
 from .checkpoint import load_checkpoint
 from .metrics import diversity
 from .floors import all_floors, shuffle_control
-from .training import Trainer, evaluate, prepare
+from .evaluation import evaluate, prepare
+from .training import Trainer
 from .runs import read_log
 from .analysis import alignment_score, attention_figure, grounding, nearest_reports, retrieval, study_vectors
 from .page import Page, write_page

@@ -161,7 +161,7 @@ def sample_studies(
     source=None,   # a data set that `load_studies` reads; None: phantoms are drawn
     split='test',  # of the data set
     **options      # of `load_studies`, e.g. text='both'
-)->StudyList: # in the data set's order; findings known for every study; .notes say where they come from
+)->StudyList: # in the data set's order, all with findings; .notes say where they come from
     "Studies with reports and findings to analyse a model on, from phantoms or from a data set."
     if source is None: return StudyList(make_studies(n, seed=seed, split=split), 'phantom', origin=['phantoms, drawn for this analysis'])
     if split not in SPLITS: raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}')

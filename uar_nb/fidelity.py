@@ -58,7 +58,7 @@ def token_paint(
     ids,   # int64 [196] of one picture
     place, # which token, 0 … 195
     word   # id to put there
-)->tuple: # (change of the painting [112, 112], share of its squared sum in the token's own square)
+)->tuple: # (change of the painting [112, 112], share of its energy in the token's square)
     "What changes in the painting when one token becomes another (@eq-paint)."
     ids = torch.as_tensor(ids)
     if not 0 <= place < len(ids): raise UARError(f'there is no token {place}', field='place', remedy=f'use 0 to {len(ids)-1}')

@@ -14,7 +14,8 @@ import numpy as np
 from fastcore.basics import patch
 
 from .core import UARError, numpy_rng
-from .language import read_findings, write_report
+from .reading import read_findings
+from .language import write_report
 from .metrics import Scores, corpus_bleu, findings_scores, score_reports, score_table
 from .records import VIEWS
 from .text import clean_report, ground_truth
@@ -48,7 +49,7 @@ class PairScores:
 @patch
 def bleu_and_cider(self:PairScores,
     report:str # a prediction
-)->tuple[np.ndarray, np.ndarray]: # BLEU's ten counts [N, 10] and CIDEr-D [N] against each reference
+)->tuple[np.ndarray, np.ndarray]: # (BLEU's counts [N, 10], CIDEr-D [N]) for each reference
     "What `metrics.bleu_counts` and CIDEr-D give for one report against all references."
     words = report.split()
     grams = _grams(words)

@@ -67,7 +67,7 @@ def _iou_at(w, c, share):
 @dataclass
 class FindingMaps:
     "Attention of sentences that state a finding, by layer, head and view, and where the finding is."
-    maps:np.ndarray   # [S, layers, heads, V, g²] mean over the words; sums to 1 over views and places
+    maps:np.ndarray   # [S, layers, heads, V, g²] mean over the words; sums to 1 over V and g²
     covered:np.ndarray# [S, V, g²] share of each token inside the finding's boxes
     inside:np.ndarray # bool [S, V, g²] the tokens that count as hits
     views:np.ndarray  # [S, V] name of the view in each slot, '' where it is missing

@@ -16,7 +16,8 @@ from .core import UARError, atomic_write, read_json, torch_rng
 from .model import UAR
 from .checkpoint import load_checkpoint
 from .optim import mask_parameters
-from .training import Trainer, evaluate, prepare
+from .evaluation import evaluate, prepare
+from .training import Trainer
 from .runs import read_log
 from .analysis import grounding, retrieval, study_vectors
 from .demo import DemoPlan, _plan_of, _threads_of, demo_dvae, demo_studies

@@ -18,7 +18,7 @@ class LSU(nn.Module):
         image_vocab: int,  # |V_I|, codebook size of the tokenizer; 0 = no image table (features of a CNN)
         text_vocab: int,  # |V_R|, number of words
         d: int,  # width
-        std: float|None = None,  # spread of the initial rows; None = d**-0.5, rows of length about 1
+        std: float|None = None,  # standard deviation of the initial rows; None = d**-0.5
     ):
         super().__init__()
         if text_vocab < 1 or image_vocab < 0 or d < 1:

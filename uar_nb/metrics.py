@@ -154,7 +154,7 @@ class Scores:
     per_report:dict # 'BLEU_4' … → list with one score a report
     recipe:dict     # tokenisation, truncation, unknown_words, split, count, …
     ids:list=field(default_factory=list)    # one study id a report
-    counts:dict=field(default_factory=dict) # 'BLEU' [n, 10], 'METEOR' [n, 23]: what each report adds
+    counts:dict=field(default_factory=dict) # per report: 'BLEU' [n, 10], 'METEOR' [n, 23]
 
     def __getitem__(self, key): return self.values[key]
     def __len__(self): return self.recipe['count']

@@ -142,7 +142,7 @@ def read_findings(
 
 def sentence_spans(
     words, # the words of a cleaned report, full stops among them
-)->list[tuple]: # (start, end, findings) a sentence: word positions, end excluded, without the full stop
+)->list[tuple]: # (start, end, findings) a sentence: word positions, end excluded, no full stop
     "Where each sentence of a cleaned report stands, and the findings it states"
     spans, start = [], 0
     for i, word in enumerate(list(words) + ['.']):

@@ -80,7 +80,7 @@ def hold_out(
     studies,     # training and validation studies
     n:int,       # how many training studies choose the checkpoint
     seed:int=0   # the choice depends on it and on the ids
-)->tuple[list, list]: # (studies to train with: split 'train', and 'val' for those held out; the validation studies, untouched)
+)->tuple[list, list]: # (studies to train with, some as 'val'; validation studies as given)
     "Take the studies that choose the checkpoint from the training split (@eq-held)"
     first = lambda s: s.id.split('~')[0]
     names = sorted({first(s) for s in studies if s.split == 'train'}, key=lambda i: derive_seed('held out', seed, i))
@@ -185,7 +185,7 @@ def run_real_text(
     device='auto',  # where to train
     workers:int=2,  # processes that draw
     progress=True   # show bars and the table of training
-)->dict:            # summary: images (the label), rows, answer, findings, about, plan; numbers only, no text
+)->dict:            # summary in numbers: images (the label), rows, answer, findings, about, plan
     "Train UAR on real reports with phantom images, and compare; all that decides it is in the plan"
     plan, folder, threads, start = _plan_of(plan), Path(folder), torch.get_num_threads(), time.time()
     if path is not None and not find_openi(path): raise UARError('holds no reports of IU-Xray', file=path, remedy='fetch them with `uar download iu-xray FOLDER --reports-only`')

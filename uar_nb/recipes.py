@@ -171,7 +171,7 @@ def train_dvae_on(
     seed:int=0,        # of everything random
     device='auto',     # where to train
     progress=False     # show a bar
-)->tuple[DVAE, dict]: # the dVAE; PSNR and code use on pictures it has learned from and on held-out ones
+)->tuple[DVAE, dict]: # (dVAE, {PSNR and code use on training and held-out pictures})
     "Train a dVAE on any X-rays and measure it on some that it has not seen."
     sets = [load_studies(p) for p in paths]
     if progress: print(*map(describe_studies, sets), sep='\n')
@@ -250,7 +250,7 @@ def evaluate_on(
     metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'), # METEOR starts Java
     progress=False,    # show a bar
     load=()            # how the data set is read: texts, see `loading`
-)->tuple[Evaluation, Floors|None]: # what the model reaches, and what it must beat (None without training studies)
+)->tuple[Evaluation, Floors|None]: # (scores, baselines or None without training studies)
     "Scores of a checkpoint on one split of a data set, and its floors."
     if split not in SPLITS: raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}')
     studies, found = load_studies(data, **loading(load)), load_checkpoint(checkpoint, tokenizer)

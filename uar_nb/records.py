@@ -38,7 +38,7 @@ class Finding:
     side: str = ''      # the patient's: 'left', 'right', 'bilateral'; '' where not stated
     zone: str = ''      # of the lung: 'upper', 'mid', 'lower'; '' where not stated
     severity: str = ''  # 'mild', 'moderate', 'severe'; '' where not stated
-    boxes: dict = field(default_factory=dict, compare=False)  # view -> tuple of (x0, y0, x1, y1), 128-pixel coordinates
+    boxes: dict = field(default_factory=dict, compare=False)  # view -> boxes (x0, y0, x1, y1)
 
     @property
     def key(self): return self.kind, self.side, self.zone  # what scores compare

@@ -32,9 +32,6 @@ class Position:
     threads:int=0               # CPU threads that computed it
     scaler:dict|None=None       # of fp16's loss scaling
 
-# %% ../nbs/23c_runs.ipynb #c009
-#| export
-
 # %% ../nbs/23c_runs.ipynb #c011
 def _weights(model): return {n: t for named in (model.named_parameters(), model.named_buffers()) for n, t in named}
 

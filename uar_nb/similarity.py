@@ -14,7 +14,7 @@ import torch
 from .analysis import _chance, _pair, _ranks, _scaled
 from .attention import check_options
 from .core import UARError, optional_import
-from .language import read_findings
+from .reading import read_findings
 from .metrics import _Table, bootstrap
 from .reading import _FIELD, _MODIFIER, _cues, _denied, _mentions
 from .records import FINDING_KINDS
@@ -216,7 +216,7 @@ _WORD_CLASS = {w: name for name, words in _WORD_LISTS.items() for w in words.spl
 
 def word_class(
     word # of a cleaned report
-)->str: # 'finding', 'side', 'zone', 'severity', 'anatomy', 'negation', 'normal', 'stop' or 'other'
+)->str: # finding, side, zone, severity, anatomy, negation, normal, stop or other
     "What a word does in a report."
     return 'stop' if word == '.' else _WORD_CLASS.get(word, 'other')
 
@@ -232,7 +232,7 @@ def gate_use(
     data,         # `StudyData`
     by='class',   # 'class' of word, 'word', or 'modality' alone
     batch_size=64 # studies at a time
-)->dict: # (modality, name) → dict(input, forget, tanh, embedding, basis, count), means over all tokens
+)->dict: # (modality, name) → dict(input, forget, tanh, embedding, basis, count): means
     "What the two gates of CRA let through (@eq-gate-shares), by modality and kind of word."
     check_options(by=(by, 'class', 'word', 'modality'))
     if model.cra is None or model.cra.fusion != 'dual_gate': raise UARError('the model has no gates', field='fusion', remedy="train with fusion='dual_gate' and a basis")

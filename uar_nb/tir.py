@@ -87,7 +87,7 @@ def mask_logits(self: TIR,
     x: torch.Tensor,  # words [R, T, d], as the attention reads them
     kv: KeyValue,  # from `keys_values`
     offset: int = 0,  # position of the first word (free mask)
-    columns: torch.Tensor|None = None,  # mask column of each image token, [L] or [B, L] (free mask)
+    columns: torch.Tensor|None = None,  # mask column of each image token, [L] or [B, L]
 ) -> torch.Tensor:  # M, [R, B or 1, h_m, T, L]
     "The mask before its sigmoid"
     M = self._predicted(x, kv) if self.mask == 'predicted' else self._free(x.shape[1], kv.k.shape[2], offset, columns)
