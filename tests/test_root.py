@@ -1,0 +1,58 @@
+"The clone and its kept results are found from every folder below it, and their absence is an error."
+from pathlib import Path
+
+import pytest
+
+from uar_nb.core import UARError, kept_result, repository_root
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make_clone(folder):
+    "A folder that looks like a clone: its settings, one kept result, a nested folder of notebooks."
+    (folder/'data'/'results').mkdir(parents=True)
+    (folder/'nbs'/'wings'/'data').mkdir(parents=True)
+    (folder/'settings.ini').write_text('[DEFAULT]\nlib_name = uar_nb\ndescription = 100 % here\n')
+    (folder/'data'/'results'/'tir.json').write_text('[]')
+    return folder.resolve()
+
+
+def test_root_is_found_from_nested_folders_and_files(tmp_path, monkeypatch):
+    clone = make_clone(tmp_path/'clone')
+    nested = clone/'nbs'/'wings'/'data'
+    assert repository_root(clone) == repository_root(nested) == repository_root(str(nested)) == clone
+    assert repository_root(clone/'data'/'results'/'tir.json') == clone
+    monkeypatch.chdir(nested)
+    assert repository_root() == clone
+    assert kept_result('tir.json') == clone/'data'/'results'/'tir.json'
+
+
+def test_another_projects_settings_are_passed_over(tmp_path):
+    clone = make_clone(tmp_path/'clone')
+    for name, text in (('other', '[DEFAULT]\nlib_name = other\n'), ('broken', 'no section\n'), ('empty', '')):
+        (clone/name).mkdir()
+        (clone/name/'settings.ini').write_text(text)
+        assert repository_root(clone/name) == clone
+    (clone/'bytes').mkdir()
+    (clone/'bytes'/'settings.ini').write_bytes(b'\xff\xfe\x00')
+    assert repository_root(clone/'bytes') == clone
+    (clone/'folder'/'settings.ini').mkdir(parents=True)
+    assert repository_root(clone/'folder') == clone
+
+
+def test_outside_a_clone_the_remedy_is_named(tmp_path, monkeypatch):
+    with pytest.raises(UARError, match='not inside a clone.*clone the repository'):
+        repository_root(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UARError, match='not inside a clone'):
+        kept_result('tir.json')
+
+
+def test_a_missing_result_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_clone(tmp_path/'clone'))
+    with pytest.raises(UARError, match='ladder.json: the repository keeps no such result.*clone the repository'):
+        kept_result('ladder.json')
+
+
+def test_this_clone_is_found():
+    assert repository_root(ROOT/'nbs') == repository_root(__file__) == ROOT
