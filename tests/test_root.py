@@ -1,4 +1,6 @@
 "The clone and its kept results are found from every folder below it, and their absence is an error."
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,34 @@ def test_a_missing_result_is_an_error(tmp_path, monkeypatch):
 
 def test_this_clone_is_found():
     assert repository_root(ROOT/'nbs') == repository_root(__file__) == ROOT
+
+
+FROM_HERE = re.compile(
+    r"""['"]\.\./(data|runs|uar_nb|nbs|tests|tools)\b"""  # '../data/results/...'
+    r"""|Path\(\s*(['"]\.{1,2}['"])?\s*\)\.\w*(glob|iterdir)"""  # Path('.').glob(...)
+    r"""|Path\(['"]\.\.['"]\)|cwd=['"]\.\."""
+)
+
+
+def test_the_pattern_knows_such_paths():
+    for bad in (
+        "Path('../data/results/tir.json')",
+        "os.environ.get('UAR_RUNS', '../runs')",
+        "sorted(Path('.').glob('[0-2]*.ipynb'))",
+        "f'../uar_nb/{room}.py'",
+        "cwd='..'",
+        "cwd=Path('..').resolve()",
+    ):
+        assert FROM_HERE.search(bad), bad
+    assert not FROM_HERE.search("'../secret.png'")  # a path that a reader must refuse
+
+
+def test_no_page_finds_the_clone_by_its_own_place():
+    pages = [p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
+    assert len(pages) >= 78
+    wrong = []
+    for page in pages:
+        for cell in json.loads(page.read_text(encoding='utf-8'))['cells']:
+            found = FROM_HERE.search(''.join(cell['source'])) if cell['cell_type'] == 'code' else None
+            if found: wrong.append((page.name, found[0]))
+    assert not wrong, f'use repository_root or kept_result: {wrong}'
