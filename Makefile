@@ -3,9 +3,6 @@ PYTHON ?= python3
 TORCH ?= torch
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Training runs (3x) are kept with the outputs of the real run: `make lessons` leaves them as they are
-NOTEBOOKS := $(sort $(filter-out nbs/3%,$(wildcard nbs/[0-9]*.ipynb)))
-PAGES := $(addprefix nbs/,$(addsuffix .ipynb,architecture paper_to_code open_choices data_cards glossary index))
 # Analyses compare trained models where `uar ladder` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ladder/ladder.json),UAR_RUNS=$(abspath runs))
 
@@ -51,19 +48,20 @@ test: setup
 lab: setup
 	cd nbs && ../$(BIN)/jupyter lab
 
+# Which pages: tools/pages.py. Training runs are left as they are, with the outputs of the real run
 lessons: setup
-	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py $(NOTEBOOKS) $(PAGES)
+	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tools/lessons.py --all
 	$(BIN)/nbdev_export
 	$(MAKE) readme
 
 measure: setup
-	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tests/lessons.py --measure
+	$(RUNS) OMP_NUM_THREADS=1 $(BIN)/python tools/lessons.py --measure
 
 readme: setup
-	$(BIN)/python tests/docs.py readme
+	$(BIN)/python tools/docs.py readme
 
 docs: setup
-	$(BIN)/python tests/docs.py html _docs
+	$(BIN)/python tools/docs.py html _docs
 
 clean:
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache

@@ -1,6 +1,10 @@
 "What several test files share: the prepared pages and the site made of them, once a session."
+import sys
+from pathlib import Path
+
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]/'tools'))
 import docs, website
 
 

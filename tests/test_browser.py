@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from browser import CHROMIUM, Browser, free_port
+from pages import find_page
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='there is no Chromium on this machine')
 
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason='there is no Chromium on th
 def lab(tmp_path_factory):
     "JupyterLab over a copy of the notebook."
     home, port = tmp_path_factory.mktemp('lab'), free_port()
-    shutil.copy(ROOT/'nbs'/'46_explore.ipynb', home)
+    shutil.copy(find_page('explore', kind='analysis'), home/'explore.ipynb')
     there = dict(os.environ, JUPYTER_CONFIG_DIR=str(home/'.config'), JUPYTER_DATA_DIR=str(home/'.data'), JUPYTERLAB_WORKSPACES_DIR=str(home/'.spaces'), OMP_NUM_THREADS='1')
     server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.token=', '--ServerApp.password=', f'--ServerApp.root_dir={home}',
                                '--LabApp.expose_app_in_browser=True', '--LabApp.news_url='], cwd=home, env=there, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ def test_explorers_follow_their_controls(lab):
     js = lambda script: script.replace('BOOK', BOOK)
     run, wait = lambda script: browser.run(js(script)), lambda script, seconds, what: browser.wait(js(script), seconds, what)
     try:
-        browser.open(f'{lab}/lab/tree/46_explore.ipynb')
+        browser.open(f'{lab}/lab/tree/explore.ipynb')
         wait('window.jupyterapp && BOOK?.content.widgets.length > 5', 120, 'JupyterLab did not open the notebook')
         wait("BOOK.sessionContext?.session?.kernel?.status === 'idle'", 120, 'no kernel')
         run('(window.jupyterapp.shell.activateById(BOOK.id), true)')

@@ -1,88 +1,193 @@
-"How the project is built: rooms in order, lessons complete, notebooks clean, exported code in sync, pages processed, wheel usable."
+"How the project is built: modules in order, lessons complete, notebooks clean, exported code in sync, pages processed, wheel usable."
 import ast, copy, json, os, re, subprocess, sys, venv
 from pathlib import Path
 
 import pytest
 
-import docs
+import docs, pages
 from lesson_rules import lesson_faults
+from pages import ROOT, page_id
 
-ROOT = Path(__file__).resolve().parents[1]
-NBS = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
-LESSONS = [p for p in NBS if p.stem < '30']
-ORDER = [p.stem.split('_', 1)[1] for p in LESSONS]
+# No fewer than these are looked at below: whoever takes a module or a page away writes the new number here
+MODULES, NOTEBOOKS = 61, 78
+PAGES = pages.all_pages()
+LESSONS = pages.lessons()  # notebook of each module, in reading order
+ORDER = list(LESSONS)
 
 
-def imported(path):
-    "Rooms of the package that a module imports, anywhere in it."
+def module_file(module):
+    return ROOT/'uar_nb'/f'{module.replace(".", "/")}.py'
+
+
+def package_modules(folder):
+    "Files of all modules in a folder and its folders, by dotted name; without those that nbdev or we write by hand."
+    by_hand = ('__init__.py', '_modidx.py', '__main__.py')
+    paths = [p for p in sorted(folder.rglob('*.py')) if p.name not in by_hand]
+    return {'.'.join(p.relative_to(folder).with_suffix('').parts): p for p in paths}
+
+
+def imported(path, module, known):
+    "What a module imports from the package, anywhere in it, as dotted names below the package; relative or absolute."
+    package = ['uar_nb', *module.split('.')[:-1]]
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or '').startswith('uar_nb')):
-            name = (node.module or '').replace('uar_nb', '').strip('.').split('.')[0]
-            yield from [name] if name else [a.name for a in node.names]
-        elif isinstance(node, ast.Import):
-            yield from (a.name.split('.')[1] for a in node.names if a.name.startswith('uar_nb.'))
+        if isinstance(node, ast.Import):
+            yield from (a.name.removeprefix('uar_nb.') for a in node.names if a.name.startswith('uar_nb.'))
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = package[:len(package) + 1 - node.level] if node.level else []
+        base = base + (node.module.split('.') if node.module else [])
+        if base[:1] != ['uar_nb']:
+            continue
+        for name in node.names:
+            whole, above = '.'.join(base[1:] + [name.name]), '.'.join(base[1:])
+            if whole in known:
+                yield whole
+            elif above:  # a name of the package itself, such as its version, is no module
+                yield above
 
 
-@pytest.mark.parametrize('room', ORDER)
-def test_rooms_import_only_from_above(room):
-    above = ORDER[:ORDER.index(room)]
-    wrong = [m for m in imported(ROOT/f'uar_nb/{room}.py') if m in ORDER and m not in above]
-    assert not wrong, f'{room} imports {wrong}, which stand below it'
+# ---- nothing is left out
+
+def test_no_module_and_no_page_is_left_out():
+    "Counted once more without the walk that all other tests lean on."
+    there = [Path(folder)/file for folder, _, files in os.walk(ROOT/'nbs') for file in files if file.endswith('.ipynb') and '.ipynb_checkpoints' not in folder]
+    assert sorted(there) == sorted(PAGES) and len(PAGES) >= NOTEBOOKS
+    exporting = [p for p in there if '"#| default_exp ' in p.read_text(encoding='utf-8')]
+    assert sorted(exporting) == sorted(LESSONS.values()) and len(ORDER) >= MODULES
+    assert len(package_modules(ROOT/'uar_nb')) >= MODULES
 
 
-@pytest.mark.parametrize('room', ORDER)
-def test_rooms_are_small(room):
-    text = (ROOT/f'uar_nb/{room}.py').read_text(encoding='utf-8')
-    assert len(text.splitlines()) <= 350
-    long = [n.name for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef) and n.end_lineno-n.lineno >= 40]
-    assert not long, f'functions over 40 lines: {long}'
+def test_every_page_has_one_place_in_the_reading_order():
+    order = pages.flat(pages.reading_order(pages.page_ids()))
+    assert sorted(order) == sorted([*pages.page_ids(), pages.API])
+    kinds = {kind: len(pages.of_kind(kind)) for kind in ('start', 'lesson', 'training', 'analysis', 'reference')}
+    assert all(kinds.values()) and sum(kinds.values()) == len(PAGES), kinds
+    assert all(pages.kind_of(page_id(path)) == 'lesson' for path in LESSONS.values())
+
+
+def test_what_is_named_in_the_list_of_pages_exists():
+    "Pages and modules that are named one by one: a name that no longer fits would silently mean nothing."
+    import glossary
+    assert pages.KEPT <= set(pages.page_ids()) and pages.PAPER <= set(ORDER)
+    assert all(pages.kind_of(page) == 'training' for page in pages.KEPT)
+    assert set(glossary.OTHER) <= {pages.bare(page) for page in pages.page_ids()}
+
+
+def test_no_check_is_skipped_in_saved_outputs():
+    "Where a file that a page reads is in every clone, its absence is an error and not a word."
+    silent = [page_id(p) for p in PAGES if pages.kind_of(page_id(p)) not in ('training', 'analysis')
+              for c in pages.cells_of(p) if re.search(r'\bskipped\b', json.dumps(c.get('outputs', [])), re.I)]
+    assert not silent, silent
+
+
+# ---- modules
+
+@pytest.mark.parametrize('module', ORDER)
+def test_modules_import_only_from_above(module):
+    above = ORDER[:ORDER.index(module)]
+    wrong = sorted({m for m in imported(module_file(module), module, ORDER) if m not in above})
+    assert not wrong, f'{module} imports {wrong}, which do not stand above it'
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path):
+    known = ['core', 'show.plots', 'data.dicom', 'data.study', 'phantom.chest', 'apps.cli']
+    text = """
+from .study import Study
+from ..core import (
+    UARError,
+)
+from .. import __version__
+from uar_nb.show import plots
+from . import dicom
+import uar_nb.phantom.chest as chest, json
+def late():
+    from uar_nb.apps.cli import main
+    from uar_nb import core
+from torch import nn
+"""
+    (tmp_path/'load.py').write_text(text)
+    got = set(imported(tmp_path/'load.py', 'data.load', known))
+    assert got == {'data.study', 'core', 'show.plots', 'data.dicom', 'phantom.chest', 'apps.cli'}
 
 
 def test_every_module_has_its_lesson():
-    modules = {p.stem for p in (ROOT/'uar_nb').glob('*.py')} - {'__init__', '_modidx', '__main__'}
-    assert modules == set(ORDER)
+    assert set(package_modules(ROOT/'uar_nb')) == set(ORDER)
 
 
-@pytest.mark.parametrize('lesson', LESSONS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('module', ORDER)
+def test_a_module_stands_where_its_lesson_says(module):
+    "The same path below uar_nb/ and, without numbers, below nbs/ (a wing is a folder of the package); and the module names that notebook."
+    path = LESSONS[module]
+    assert module == pages.expected_module(page_id(path))
+    [edited] = re.findall(r'^# AUTOGENERATED! DO NOT EDIT! File to edit: (\S+\.ipynb)\.$', module_file(module).read_text(encoding='utf-8'), re.M)
+    assert (ROOT/'uar_nb'/edited).resolve() == path or (module_file(module).parent/edited).resolve() == path
+
+
+# Random numbers hang on these strings. They are data: whoever changes one changes weights, pictures or texts.
+STREAMS = [
+    'basis', 'body', 'bootstrap', 'ceiling', 'change', 'constant', 'crop', 'derangements', 'draw', 'drawing', 'dvae', 'findings', 'fresh test set', 'held out', 'kinds',
+    'load', 'look', 'memory', 'order', 'pose', 'random attention', 'random floor', 'random places', 'report', 'sample', 'slot', 'split', 'step', 'tag', 'weights',
+]
+
+
+def stream_strings(text):
+    "All strings that the calls of derive_seed, numpy_rng and torch_rng in a module have among their arguments."
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = getattr(node.func, 'id', getattr(node.func, 'attr', None))
+        if called in ('derive_seed', 'numpy_rng', 'torch_rng'):
+            literals = [n.value for a in [*node.args, *(k.value for k in node.keywords)] for n in ast.walk(a) if isinstance(n, ast.Constant)]
+            yield from (value for value in literals if isinstance(value, str))
+
+
+def test_random_streams_keep_their_names():
+    found = {s for path in package_modules(ROOT/'uar_nb').values() for s in stream_strings(path.read_text(encoding='utf-8'))}
+    assert sorted(found) == STREAMS and len(STREAMS) == 30
+    assert list(stream_strings('core.numpy_rng(\n    seed,\n    "new", *(["late"] if rank else []))')) == ['new', 'late']
+
+
+# ---- lessons and pages
+
+@pytest.mark.parametrize('lesson', LESSONS.values(), ids=page_id)
 def test_lesson_rules(lesson):
     assert lesson_faults(lesson) == []
 
 
-def test_page_names_are_unique():
-    names = [re.sub(r'^\d+[a-z0-9]*_', '', p.stem) for p in (ROOT/'nbs').glob('*.ipynb')]
+def test_page_names_are_unique_within_a_folder():
+    names = [pages.bare_id(page) for page in pages.page_ids()]
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize('notebook', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
+@pytest.mark.parametrize('notebook', PAGES, ids=page_id)
 def test_notebooks_are_clean(notebook):
     from execnb.nbio import read_nb
     from nbdev.clean import clean_nb
     book = read_nb(notebook)
     before = json.dumps(copy.deepcopy(book), sort_keys=True, default=str)
     clean_nb(book)
-    assert json.dumps(book, sort_keys=True, default=str) == before, f'run nbdev_clean on {notebook.name}'
+    assert json.dumps(book, sort_keys=True, default=str) == before, f'run nbdev_clean on {page_id(notebook)}'
 
 
 def exported(folder):
-    "Exported modules by name; nbdev's comments name the notebook by a path relative to the folder, of which only the notebook counts."
-    skip = ('__init__.py', '_modidx.py', '__main__.py')
-    plain = lambda text: re.sub(r'^(# AUTOGENERATED.*?|# %% )\S*/(?=[\w.]+\.ipynb)', r'\1', text, flags=re.M)
-    return {p.name: plain(p.read_text(encoding='utf-8')) for p in folder.glob('*.py') if p.name not in skip}
+    "Exported modules by dotted name; nbdev's comments name the notebook by a path relative to the folder, of which only the part below nbs/ counts."
+    plain = lambda text: re.sub(r'^(# AUTOGENERATED.*?|# %% )\S*/nbs/(?=[\w./-]+\.ipynb)', r'\1', text, flags=re.M)
+    return {name: plain(p.read_text(encoding='utf-8')) for name, p in package_modules(folder).items()}
 
 
 def test_exported_code_is_in_sync(tmp_path):
     from nbdev.export import nb_export
     (tmp_path/'uar_nb').mkdir()
-    for notebook in NBS: nb_export(notebook, lib_path=tmp_path/'uar_nb')
+    for notebook in LESSONS.values(): nb_export(notebook, lib_path=tmp_path/'uar_nb')
     made, kept = exported(tmp_path/'uar_nb'), exported(ROOT/'uar_nb')
-    assert sorted(made) == sorted(kept)
+    assert sorted(made) == sorted(kept) and len(made) >= MODULES
     differ = [name for name in made if made[name] != kept[name]]
     assert not differ, f'run nbdev_export: {differ}'
 
 
 def test_every_page_processes_and_the_readme_is_the_index(prepared):
-    made, there = {p.name for p in prepared.rglob('*.ipynb')}, {p.name for p in (ROOT/'nbs').glob('*.ipynb')}
-    assert made == there | {'api.ipynb'}
+    made = pages.page_ids(prepared)
+    assert made == sorted([*pages.page_ids(), pages.API]) and len(made) >= NOTEBOOKS + 1
     assert docs.readme_text(prepared) == (ROOT/'README.md').read_text(encoding='utf-8'), 'run make readme'
 
 
@@ -98,7 +203,7 @@ import socket
 def refuse(*a, **k): raise OSError("no network at import")
 socket.socket.connect = refuse
 import importlib
-for room in {[r for r in ORDER if r != 'cli']!r}: importlib.import_module(f"uar_nb.{{room}}")
+for module in {[m for m in ORDER if m.split('.')[-1] != 'cli']!r}: importlib.import_module(f"uar_nb.{{module}}")
 '''
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,14 +1,14 @@
 "The analyses run on a data set of one's own: two environment variables, and no word of the notebook changes."
 import os
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[1]
+from pages import ROOT, find_page
+
 NOTE = 'views of 40 studies by the order of names'  # what `load_studies` says of this layout and of nothing else here
-PAGES = ['40_retrieval', '41_alignment', '42_basis', '43_where_words_look', '45_how_it_fails']
+PAGES = ['retrieval', 'alignment', 'basis', 'where_words_look', 'how_it_fails']  # analyses
 
 
 @pytest.fixture(scope='module')
@@ -31,9 +31,10 @@ def test_a_page_runs_on_a_data_set_of_ones_own(page, data_set, monkeypatch):
     for name in ('UAR_RUNS', 'UAR_CHECKPOINT', 'UAR_SPLIT'): monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('UAR_DATA_SET', str(data_set)); monkeypatch.setenv('OMP_NUM_THREADS', '1')
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
-    book = nbformat.read(ROOT/'nbs'/f'{page}.ipynb', as_version=4)
+    path = find_page(page, kind='analysis')
+    book = nbformat.read(path, as_version=4)
     for cell in book.cells:
         if cell.cell_type == 'code' and any(s in cell.source for s in ('nbdev_export()', '#| eval: false')): cell.source = 'pass'
-    NotebookClient(book, timeout=600, kernel_name='python3', resources={'metadata': {'path': str(ROOT/'nbs')}}).execute()
+    NotebookClient(book, timeout=600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
     assert NOTE in printed(book)
     assert data_set.name in printed(book) and 'fresh phantoms' not in printed(book)

@@ -1,21 +1,26 @@
 "The training notebooks for GPUs run cell by cell on generated studies, written in the layout of the data set that they are for, at toy size; what they say before a run is true."
-import configparser, json, os, subprocess, sys
-from pathlib import Path
+import ast, configparser, json, os, re, subprocess, sys
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from pages import ROOT, cells_of, find_page, page_id
+
 TOY = {'model.d': 32, 'model.d_ff': 32, 'model.encoder_layers': 1, 'model.decoder_layers': 1, 'model.basis_size': 32, 'model.image_vocab': 32, 'data.min_count': 1, 'data.crops': 1,
        'train.batch_size': 4, 'train.stages.0.steps': 3, 'train.stages.1.steps': 2, 'train.eval_every': 3, 'train.beam': 1, 'train.threads': 1, 'train.device': 'cpu'}
 
 
+def cells_named(notebook):
+    "The cells of a training page, by its name without number."
+    return cells_of(find_page(notebook, kind='training'))
+
+
 def code_of(notebook):
     "The code cells of a notebook as one script."
-    cells = json.loads((ROOT/'nbs'/notebook).read_text(encoding='utf-8'))['cells']
+    cells = cells_named(notebook)
     return '\n\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'code')
 
 
-@pytest.mark.parametrize('notebook, layout, views', [('31_train_iu_xray.ipynb', 'openi', 2), ('32_train_mimic_cxr.ipynb', 'mimic', 1)])
+@pytest.mark.parametrize('notebook, layout, views', [('train_iu_xray', 'openi', 2), ('train_mimic_cxr', 'mimic', 1)])
 def test_a_training_notebook_runs_on_its_own_layout(tmp_path, notebook, layout, views):
     from uar_nb.phantom import make_studies
     from uar_nb.studies import save_studies
@@ -33,10 +38,10 @@ def test_a_training_notebook_runs_on_its_own_layout(tmp_path, notebook, layout, 
     assert (run/'checkpoint'/'model.safetensors').exists() and len((run/'predictions.jsonl').read_text().splitlines()) > 0
 
 
-@pytest.mark.parametrize('notebook, layout', [('31_train_iu_xray.ipynb', 'iu_xray'), ('32_train_mimic_cxr.ipynb', 'mimic_cxr')])
+@pytest.mark.parametrize('notebook, layout', [('train_iu_xray', 'iu_xray'), ('train_mimic_cxr', 'mimic_cxr')])
 def test_the_saved_estimate_follows_from_what_was_measured(notebook, layout):
     "Steps, hours and bytes once more from the kept measurements; and the line through two batches holds at a third."
-    cells = json.loads((ROOT/'nbs'/notebook).read_text(encoding='utf-8'))['cells']
+    cells = cells_named(notebook)
     [said] = [''.join(o['text']) for c in cells for o in c.get('outputs', []) if 'ESTIMATE, not measured on a GPU' in ''.join(o.get('text', ''))]
     speed, size = (json.loads((ROOT/f'data/results/{n}.json').read_text(encoding='utf-8')) for n in ('speed', 'memory'))
     n, batch, epochs, places = {'iu_xray': (2069, 16, 100, 2*196 + 60), 'mimic_cxr': (270_790, 64, 30, 196 + 100)}[layout]
@@ -48,14 +53,14 @@ def test_the_saved_estimate_follows_from_what_was_measured(notebook, layout):
     assert f'{steps:,} steps' in said and f'{hours:,.0f} hours of steps' in said and f"{16*p['parameters']/1e9:.2f} GB of weights" in said and f'{ours/1e9:.2f} GB kept' in said
 
 
-@pytest.mark.parametrize('notebook', ['30_train_phantom.ipynb', '31_train_iu_xray.ipynb', '32_train_mimic_cxr.ipynb'])
+@pytest.mark.parametrize('notebook', ['train_phantom', 'train_iu_xray', 'train_mimic_cxr'])
 def test_a_training_notebook_installs_the_package_from_its_repository(notebook, monkeypatch):
     "On Colab, from the address in settings.ini, and a failed installation stops the notebook."
     settings = configparser.ConfigParser(delimiters=['='])
     settings.read(ROOT/'settings.ini', encoding='utf-8')
-    cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs'/notebook).read_text(encoding='utf-8'))['cells']]
-    assert any(f"colab.research.google.com/github/{settings['DEFAULT']['git_url'].split('github.com/')[1]}/blob/{settings['DEFAULT']['branch']}/nbs/{notebook}" in c for c in cells)
-    [cell] = [c for c in cells if "'google.colab' in sys.modules" in c]
+    cells, page = [''.join(c['source']) for c in cells_named(notebook)], page_id(find_page(notebook, kind='training'))
+    assert any(f"colab.research.google.com/github/{settings['DEFAULT']['git_url'].split('github.com/')[1]}/blob/{settings['DEFAULT']['branch']}/nbs/{page}.ipynb" in c for c in cells)
+    [cell] = [c for c in cells if re.search(r'([\'"])google\.colab\1 in sys\.modules', c)]
     called = []
     monkeypatch.setattr(subprocess, 'run', lambda command, **k: called.append(command) or subprocess.CompletedProcess(command, 1, '', 'no such repository'))
     exec(cell, {})
@@ -68,11 +73,12 @@ def test_a_training_notebook_installs_the_package_from_its_repository(notebook, 
 def test_the_phantom_notebook_knows_every_plan():
     "Each plan has its bars, and each that the page's table names its true numbers of studies."
     from uar_nb.demo import PLANS
-    cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs/30_train_phantom.ipynb').read_text(encoding='utf-8'))['cells']]
-    [line] = [l for c in cells for l in c.splitlines() if l.startswith('bars = ')]
+    cells = [''.join(c['source']) for c in cells_named('train_phantom')]
+    code = [''.join(c['source']) for c in cells_named('train_phantom') if c['cell_type'] == 'code' and 'bars = ' in ''.join(c['source'])]
+    [bars] = [ast.unparse(node) for text in code for node in ast.parse(text).body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'bars']
     for name in PLANS:
         there = {'name': name}
-        exec(line, there)
+        exec(bars, there)
         assert len(there['bars']) == 3
     table = {r[0]: r[1:] for l in cells[0].splitlines() if l.startswith('| ') for r in [[x.strip() for x in l.strip('|').split('|')]]}
     assert table['training studies'] == [f'{PLANS[n].train:,}' for n in table['']]

@@ -1,18 +1,23 @@
 "The site: no dead link, every row of the paper, terms linked where they come first, numbers on equations, readable in a real browser."
 import functools, http.server, importlib, json, re, threading
+import posixpath
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-import docs, glossary, lessons, website
+import docs, glossary, lessons, pages, website
+from pages import ROOT, bare, cells_of, find_page, html_of, kind_of, linked_page, module_of, page_id
 
-ROOT = Path(__file__).resolve().parents[1]
-NBS = sorted((ROOT/'nbs').glob('*.ipynb'))
+NBS = pages.all_pages()
 
 
 def cells(name, kind='markdown'):
-    return [''.join(c['source']) for c in json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells'] if c['cell_type'] == kind]
+    return [''.join(c['source']) for c in cells_of(find_page(name)) if c['cell_type'] == kind]
+
+
+def shown(name):
+    "The markdown that the code of a page has made."
+    return [''.join(o['data']['text/markdown']) for c in cells_of(find_page(name)) for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
 
 
 # ---- the pages as text
@@ -29,19 +34,28 @@ def test_paper_to_code_lacks_nothing():
     assert sorted(row for row in paper_rows() if not row.startswith(('Section', 'Footnote'))) == sorted(PAPER)
 
 
-@pytest.mark.parametrize('item', paper_rows())
+def items_of_the_paper():
+    "Rows to test. While tests are collected a page may be missing: then the rows that must be there fail one by one."
+    try: rows = paper_rows()
+    except LookupError: rows = {}
+    return list(dict.fromkeys([*PAPER, *rows]))
+
+
+@pytest.mark.parametrize('item', items_of_the_paper())
 def test_paper_to_code_names_what_exists(item):
     "Each function exists in its module and is checked in its lesson; each row names a check, and each test named exists."
     _, _, *_, code, checks = paper_rows()[item]
-    names = re.findall(r'\[`([\w.]+)`\]\((\w+)\.ipynb', code)
+    here = page_id(find_page('paper_to_code'))
+    names = [(name, linked_page(link, here)) for name, link in re.findall(r'\[`([\w.]+)`\]\(([\w./-]+\.ipynb)', code)]
     assert names
     named = re.findall(r'`tests/(\w+\.py)::(\w+)`', checks)
     assert named or 'lesson' in checks
     assert named or item not in ('Table 2', 'Table 3', 'Table 4', 'Figure 3', 'Figure 4', 'Figure 6')
     for name, page in names:
-        module, *path = name.split('.')
+        module = module_of(find_page(page))
+        assert module and name.startswith(f'{module}.'), f'{name} has its lesson elsewhere than in {page}'
+        path = name.removeprefix(f'{module}.').split('.')
         functools.reduce(getattr, path, importlib.import_module(f'uar_nb.{module}'))
-        assert page.split('_', 1)[1] == module
         called = path[-2] if path[-1] == 'forward' else path[-1]                      # a module is called by its own name
         assert any(called in text and re.search(r'\b(test_\w+|expect_fail|assert)\b', text) for text in cells(page, 'code')), f'{page} has no check with {called}'
     for file, test in named:
@@ -50,12 +64,12 @@ def test_paper_to_code_names_what_exists(item):
 
 def test_open_choices_has_every_question_with_its_present_answer():
     from uar_nb.presets import open_questions
-    shown = '\n'.join(''.join(o['data']['text/markdown']) for c in json.loads((ROOT/'nbs/open_choices.ipynb').read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {}))
-    rows = {m[1]: m[0] for m in re.finditer(r'^\| .*? `([\w.]+)` \|.*$', shown, re.M)}
+    text = '\n'.join(shown('open_choices'))
+    rows = {m[1]: m[0] for m in re.finditer(r'^\| .*? `([\w.]+)` \|.*$', text, re.M)}
     for q in open_questions('iu_xray'):
         value = f"`{q['default']}`".replace('True', 'yes').replace('False', 'no')
-        assert f"`{q['field']}` | {value}" in rows[q['field']], f"{q['field']}: run nbs/open_choices.ipynb again"
-    assert 'In `phantom-small` a token' in shown and not re.search(r'(reads|costs|moves) –', shown), 'run nbs/42_basis.ipynb, nbs/43_where_words_look.ipynb, then nbs/open_choices.ipynb'
+        assert f"`{q['field']}` | {value}" in rows[q['field']], f"{q['field']}: run open_choices.ipynb again"
+    assert 'In `phantom-small` a token' in text and not re.search(r'(reads|costs|moves) –', text), 'run the analyses basis and where_words_look, then open_choices'
     wanted = 'margin pooling centre negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'
     assert {f'model.{w}' for w in wanted.split()} <= set(rows)
 
@@ -69,21 +83,26 @@ def test_glossary():
 
 
 def test_each_term_of_the_glossary_links_to_a_lesson():
-    "A numbered page, under the name that it has, that uses the word."
+    "A lesson or a result, under the name that it has, that uses the word."
+    here = page_id(find_page('glossary'))
     heads = re.findall(r'^### (.+)$', '\n'.join(cells('glossary')), re.M)
     texts = re.split(r'^### .+$', '\n'.join(cells('glossary')), flags=re.M)[1:]
     for head, text in zip(heads, texts):
-        links = re.findall(r'\[`([\w ]+)`\]\((\w+)\.ipynb\)', text)
-        lessons = [(name, page) for name, page in links if page[0].isdigit()]
+        links = [(name, linked_page(link, here)) for name, link in re.findall(r'\[`([\w. ]+)`\]\(([\w./-]+\.ipynb)\)', text)]
+        lessons = [(name, page) for name, page in links if kind_of(page) not in ('start', 'reference')]
         assert lessons, f'{head} has no lesson'
-        assert all(page.split('_', 1)[1] == name for name, page in lessons), head
+        assert all(name in (bare(page), module_of(find_page(page))) for name, page in lessons), head
         forms = '|'.join([re.escape(re.split(r'[ ,@-]', head)[0]), *(form for form, of in glossary.FORMS.items() if of == head)])
         assert any(re.search(forms, '\n'.join(cells(page) + cells(page, 'code')), re.I) for _, page in lessons), f'{head}: no lesson that it names has the word'
 
 
-@pytest.mark.parametrize('page', [p for p, _ in glossary.books()], ids=lambda p: p.stem)
+@pytest.mark.parametrize('page', glossary.linked_pages())
 def test_terms_are_linked_at_their_first_use(page):
-    assert not glossary.link_book(json.loads(page.read_text(encoding='utf-8')), glossary.OTHER.get(page.stem, ())), f'run python tests/glossary.py link {page.stem}'
+    assert not glossary.link_book(json.loads(find_page(page).read_text(encoding='utf-8')), page), f'run python tools/glossary.py link {page}'
+
+
+def test_terms_are_looked_for_on_every_lesson_and_result():
+    assert len(glossary.linked_pages()) == len(pages.of_kind('lesson', 'training', 'analysis')) >= 72
 
 
 def test_linking_leaves_everything_else_alone():
@@ -95,11 +114,19 @@ def test_linking_leaves_everything_else_alone():
 
 def test_sidebar_holds_every_page_once_in_order():
     text = (ROOT/'_quarto.yml').read_text(encoding='utf-8')
-    assert docs.quarto_yml(text) == text, 'run python tests/docs.py sidebar'
-    pages = docs.flat(docs.reading_order(docs.page_stems()))
-    assert sorted(pages) == sorted([p.stem for p in NBS] + ['api'])
-    numbered = [p for p in pages if p[0].isdigit()]
-    assert numbered == sorted(numbered)
+    assert docs.quarto_yml(text) == text, 'run python tools/docs.py sidebar'
+    named = re.findall(r'^ +- ([\w/-]+)\.ipynb$', text, re.M)
+    assert sorted(named) == sorted([*pages.page_ids(), pages.API]) and len(named) >= 79
+    for folder in {pages.folder_of(page) for page in named}:
+        numbered = [page for page in named if pages.folder_of(page) == folder and page.rpartition('/')[2][0].isdigit()]
+        assert numbered == sorted(numbered), folder
+
+
+def test_every_link_above_the_pages_leads_to_a_page():
+    import yaml
+    links = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))['website']['navbar']['left']
+    assert [link['text'] for link in links] == ['Start', 'Learn', 'Paper to code', 'Glossary']
+    assert not [link for link in links if not (ROOT/'nbs'/link['href']).is_file()]
 
 
 def test_data_readme_and_cards_do_not_repeat_each_other():
@@ -107,9 +134,9 @@ def test_data_readme_and_cards_do_not_repeat_each_other():
     assert not sentences((ROOT/'data/README.md').read_text(encoding='utf-8')) & sentences('\n'.join(cells('data_cards')))
 
 
-@pytest.mark.parametrize('where', ['README.md', 'data/README.md', *[f'nbs/{p.name}' for p in NBS]])
+@pytest.mark.parametrize('where', ['README.md', 'data/README.md', *pages.page_ids()])
 def test_code_blocks_say_their_language(where):
-    text = (ROOT/where).read_text(encoding='utf-8') if where.endswith('.md') else '\n'.join(cells(Path(where).stem))
+    text = (ROOT/where).read_text(encoding='utf-8') if where.endswith('.md') else '\n'.join(cells(where))
     fences = re.findall(r'^ *```(.*)$', text, re.M)
     assert len(fences) % 2 == 0 and all(fences[::2]), fences
 
@@ -120,7 +147,7 @@ def test_workflows():
         flow = yaml.safe_load((ROOT/f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))
         assert flow['jobs'] and 'push' in flow[True]                                # YAML reads `on` as true
     text = (ROOT/'.github/workflows/docs.yml').read_text(encoding='utf-8')
-    assert 'quarto render' in text and 'tests/docs.py process' in text
+    assert 'quarto render' in text and 'tools/docs.py process' in text
 
 
 def test_lessons_are_measured(tmp_path, monkeypatch):
@@ -135,8 +162,10 @@ def test_lessons_are_measured(tmp_path, monkeypatch):
     lessons.note({'00_toy': took}); lessons.note({'gone': took})
     assert list(json.loads(lessons.RESULTS.read_text())['notebooks']) == ['00_toy'] and '| [`00_toy`](00_toy.ipynb) |' in lessons.table()
     book.cells[0].source = 'print(3)'
-    nbformat.write(book, tmp_path/'nbs/30_train_phantom.ipynb')
-    assert lessons.run_notebook(tmp_path/'nbs/30_train_phantom.ipynb') is None and lessons.measured_pages(tmp_path/'nbs') == [tmp_path/'nbs/00_toy.ipynb']
+    [kept] = pages.KEPT
+    (tmp_path/'nbs'/kept).parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, tmp_path/f'nbs/{kept}.ipynb')
+    assert lessons.run_notebook(tmp_path/f'nbs/{kept}.ipynb') is None and lessons.measured_pages(tmp_path/'nbs') == [tmp_path/'nbs/00_toy.ipynb']
 
 
 def test_measurements_of_some_notebooks_join_those_of_the_others():
@@ -151,18 +180,18 @@ def test_measurements_of_some_notebooks_join_those_of_the_others():
 def test_the_index_has_every_page_and_what_it_took():
     "All numbers of the table are those of data/results/notebooks.json; pages without one say why; lessons and analyses together stay below twenty minutes."
     took = json.loads((ROOT/'data/results/notebooks.json').read_text(encoding='utf-8'))['notebooks']
-    shown = next(t for c in json.loads((ROOT/'nbs/index.ipynb').read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})
-                 if '| notebook | what it is about |' in (t := ''.join(o['data']['text/markdown'])))
-    rows = {m[1]: (m[2].strip(), m[3].strip()) for m in re.finditer(r'^\| \[`(\w+)`\].* \| ([^|]+) \| ([^|]+) \|$', shown, re.M)}
-    assert sorted(rows) == sorted(p.stem for p in NBS if p.stem != 'index')
+    table = next(text for text in shown('index') if '| notebook | what it is about |' in text)
+    rows = {linked_page(m[1], 'index'): (m[2].strip(), m[3].strip()) for m in re.finditer(r'^\| \[`[^`]+`\]\(([\w./-]+\.ipynb)\).* \| ([^|]+) \| ([^|]+) \|$', table, re.M)}
+    assert sorted(rows) == sorted(set(pages.page_ids()) - {'index'})
     for name, n in took.items():
-        if name in rows: assert rows[name] == (f"{n['seconds']/60:.1f}" + ' ²'*('machine' in n), f"{max(n['memory_mb'] or 0, n['children_mb'] or 0)/1024:.1f}"), f'{name}: run nbs/index.ipynb again'
-    foot, measured = shown.rsplit('\n', 1)[1], {p.stem for p in lessons.measured_pages()} - {'index'}
-    assert rows['30_train_phantom'] == ('56.1 ¹', '2.0') and 'other work shared' in foot
-    assert all(cost == ('–', '–') and f'`{name}`' in foot for name, cost in rows.items() if name not in took and name != '30_train_phantom')
-    assert not measured - set(took), f'python tests/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'
-    assert f"**{sum(n['seconds'] for name, n in took.items() if name in rows)/60:.1f}**" in shown
-    assert sum(n['seconds'] for name, n in took.items() if name[0].isdigit() and name[0] != '3')/60 < 20
+        if name in rows: assert rows[name] == (f"{n['seconds']/60:.1f}" + ' ²'*('machine' in n), f"{max(n['memory_mb'] or 0, n['children_mb'] or 0)/1024:.1f}"), f'{name}: run index.ipynb again'
+    foot, measured = table.rsplit('\n', 1)[1], {page_id(p) for p in lessons.measured_pages()} - {'index'}
+    [kept] = pages.KEPT
+    assert rows[kept] == ('56.1 ¹', '2.0') and 'other work shared' in foot
+    assert all(cost == ('–', '–') and f'`{name}`' in foot for name, cost in rows.items() if name not in took and name != kept)
+    assert not measured - set(took), f'python tools/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'
+    assert f"**{sum(n['seconds'] for name, n in took.items() if name in rows)/60:.1f}**" in table
+    assert sum(n['seconds'] for name, n in took.items() if kind_of(name) in ('lesson', 'analysis'))/60 < 20
 
 
 def test_a_name_in_a_link_is_one_link():
@@ -208,42 +237,44 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope='module')
-def pages(site):
-    return {p.name: Reader(p.read_text(encoding='utf-8')) for p in site.glob('*.html')}
+def rendered(site):
+    "Every page of the site by its path below the root."
+    return {p.relative_to(site).as_posix(): Reader(p.read_text(encoding='utf-8')) for p in site.rglob('*.html')}
 
 
-def test_no_dead_link(pages, site):
+def test_no_dead_link(rendered, site):
     dead = []
-    for name, page in pages.items():
+    for name, page in rendered.items():
         for link in page.links:
             if re.match(r'(https?:|mailto:|data:)', link): continue
             target, _, anchor = link.partition('#')
-            target = target or name
-            if not (site/target).exists(): dead.append(f'{name}: {link}')
-            elif anchor and target in pages and anchor not in pages[target].ids: dead.append(f'{name}: {link}')
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), target)) if target else name
+            if not (site/target).is_file(): dead.append(f'{name}: {link}')
+            elif anchor and target in rendered and anchor not in rendered[target].ids: dead.append(f'{name}: {link}')
     assert not dead, '\n'.join(sorted(set(dead)))
-    assert len(pages) == len(NBS) + 1
+    assert set(rendered) == {html_of(page) for page in [*pages.page_ids(), pages.API]} and len(rendered) >= 79
 
 
-def test_links_to_the_repository_lead_to_files(pages):
+def test_links_to_the_repository_lead_to_files(rendered):
     start = f"{docs.SETTINGS['git_url']}/blob/{docs.SETTINGS['branch']}/"
-    files = {link.removeprefix(start).partition('#')[0] for page in pages.values() for link in page.links if link.startswith(start)}
+    files = {link.removeprefix(start).partition('#')[0] for page in rendered.values() for link in page.links if link.startswith(start)}
     assert files and not [f for f in files if not (ROOT/f).exists()]
 
 
-def test_pages_are_whole(pages):
-    for name, page in pages.items():
+def test_pages_are_whole(rendered):
+    for name, page in rendered.items():
         twice = {i for i in page.ids if page.ids.count(i) > 1}
         assert not twice, f'{name}: {twice}'
         assert all(p.get('alt') for p in page.pictures), name
         text = ''.join(page.text)
-        left = re.findall(r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|PICTURE)|\$\$|\]\(\w+\.html', text, re.M)
+        left = re.findall(r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|PICTURE)|\$\$|\]\([\w./-]+\.html', text, re.M)
         assert not left, f'{name}: {left[:5]}'
 
 
 def test_equations_and_figures_have_numbers(site):
-    text = (site/'cra.html').read_text(encoding='utf-8')
-    wanted = docs.labels(json.loads((ROOT/'nbs/14_cra.ipynb').read_text(encoding='utf-8'))['cells'])
+    lesson = pages.lessons()['cra']
+    text = (site/html_of(page_id(lesson))).read_text(encoding='utf-8')
+    wanted = docs.labels(cells_of(lesson))
     for kind, shown in (('eq', r'id="{}">.*?class="number">\({}\)'), ('fig', r'id="{}"><b>Figure {}\.')):
         for i, label in enumerate([l for l in wanted if l.startswith(kind)], 1): assert re.search(shown.format(label, i), text, re.S), label
     assert re.search(r'<a class="ref" href="#eq-fuse">equation&nbsp;\d', text)
@@ -251,8 +282,9 @@ def test_equations_and_figures_have_numbers(site):
 
 
 def test_the_api_page_has_every_public_function(site):
-    text = (site/'api.html').read_text(encoding='utf-8')
+    text = (site/html_of(pages.API)).read_text(encoding='utf-8')
     for name in ('cra.CRA', 'losses.triplet_loss', 'studies.load_studies', 'training.Trainer'): assert f'id="{name.lower()}"' in text
+    for module in pages.lessons(): assert f'id="{website.slug(module)}"' in text
 
 
 @pytest.fixture(scope='module')
@@ -275,9 +307,11 @@ def test_in_a_real_browser(served, width):
     page = browser.Browser(width=width, height=850)
     try:
         page.send('Emulation.setDeviceMetricsOverride', width=width, height=850, deviceScaleFactor=1, mobile=width < 500)
-        for name in ('index', 'cra', 'config', 'open_choices', 'paper_to_code', 'glossary', 'data_cards', 'api', 'train_iu_xray', 'retrieval', 'where_words_look', 'explore'):
-            page.open(f'{served}{name}.html')
-            page.wait(f"document.readyState === 'complete' && location.pathname.endsWith('{name}.html')", what=name)
+        chosen = [find_page(name) for name in ('index', 'cra', 'config', 'open_choices', 'paper_to_code', 'glossary', 'data_cards')]
+        chosen += [find_page('train_iu_xray', kind='training'), *(find_page(name, kind='analysis') for name in ('retrieval', 'where_words_look', 'explore'))]
+        for name in [html_of(pages.API), *(html_of(page_id(path)) for path in chosen)]:
+            page.open(f'{served}{name}')
+            page.wait(f"document.readyState === 'complete' && location.pathname.endsWith('/{name}')", what=name)
             assert page.run('document.documentElement.scrollWidth <= innerWidth'), f'{name} is wider than {width} pixels'
             page.wait("[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)", 30, f'{name} has a picture that does not show')
         if width < 500:
@@ -287,5 +321,6 @@ def test_in_a_real_browser(served, width):
             page.run("document.getElementById('menu').click()")
         page.run("const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1")
         first = page.wait("document.querySelector('#found a') && document.querySelector('#found a').getAttribute('href')", 30, 'search')
-        assert any(page in first for page in ('cra.html', 'basis.html', 'glossary.html')), first
+        assert any(first.endswith(page) or f'{page}#' in first for page in ('/cra.html', '/basis.html', '/glossary.html')), first
+        assert page.run(f'fetch({first!r}).then(answer => answer.ok)')
     finally: page.close()

@@ -1,8 +1,9 @@
-"""Prepared pages (tests/docs.py) as a small static site by nbconvert: sidebar, numbered equations and figures, search; nothing is fetched where latex2mathml is installed."""
-import html, json, re, shutil
+"""Prepared pages (tools/docs.py) as a small static site by nbconvert: sidebar, numbered equations and figures, search; nothing is fetched where latex2mathml is installed."""
+import functools, html, json, posixpath, re, shutil
 from pathlib import Path
 
 import docs
+from pages import all_pages, flat, folder_of, linked_page, page_id, reading_order, relative
 
 CALLOUTS = {'note': 'Note', 'tip': 'Tip', 'warning': 'Warning', 'important': 'Important', 'caution': 'Caution'}
 MATHJAX = '<script async src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"></script>'
@@ -37,31 +38,38 @@ def option(text, name):
 
 
 class Site:
-    "What pages must know of each other: file names, titles, numbers of equations and figures."
+    "What pages must know of each other, by page id: files below the root of the site, titles, numbers of equations and figures."
     def __init__(self, folder):
-        self.books = {p.stem: json.loads(p.read_text(encoding='utf-8')) for p in sorted(Path(folder).glob('*.ipynb'))}
-        self.meta = {stem: front_matter(book) for stem, book in self.books.items()}
-        self.file = {stem: meta.get('output-file', f'{stem}.html') for stem, meta in self.meta.items()}
-        self.title = {stem: str(meta.get('title', stem)) for stem, meta in self.meta.items()}
-        self.order = [(t, p) for t, p in docs.reading_order(self.books)]
-        self.pages = [p for p in docs.flat(self.order) if p in self.books]
-        self.numbers = {stem: self.labels(book) for stem, book in self.books.items()}
+        self.books = {page_id(p, folder): json.loads(p.read_text(encoding='utf-8')) for p in all_pages(folder)}
+        self.meta = {page: front_matter(book) for page, book in self.books.items()}
+        self.file = {page: posixpath.join(folder_of(page), meta.get('output-file', page.rpartition('/')[2] + '.html')) for page, meta in self.meta.items()}
+        twice = [file for file in self.file.values() if list(self.file.values()).count(file) > 1]
+        if twice: raise SystemExit(f'two pages would be written to {sorted(set(twice))}')
+        self.title = {page: str(meta.get('title', page)) for page, meta in self.meta.items()}
+        self.order = reading_order(self.books)
+        self.pages = [p for p in flat(self.order) if p in self.books]
+        self.numbers = {page: self.labels(book) for page, book in self.books.items()}
 
     def labels(self, book):
         "Number of each labelled equation and figure of a page."
         found = docs.labels(book['cells'])
         return {label: sum(l.split('-')[0] == label.split('-')[0] for l in found[:i+1]) for i, label in enumerate(found)}
 
-    def link(self, url):
-        "Links between notebooks, and those that nbdev made to the published site, as links between these pages."
-        url = url.removeprefix(docs.SITE)
-        page, mark, anchor = url.partition('#')
-        return self.file[page[:-6]] + mark + anchor if page.endswith('.ipynb') and page[:-6] in self.file else url
+    def link(self, url, here):
+        "Links between notebooks, and those that nbdev made to the published site, as links of the page `here` to these pages."
+        target, mark, anchor = url.partition('#')
+        if target.startswith(docs.SITE): return self.way(target.removeprefix(docs.SITE) or 'index.html', here) + mark + anchor
+        page = linked_page(target, here)
+        return self.way(self.file[page], here) + mark + anchor if page in self.file else url
+
+    def way(self, file, here):
+        "The relative link from the page `here` to a file of the site."
+        return relative(file, self.file[here])
 
 
 class Page:
     "One prepared notebook as HTML."
-    def __init__(self, site, stem): self.site, self.stem, self.kept, self.heads, self.sections = site, stem, [], [], []
+    def __init__(self, site, page): self.site, self.page, self.kept, self.heads, self.sections = site, page, [], [], []
 
     def keep(self, text):
         "A word that stands for ready HTML until markdown is done."
@@ -74,14 +82,14 @@ class Page:
         return text
 
     def reference(self, m):
-        number = self.site.numbers[self.stem].get(m[1])
-        if number is None: raise SystemExit(f'{self.stem}: @{m[1]} is not on this page')
+        number = self.site.numbers[self.page].get(m[1])
+        if number is None: raise SystemExit(f'{self.page}: @{m[1]} is not on this page')
         return self.keep(f'<a class="ref" href="#{m[1]}">{"equation" if m[1].startswith("eq") else "figure"}&nbsp;{number}</a>')
 
     def prose(self, text):
         "Quarto's markdown as plain markdown: equations, references, callouts, links."
         def equation(m):
-            number = self.site.numbers[self.stem].get(m[3])
+            number = self.site.numbers[self.page].get(m[3])
             mark = f' id="{m[3]}"' if m[3] else ''
             return m[1] + '\n' + m[1] + self.keep(f'<div class="equation"{mark}>{math(m[2], True)}' + (f'<span class="number">({number})</span>' if number else '') + '</div>') + '\n' + m[1]
         def change(part):
@@ -97,7 +105,7 @@ class Page:
         text = ''.join(part if i % 2 else change(part) for i, part in enumerate(parts))
         text = re.sub(r'^:::+ *\{\.callout-(\w+)([^}]*)\} *$', callout, text, flags=re.M)
         text = re.sub(r'^:::+ *$', lambda m: '\n\n' + self.keep('</aside>') + '\n\n', text, flags=re.M)
-        return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({self.site.link(m[1])})', text)
+        return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({self.site.link(m[1], self.page)})', text)
 
     def code(self, cell):
         "Options off, figures with number and caption, folded cells; the cell, and what follows it."
@@ -120,14 +128,14 @@ class Page:
             before = [self.markdown(self.keep(f'<details class="fold"><summary>{html.escape(option(text, "code-summary") or "code")}</summary>{code}</details>'))]
             cell['metadata'] = {'tags': ['no-input']}
         if not (label and label.startswith('fig-')): return [*before, cell]
-        number = self.site.numbers[self.stem][label]
+        number = self.site.numbers[self.page][label]
         caption = self.prose(caption or '').strip()
         return [*before, cell, self.markdown(self.keep(f'<p class="caption" id="{label}"><b>Figure {number}.</b> ') + caption + self.keep('</p>'))]
 
     def markdown(self, text): return dict(cell_type='markdown', metadata={}, source=text)
 
     def cells(self):
-        for cell in self.site.books[self.stem]['cells']:
+        for cell in self.site.books[self.page]['cells']:
             text = docs.source(cell)
             if cell['cell_type'] == 'markdown': yield self.markdown(self.prose(text))
             elif cell['cell_type'] == 'code' and option(text, 'output') == 'asis':
@@ -136,7 +144,7 @@ class Page:
 
     def headings(self, body):
         "Identifiers for headings as Quarto gives them; noted for the contents and the search."
-        used, cuts = set(self.site.numbers[self.stem]), []
+        used, cuts = set(self.site.numbers[self.page]), []
         def head(m):
             name = base = slug(m[2])
             n = 1
@@ -164,20 +172,20 @@ class Page:
         text = self.put_back(text)
         text = re.sub(r'<script type="application/vnd.*?</script>| id="cell-id=[^"]*"', '', text, flags=re.S)
         text = re.sub(r'(<table\b.*?</table>)', r'<div class="table">\1</div>', text, flags=re.S)
-        text = self.headings(re.sub(r'href="([^"#][^"]*)"', lambda m: f'href="{self.site.link(m[1])}"', text))
+        text = self.headings(re.sub(r'href="([^"#][^"]*)"', lambda m: f'href="{self.site.link(m[1], self.page)}"', text))
         return re.sub(r'QZPICTURE(\d+)QZ', lambda m: pictures[int(m[1])], text)
 
 
-def sidebar(site, stem):
+def sidebar(site, page):
     "The reading order, with the parts open that hold this page."
     def items(pages):
         for item in pages:
             if isinstance(item, str):
-                here = ' class="here" aria-current="page"' if item == stem else ''
-                if item in site.file: yield f'<li><a{here} href="{site.file[item]}">{html.escape(site.title[item])}</a></li>'
+                here = ' class="here" aria-current="page"' if item == page else ''
+                if item in site.file: yield f'<li><a{here} href="{site.way(site.file[item], page)}">{html.escape(site.title[item])}</a></li>'
             else:
-                held = docs.flat([item])
-                yield f'<li><details{" open" if stem in held else ""}><summary>{item[0]}</summary><ul>{"".join(items(item[1]))}</ul></details></li>'
+                held = flat([item])
+                yield f'<li><details{" open" if page in held else ""}><summary>{item[0]}</summary><ul>{"".join(items(item[1]))}</ul></details></li>'
     return ''.join(f'<p class="part">{title}</p><ul>{"".join(items(pages))}</ul>' for title, pages in site.order)
 
 
@@ -185,25 +193,26 @@ def contents(heads):
     return ''.join(f'<li class="depth{level}"><a href="#{name}">{title}</a></li>' for level, name, title in heads if level in (2, 3))
 
 
-def shell(site, stem, body, heads):
+def shell(site, page, body, heads):
     "A whole page around its body."
-    at = site.pages.index(stem)
-    step = lambda i, arrow: f'<a class="{arrow}" href="{site.file[site.pages[i]]}">{html.escape(site.title[site.pages[i]])}</a>' if 0 <= i < len(site.pages) else '<span></span>'
-    about = site.meta[stem].get('description')
-    title = html.escape(site.title[stem])
+    at = site.pages.index(page)
+    way = functools.partial(site.way, here=page)
+    step = lambda i, arrow: f'<a class="{arrow}" href="{way(site.file[site.pages[i]])}">{html.escape(site.title[site.pages[i]])}</a>' if 0 <= i < len(site.pages) else '<span></span>'
+    about = site.meta[page].get('description')
+    title = html.escape(site.title[page])
     mathjax = '' if '<math' in body or not re.search(r'\\[(\[]', body) else MATHJAX
     return f'''<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}{"" if stem == "index" else " – uar_nb"}</title><meta name="description" content="{html.escape(str(about or title))}"><link rel="stylesheet" href="site.css">{mathjax}</head>
+<title>{title}{"" if page == "index" else " – uar_nb"}</title><meta name="description" content="{html.escape(str(about or title))}"><link rel="stylesheet" href="{way("site.css")}">{mathjax}</head>
 <body><a class="skip" href="#page-text">to the text</a>
-<header><button id="menu" aria-label="contents of the site" aria-expanded="false">☰</button><a class="home" href="index.html">uar_nb</a>
+<header><button id="menu" aria-label="contents of the site" aria-expanded="false">☰</button><a class="home" href="{way("index.html")}">uar_nb</a>
 <input id="search" type="search" placeholder="search" aria-label="search all pages" autocomplete="off"><ol id="found" hidden></ol></header>
-<div class="columns"><nav id="side" aria-label="pages">{sidebar(site, stem)}</nav>
+<div class="columns"><nav id="side" aria-label="pages">{sidebar(site, page)}</nav>
 <main id="page-text"><h1 id="top">{title}</h1>{f'<p class="about">{html.escape(str(about))}</p>' if about else ''}
 {body}
 <nav class="steps" aria-label="previous and next page">{step(at - 1, "back")}{step(at + 1, "next")}</nav></main>
 <nav id="toc" aria-label="on this page"><p class="part">On this page</p><ul>{contents(heads)}</ul></nav></div>
-<script src="site.js"></script></body></html>
+<script src="{way("site.js")}"></script></body></html>
 '''
 
 
@@ -215,17 +224,18 @@ def render(folder, out):
     exporter = HTMLExporter(template_name='basic', exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
                             config=Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})))
     site, out = Site(folder), Path(out)
-    missing = [p for p in docs.flat(site.order) if p not in site.books] + [p for p in site.books if p not in site.pages]
+    missing = [p for p in flat(site.order) if p not in site.books] + [p for p in site.books if p not in site.pages]
     if missing: raise SystemExit(f'the reading order and the pages differ: {missing}')
     if out.exists(): shutil.rmtree(out)
     out.mkdir(parents=True)
     index = []
-    for stem in site.pages:
-        page = Page(site, stem)
+    for name in site.pages:
+        page, file = Page(site, name), out/site.file[name]
         body = page.body(exporter)
-        (out/site.file[stem]).write_text(shell(site, stem, body, page.heads), encoding='utf-8')
-        for anchor, title, text in page.sections:
-            if text: index.append([site.file[stem] + (f'#{anchor}' if anchor else ''), site.title[stem], title, text])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(shell(site, name, body, page.heads), encoding='utf-8')
+        for anchor, title, text in page.sections:   # the search finds pages from the root of the site
+            if text: index.append([site.file[name] + (f'#{anchor}' if anchor else ''), site.title[name], title, text])
     assets = Path(__file__).with_name('site_assets')
     pygments = HtmlFormatter(style='default').get_style_defs('.highlight')
     (out/'site.css').write_text((assets/'site.css').read_text(encoding='utf-8') + pygments, encoding='utf-8')

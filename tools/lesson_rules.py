@@ -1,11 +1,13 @@
-"The rules that every lesson keeps, as a function of one notebook; `python tests/lesson_rules.py nbs/*.ipynb` prints what does not hold."
+"The rules that every lesson keeps, as a function of one notebook; `python tools/lesson_rules.py [nbs/….ipynb ...]` prints what does not hold."
 import ast, json, re, sys
 from pathlib import Path
 
-MAX_LINES, MAX_EXPORTS, MAX_KB = 30, 12, 900
+import pages
+
+MAX_KB = 900
 CHECKS = re.compile(r'\b(test_\w+|expect_fail|assert|gradcheck)\b')
-# Rooms whose job has no equation in the paper or elsewhere
-NO_EQUATION = {'core', 'plots', 'studies', 'cli', 'demo', 'checkpoint', 'config', 'images'}
+# Modules of the paper's parts (pages.PAPER) whose job has no equation in the paper or elsewhere
+NO_EQUATION = {'core', 'checkpoint', 'config'}
 
 
 def directives(source):
@@ -30,25 +32,19 @@ def definitions(source):
     return names
 
 
-def is_patch(source):
-    return '@patch' in source
-
-
 def check_exports(cells):
     "Each export that defines something is followed, before the next one, by a cell that checks it."
-    faults, waiting, public = [], None, set()
+    faults, waiting = [], None
     for cell in cells:
         source = ''.join(cell['source'])
         if cell['cell_type'] != 'code': continue
         if is_export(source) and (definitions(source)):
             if waiting: faults.append(f'export without a check after it: {waiting}')
             names = definitions(source)
-            if not is_patch(source): public |= {n for n in names if not (n.startswith('_') or n.isupper())}
             callables = [n for n in names if not (n.isupper() or n.startswith('_'))]
             waiting = ', '.join(names) if callables else None
         elif CHECKS.search(source): waiting = None
     if waiting: faults.append(f'export without a check after it: {waiting}')
-    if len(public) > MAX_EXPORTS: faults.append(f'{len(public)} public exports, more than {MAX_EXPORTS}: {sorted(public)}')
     return faults
 
 
@@ -71,17 +67,14 @@ def lesson_faults(path):
     "List of what a module notebook does not keep of the lesson rules; empty where all holds."
     path = Path(path)
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
-    name = path.stem.split('_', 1)[-1]
-    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    module = pages.module_of(path)
     prose = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
     faults = check_exports(cells) + check_outputs(cells)
-    for source in code:
-        lines = [l for l in source.splitlines() if not l.startswith('#|')]
-        if len(lines) > MAX_LINES: faults.append(f'cell of {len(lines)} lines: {lines[0][:60]!r}')
-    if name not in NO_EQUATION and not re.search(r'\{#eq-[\w-]+\}', prose): faults.append('no labelled equation')
+    of_paper = module in pages.PAPER
+    if of_paper and module not in NO_EQUATION and not re.search(r'\{#eq-[\w-]+\}', prose): faults.append('no labelled equation')
     if '## Summary' not in prose: faults.append('no "## Summary"')
     exercises = prose.split('## Exercises')[-1] if '## Exercises' in prose else ''
-    if len(re.findall(r'^\s*\d+\.', exercises, re.M)) < 3: faults.append('fewer than three numbered exercises')
+    if of_paper and len(re.findall(r'^\s*\d+\.', exercises, re.M)) < 3: faults.append('fewer than three numbered exercises')
     if not re.search(r'^# .+\n+> ', prose, re.M): faults.append('no "# Title" with a "> subtitle"')
     if path.stat().st_size > MAX_KB*1024: faults.append(f'{path.stat().st_size//1024} KB')
     return faults
@@ -89,8 +82,8 @@ def lesson_faults(path):
 
 if __name__ == '__main__':
     total = 0
-    for name in sys.argv[1:]:
-        for fault in lesson_faults(name):
+    for path in sys.argv[1:] or pages.lessons().values():
+        for fault in lesson_faults(path):
             total += 1
-            print(f'{Path(name).stem}: {fault}')
+            print(f'{pages.page_id(path)}: {fault}')
     sys.exit(1 if total else 0)

@@ -1,9 +1,10 @@
 """Runs notebooks from nothing; saves their outputs, or only measures them.
 
-    python tests/lessons.py nbs/01_plots.ipynb ...             run, save the outputs, note what it took
-    python tests/lessons.py --measure nbs/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
-    python tests/lessons.py --measure                          the same for every page that has code and is no training run
-    python tests/lessons.py --table                            the table of data/results/notebooks.json
+    python tools/lessons.py nbs/01_plots.ipynb ...             run, save the outputs, note what it took
+    python tools/lessons.py --all                              the same for every page but the training runs, the index last
+    python tools/lessons.py --measure nbs/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
+    python tools/lessons.py --measure                          the same for every page that has code and is no training run
+    python tools/lessons.py --table                            the table of data/results/notebooks.json
 
 Numbers of one notebook replace that notebook's alone; those of another machine stay, and say which machine it was.
 """
@@ -13,10 +14,10 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+import pages
+from pages import ROOT
+
 SKIP = ('nbdev_export()', '#| eval: false')
-RUN = 'skip_exec: true'
-KEPT = {'30_train_phantom'}  # kept with the outputs of a long run: never run again here; its page says what that run took
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT/'data'/'results'/'notebooks.json'
 # Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own high-water mark where Linux tells it
 MEMORY = '''
@@ -42,30 +43,25 @@ def join_streams(outputs):
     return joined
 
 
-def is_run(path, book):
-    "Whether a notebook is a training run that is left as it is."
-    return Path(path).stem in KEPT or any(RUN in ''.join(c['source']) for c in book['cells'][:2])
-
-
 def measured_pages(folder=ROOT/'nbs'):
-    "Notebooks that have code and are no training run, in the order of their names."
-    books = {p: json.loads(p.read_text(encoding='utf-8')) for p in sorted(Path(folder).glob('*.ipynb'))}
-    return [p for p, b in books.items() if any(c['cell_type'] == 'code' for c in b['cells']) and not is_run(p, b)]
+    "Notebooks that have code and are no run with kept outputs, in the order of their ids."
+    return [p for p in pages.all_pages(folder) if any(c['cell_type'] == 'code' for c in pages.cells_of(p)) and not pages.is_kept(p)]
 
 
 def run_notebook(path, save=True):
     "Execute one notebook in its own folder and save it, unless told otherwise; cells that a lesson does not run are left as they are. Returns what it took, None for a training run."
     path = Path(path)
     book = nbformat.read(path, as_version=4)
-    if is_run(path, book):
-        print(f'{path.name}: a training run, left as it is')
+    if pages.is_kept(path):
+        print(f'{path.name}: a run with kept outputs, left as it is')
         return None
     run = nbformat.reads(nbformat.writes(book), as_version=4)
     for cell in run.cells:
         if cell.cell_type == 'code' and any(s in cell.source for s in SKIP): cell.source = 'pass'
     run.cells.append(nbformat.v4.new_code_cell(MEMORY))
     start = time.time()
-    where = {k: v for k, v in os.environ.items() if k != 'UAR_RUNS' or not path.stem.startswith('3')}   # a training page walks its toy; with UAR_RUNS it would train for hours
+    training = pages.kind_of(pages.page_id(path)) == 'training'
+    where = {k: v for k, v in os.environ.items() if k != 'UAR_RUNS' or not training}   # a training page walks its toy; with UAR_RUNS it would train for hours
     NotebookClient(run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute(env=where)
     took = dict(seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text']))
     if save:
@@ -99,9 +95,9 @@ def merge(kept, took, here):
 
 
 def note(took):
-    "Merge measurements into data/results/notebooks.json; notebooks that are gone leave it."
+    "Merge measurements, by page id, into data/results/notebooks.json; notebooks that are gone leave it."
     from uar_nb.core import atomic_write
-    here, there = machine(), {p.stem for p in (RESULTS.parents[2]/'nbs').glob('*.ipynb')}
+    here, there = machine(), set(pages.page_ids(RESULTS.parents[2]/'nbs'))
     kept = json.loads(RESULTS.read_text(encoding='utf-8')) if RESULTS.exists() else dict(machine=here, notebooks={})
     kept['notebooks'] = {k: v for k, v in kept['notebooks'].items() if k in there}
     atomic_write(RESULTS, merge(kept, {k: v for k, v in took.items() if k in there}, here))
@@ -120,10 +116,13 @@ def table():
 
 
 if __name__ == '__main__':
-    names = [n for n in sys.argv[1:] if not n.startswith('--')] or (measured_pages() if '--measure' in sys.argv else [])
+    names = [n for n in sys.argv[1:] if not n.startswith('--')]
+    if not names and '--measure' in sys.argv: names = measured_pages()
+    if not names and '--all' in sys.argv: names = pages.to_run()
+    if not names and '--table' not in sys.argv: raise SystemExit(__doc__)
     sys.path.insert(0, str(ROOT))
     os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     if '--table' in sys.argv: print(table())
     for name in names:
         took = run_notebook(name, save='--measure' not in sys.argv)
-        if took: note({Path(name).stem: took})
+        if took: note({pages.page_id(name): took})

@@ -1,13 +1,13 @@
 """Terms of nbs/glossary.ipynb: which first uses in the lessons are not linked yet.
 
-    python tests/glossary.py         what is missing
-    python tests/glossary.py link    links them, in the notebooks' markdown alone; outputs stay as they are
+    python tools/glossary.py         what is missing
+    python tools/glossary.py link    links them, in the notebooks' markdown alone; outputs stay as they are
 """
-import json, re, sys
-from pathlib import Path
+import functools, json, re, sys
 
-ROOT = Path(__file__).resolve().parents[1]
-SKIP = {'index', 'glossary', 'paper_to_code', 'open_choices', 'data_cards', 'architecture'}
+import pages
+
+SKIP = ('start', 'reference')  # kinds of pages without links to terms
 
 # Term as a regular expression → its heading in the glossary. Everyday words (token, view, stage, box, reference, seed) are linked where they stand in a technical phrase.
 FORMS = {
@@ -24,7 +24,7 @@ FORMS = {
     r'modality gap': 'modality gap', r'grounding': 'grounding', r'pointing game': 'pointing game', r'chance level': 'chance level', r'calibration': 'calibration', r'annotation\.json': 'annotation.json', r'lateral view|frontal view': 'view',
 }
 FORMS = dict(sorted(FORMS.items(), key=lambda kv: -len(kv[0].split('|')[0])))  # longer phrases first
-OTHER = {'05b_lateral': {'floor'}, '26c_download': {'retrieval'}, '02b_dicom': {'modality'}}  # pages where the word means something else
+OTHER = {'lateral': {'floor'}, 'download': {'retrieval'}, 'dicom': {'modality'}}  # pages, by their names without number, where the word means something else
 # Code, math, links, labels, HTML: never touched
 KEEP = re.compile(r'(\$\$.*?\$\$|\$[^$\n]+\$|``.*?``|`[^`\n]*`|!?\[[^\]\n]*\]\([^)\n]*\)|\[[^\]\n]*\]\[[^\]\n]*\]|https?://\S+|<[^>\n]+>|\{[#.][^}\n]*\}|@(?:eq|fig)-[\w-]+|\*\*[^*\n]+:\*\*)', re.S)
 TERM = re.compile('|'.join(f'(?P<t{i}>(?<![\\w/@.-])(?:{form})(?![\\w-]|\\.\\w))' for i, form in enumerate(FORMS)))
@@ -40,48 +40,57 @@ def is_prose(line):
     return not re.match(r'\s*(#|>|:::|\||<)', line)
 
 
-def link_text(text, seen):
-    "Markdown with links at the first use of each term that is not in `seen`, which grows; and the terms that were linked here."
+def link_text(text, seen, to='glossary.ipynb'):
+    "Markdown with links at the first use of each term that is not in `seen`, which grows; and the terms that were linked here. `to` is the way to the glossary."
     new = []
     def term(m):
         head = HEADS[int(m.lastgroup[1:])]
         if head in seen: return m[0]
         seen.add(head); new.append(head)
-        return f'[{m[0]}](glossary.ipynb#{anchor(head)})'
+        return f'[{m[0]}]({to}#{anchor(head)})'
     out = []
     blocks = re.split(r'(^[ ]*```.*?^[ ]*```[ ]*$|\$\$.*?\$\$(?:[ ]*\{#[^}]*\})?)', text, flags=re.S | re.M)
     for i, block in enumerate(blocks):
         if i % 2: out.append(block); continue
         lines = []
         for line in block.split('\n'):
-            for found in re.findall(r'\]\(glossary\.ipynb#([\w@.-]+)\)', line): seen.update(h for h in HEADS if anchor(h) == found)
+            for found in re.findall(r'\]\((?:[\w./-]*/)?glossary\.ipynb#([\w@.-]+)\)', line): seen.update(h for h in HEADS if anchor(h) == found)
             if is_prose(line): line = ''.join(part if k % 2 else TERM.sub(term, part) for k, part in enumerate(KEEP.split(line)))
             lines.append(line)
         out.append('\n'.join(lines))
     return ''.join(out), new
 
 
-def link_book(book, other=()):
-    "The lines that change in a notebook, as [(old, new)]; the cells are changed in place. Terms in `other` are left alone."
-    seen, changed = set(other), []
+def link_book(book, page, below=pages.NBS):
+    "The lines that change in the notebook with this page id, as [(old, new)]; the cells are changed in place."
+    seen, changed = set(OTHER.get(pages.bare(page), ())), []
+    to = pages.link_to(glossary_id(below), page)
     for cell in book['cells']:
         if cell['cell_type'] != 'markdown': continue
         old = ''.join(cell['source'])
-        new, terms = link_text(old, seen)
+        new, terms = link_text(old, seen, to)
         if terms:
             changed += [(a, b) for a, b in zip(old.split('\n'), new.split('\n')) if a != b]
             cell['source'] = new.splitlines(keepends=True) if isinstance(cell['source'], list) else new
     return changed
 
 
-def books(names=()):
-    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
-        if path.stem not in SKIP and (not names or path.stem in names): yield path, json.loads(path.read_text(encoding='utf-8'))
+@functools.cache
+def glossary_id(below=pages.NBS):
+    return pages.page_id(pages.find_page('glossary', below=below), below)
+
+
+def linked_pages(below=pages.NBS):
+    "The notebooks whose terms are linked, by page id."
+    return {pages.page_id(path, below): path for path in pages.all_pages(below) if pages.kind_of(pages.page_id(path, below)) not in SKIP}
 
 
 if __name__ == '__main__':
     command, *names = sys.argv[1:] or ['']
-    for path, book in books(names):
-        changed = link_book(book, OTHER.get(path.stem, ()))
-        if changed: print(f'{path.stem}: {len(changed)} lines')
+    chosen = {pages.page_id(pages.find_page(name)) for name in names}
+    for page, path in linked_pages().items():
+        if chosen and page not in chosen: continue
+        book = json.loads(path.read_text(encoding='utf-8'))
+        changed = link_book(book, page)
+        if changed: print(f'{page}: {len(changed)} lines')
         if command == 'link' and changed: path.write_text(json.dumps(book, indent=1, sort_keys=True, ensure_ascii=False) + '\n', encoding='utf-8')

@@ -1,14 +1,16 @@
 """The site without Quarto: pages as nbdev prepares them, the README, plain HTML with sidebar, links and search.
 
-    python tests/docs.py process FOLDER   nbdev's own processing of every page (directives, links, API page); Quarto renders FOLDER/_proc
-    python tests/docs.py html FOLDER      the same, then every page as HTML
-    python tests/docs.py readme           README.md from nbs/index.ipynb
-    python tests/docs.py sidebar          write the reading order of nbs/ into _quarto.yml
+    python tools/docs.py process FOLDER   nbdev's own processing of every page (directives, links, API page); Quarto renders FOLDER/_proc
+    python tools/docs.py html FOLDER      the same, then every page as HTML
+    python tools/docs.py readme           README.md from nbs/index.ipynb
+    python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into _quarto.yml
 """
 import ast, configparser, json, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+import pages
+from pages import ROOT
+
 SETTINGS = configparser.ConfigParser(delimiters=['='])
 SETTINGS.read(ROOT/'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
@@ -21,35 +23,6 @@ if __name__ == '__main__':
     refresh_quarto_yml(); nbdev.doclinks._build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_workers=2)
 '''
 
-# The reading order: a part holds pages by name, or the numbered notebooks from one number up to (not including) another
-START, REFERENCE = ['index', 'architecture'], ['paper_to_code', 'open_choices', 'data_cards', 'glossary', 'api']
-LEARN = [('Foundations', '00', '04b'), ('Phantoms: pictures and words', '04b', '09'), ('From picture to tokens', '09', '12'), ('The model', '12', '21'),
-         ('Writing and scoring', '21', '23b'), ('Training', '23b', '25'), ('Looking inside', '25', '26'), ('Pages, demo, commands', '26', '30')]
-
-
-def number(stem):
-    "`04b` of `04b_xray`."
-    return stem.split('_')[0]
-
-
-def reading_order(stems):
-    "Titles of the sidebar with the page names below them, as nested lists: [(title, [name or (title, [...])])]."
-    numbered = sorted(s for s in stems if s[0].isdigit())
-    between = lambda low, high: [s for s in numbered if low <= number(s) < high]
-    learn = [(title, between(low, high)) for title, low, high in LEARN]
-    parts = [('Start', START), ('Learn', [(t, p) for t, p in learn if p]), ('Train', between('30', '40')), ('Analyse', between('40', '99')), ('Reference', REFERENCE)]
-    return [(title, pages) for title, pages in parts if pages]
-
-
-def flat(order):
-    "Page names of a reading order, from first to last."
-    return [name for item in order for name in ([item] if isinstance(item, str) else flat(item[1]))]
-
-
-def page_stems():
-    return [p.stem for p in (ROOT/'nbs').glob('*.ipynb')]
-
-
 def sidebar_lines(order, indent=6):
     pad = ' '*indent
     for item in order:
@@ -57,11 +30,23 @@ def sidebar_lines(order, indent=6):
         else: yield from [f'{pad}- section: "{item[0]}"', f'{pad}  contents:', *sidebar_lines(item[1], indent + 4)]
 
 
-def quarto_yml(text):
-    "The text of _quarto.yml with the sidebar that nbs/ has now."
-    head, mark, _ = text.partition('    contents:  # made by tests/docs.py\n')
-    if not mark: raise SystemExit('_quarto.yml has no line "    contents:  # made by tests/docs.py"')
-    return head + mark + '\n'.join(sidebar_lines(reading_order(page_stems()))) + '\n'
+def navbar_lines(links, indent=6):
+    pad = ' '*indent
+    for text, page in links:
+        yield from [f'{pad}- text: {text}', f'{pad}  href: {page}.ipynb']
+
+
+def quarto_yml(text, ids=None):
+    "The text of _quarto.yml with the sidebar and the links above the pages that nbs/ has now."
+    ids = pages.page_ids() if ids is None else ids
+    mark = '  # made by tools/docs.py\n'
+    parts = re.split(rf'^(    left:{mark}|  sidebar:\n|    contents:{mark})', text, flags=re.M)
+    if [part.split(':')[0].strip() for part in parts[1::2]] != ['left', 'sidebar', 'contents']:
+        raise SystemExit(f'_quarto.yml has no lines "    left:{mark.rstrip()}", "  sidebar:", "    contents:{mark.rstrip()}", in this order')
+    head, left, _, side, between, contents, _ = parts
+    links = '\n'.join(navbar_lines(pages.navbar(ids)))
+    order = '\n'.join(sidebar_lines(pages.reading_order(ids)))
+    return f'{head}{left}{links}\n{side}{between}{contents}{order}\n'
 
 
 def source(cell): return ''.join(cell['source'])
@@ -77,17 +62,31 @@ def show_source(cells):
         cell['source'] = re.sub(r'^#\| *export *$', '#| exports', source(cell), count=1, flags=re.M)
 
 
-def link_pages(text, stems):
-    "`00_core`, and `core` beside the word notebook, lesson or room, become links to their page; files beside nbs/ lead to the repository."
-    names = {s.split('_', 1)[1] if s[0].isdigit() else s: s for s in stems}
+def named_page(name, ids, here):
+    "The page of this name, with or without its number: the one in the folder of the page `here`, otherwise the only one; None where that does not say which."
+    fits = [page for page in ids if name in (page.rpartition('/')[2], pages.bare(page))]
+    beside = [page for page in fits if pages.folder_of(page) == pages.folder_of(here)]
+    found = beside or fits
+    return found[0] if len(found) == 1 else None
+
+
+def link_pages(text, ids, here):
+    "On the page `here`, `00_core`, and `core` beside the word notebook, lesson or room, become links to their page; files outside nbs/ lead to the repository."
+    def link(name, whole):
+        page = named_page(name, ids, here)
+        return f'[`{name}`]({pages.link_to(page, here)})' if page else whole
     def line(l):
         if l.startswith(('#', '>')): return l
-        l = re.sub(r'(?<!\[)`(\w+)`(?!\])', lambda m: f'[`{m[1]}`]({m[1]}.ipynb)' if m[1] in stems and m[1][0].isdigit() else m[0], l)
-        l = re.sub(r'(?<!\[)`(\w+)`(?= (?:notebook|lesson|room)\b)', lambda m: f'[`{m[1]}`]({names[m[1]]}.ipynb)' if m[1] in names else m[0], l)
-        return re.sub(r'\b(notebook|lesson|room) `(\w+)`', lambda m: f'{m[1]} [`{m[2]}`]({names[m[2]]}.ipynb)' if m[2] in names else m[0], l)
+        l = re.sub(r'(?<!\[)`(\d\w*)`(?!\])', lambda m: link(m[1], m[0]), l)
+        l = re.sub(r'(?<!\[)`(\w+)`(?= (?:notebook|lesson|room)\b)', lambda m: link(m[1], m[0]), l)
+        return re.sub(r'\b(notebook|lesson|room) `(\w+)`', lambda m: f'{m[1]} ' + link(m[2], f'`{m[2]}`'), l)
+    def outside(m):
+        path = pages.repository_path(m[1], here)
+        if path.startswith('../'): raise SystemExit(f'{here}: {m[1]} leads out of the repository')
+        return m[0] if path.startswith('nbs/') else f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/{path})"
     fenced = re.split(r'(^```.*?^```)', text, flags=re.S | re.M)
     text = ''.join(part if i % 2 else '\n'.join(map(line, part.split('\n'))) for i, part in enumerate(fenced))
-    return re.sub(r'\]\(\.\./([^)\s]+)\)', lambda m: f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/{m[1]})", text)
+    return re.sub(r'\]\((\.\./[^)\s]+)\)', outside, text)
 
 
 def split_title(cells):
@@ -128,12 +127,12 @@ def labels(cells):
     return found
 
 
-def link_labels(text, own, where):
+def link_labels(text, own, where, here):
     "References to an equation or figure of another page, which Quarto leaves as they are, become links."
     def change(m):
         if m[1] in own: return m[0]
         if len(where.get(m[1], ())) != 1: raise SystemExit(f'@{m[1]} stands for {where.get(m[1], "nothing")}')
-        return f'[{"equation" if m[1].startswith("eq") else "figure"}]({where[m[1]][0]}.ipynb#{m[1]})'
+        return f'[{"equation" if m[1].startswith("eq") else "figure"}]({pages.link_to(where[m[1]][0], here)}#{m[1]})'
     parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`)', text, flags=re.S | re.M)
     return ''.join(part if i % 2 else re.sub(r'(?<![\w@])@((?:eq|fig)-[\w-]*\w)', change, part) for i, part in enumerate(parts))
 
@@ -164,16 +163,16 @@ def tidy(book):
     return entries
 
 
-def api_page(entries):
-    "One notebook with the signature of every public symbol, by module."
-    text = ['---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: api.html\n---\n']
+def api_page(entries, modules):
+    "One notebook with the signature of every public symbol, by module; `entries` and `modules` by page id."
+    text = [f'---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: {pages.bare(pages.API)}.html\n---\n']
     cells = [dict(cell_type='raw', id='api', metadata={}, source=text)]
-    for stem, symbols in entries.items():
-        module = stem.split('_', 1)[1]
-        parts = [f'## {module}\n\nThe lesson: [{module}]({stem}.ipynb)']
+    for page, symbols in entries.items():
+        module, lesson = modules[page], pages.link_to(page, pages.API)
+        parts = [f'## {module}\n\nThe lesson: [{module}]({lesson})']
         for name, text in symbols:
-            text = re.sub(r'@(eq-[\w-]+)', rf'[equation]({stem}.ipynb#\1)', text)
-            parts.append(f'### {module}.{name}\n\n' + text.replace('[source]', f'[lesson]({stem}.ipynb#{name.lower()}) · [source]', 1))
+            text = re.sub(r'@(eq-[\w-]+)', rf'[equation]({lesson}#\1)', text)
+            parts.append(f'### {module}.{name}\n\n' + text.replace('[source]', f'[lesson]({lesson}#{name.lower()}) · [source]', 1))
         cells.append(dict(cell_type='markdown', id=module, metadata={}, source='\n\n'.join(parts)))
     return dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)
 
@@ -186,42 +185,47 @@ def process(folder):
         there = ROOT/name
         if there.is_dir(): shutil.copytree(there, folder/name, dirs_exist_ok=True, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__', '*.new'))
         else: shutil.copy(there, folder/name)
-    stems = {p.stem for p in (folder/'nbs').glob('*.ipynb')}
-    books = {p: json.loads(p.read_text(encoding='utf-8')) for p in (folder/'nbs').glob('*.ipynb')}
+    paths = {pages.page_id(p, folder/'nbs'): p for p in pages.all_pages(folder/'nbs')}
+    modules = {page: pages.module_of(p) for page, p in paths.items()}
+    books = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in paths.items()}
     where = {}
     for page, book in books.items():
-        for label in labels(book['cells']): where.setdefault(label, []).append(page.stem)
+        for label in labels(book['cells']): where.setdefault(label, []).append(page)
     for page, book in books.items():
         show_source(book['cells'])
         split_title(book['cells'])
         split_imports(book['cells'])
         own = labels(book['cells'])
         for cell in book['cells']:
-            if cell['cell_type'] == 'markdown': cell['source'] = link_labels(link_pages(source(cell), stems), own, where)
-            else: cell['source'] = re.sub(r'^#\| *fig-cap:.*', lambda m: link_labels(m[0], own, where), source(cell), flags=re.M)
-        page.write_text(json.dumps(book), encoding='utf-8')
+            if cell['cell_type'] == 'markdown': cell['source'] = link_labels(link_pages(source(cell), paths, page), own, where, page)
+            else: cell['source'] = re.sub(r'^#\| *fig-cap:.*', lambda m: link_labels(m[0], own, where, page), source(cell), flags=re.M)
+        paths[page].write_text(json.dumps(book), encoding='utf-8')
     (folder/'worker.py').write_text(WORKER)
     done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)
     if done.returncode: raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
-    entries, pages = {}, {p: json.loads(p.read_text(encoding='utf-8')) for p in sorted((folder/'_proc').glob('*.ipynb'))}
-    for page, book in pages.items():
+    made = {pages.page_id(p, folder/'_proc'): p for p in pages.all_pages(folder/'_proc')}
+    if set(made) != set(paths): raise SystemExit(f'nbdev left out or added pages: {sorted(set(made) ^ set(paths))}')
+    books, entries = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in made.items()}, {}
+    for page, book in books.items():
         found = [(name, text) for name, text in tidy(book) if not name.startswith('_')]
-        if found: entries[page.stem] = found
-    shown = {f"{stem.split('_', 1)[-1]}.html#{name.lower()}" for stem, symbols in entries.items() for name, _ in symbols}
+        if found: entries[page] = found
+    shown = {f'{pages.html_of(page)}#{name.lower()}' for page, symbols in entries.items() for name, _ in symbols}
     plain = lambda text: re.sub(rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)', lambda m: m[0] if m[2] in shown else m[1], text)   # links to what has no heading
-    entries = {stem: [(name, plain(text)) for name, text in symbols] for stem, symbols in entries.items()}
-    for page, book in pages.items():
+    entries = {page: [(name, plain(text)) for name, text in symbols] for page, symbols in entries.items()}
+    for page, book in books.items():
         for cell in book['cells']:
             if cell['cell_type'] == 'markdown': cell['source'] = plain(one_link(source(cell)))
         book['metadata']['language_info'] = dict(name='python')
-        page.write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
-    (folder/'_proc'/'api.ipynb').write_text(json.dumps(api_page(entries), ensure_ascii=False), encoding='utf-8')
+        made[page].write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
+    api = folder/'_proc'/f'{pages.API}.ipynb'
+    api.parent.mkdir(parents=True, exist_ok=True)
+    api.write_text(json.dumps(api_page(entries, modules), ensure_ascii=False), encoding='utf-8')
     return folder/'_proc'
 
 
-def convert(pages, to, out):
+def convert(paths, to, out):
     "nbconvert every prepared page."
-    done = subprocess.run([sys.executable, '-m', 'nbconvert', '--to', to, '--output-dir', str(out), *map(str, pages)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'nbconvert', '--to', to, '--output-dir', str(out), *map(str, paths)], capture_output=True, text=True)
     if done.returncode: raise SystemExit(done.stderr[-3000:])
 
 
@@ -242,10 +246,16 @@ def hide_code(cells):
         if source(cell).strip(): yield cell
 
 
-def readme_text(pages=None):
-    "README.md as nbs/index.ipynb says it; `pages` where they are prepared already."
+def readme_links(text):
+    "Links to pages and files as nbs/index.ipynb has them, as README.md has them, one folder higher."
+    text = re.sub(r'\]\(([\w./-]+\.ipynb)', lambda m: '](' + pages.repository_path(m[1], 'index'), text)
+    return text.replace(f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/", '](')
+
+
+def readme_text(prepared=None):
+    "README.md as nbs/index.ipynb says it; `prepared` is the folder of the pages where they are prepared already."
     with tempfile.TemporaryDirectory() as tmp:
-        book = json.loads((Path(pages or process(tmp))/'index.ipynb').read_text(encoding='utf-8'))
+        book = json.loads((Path(prepared or process(tmp))/'index.ipynb').read_text(encoding='utf-8'))
         page = Path(tmp)/'shown'/'index.ipynb'
         page.parent.mkdir()
         page.write_text(json.dumps(dict(book, cells=list(hide_code(book['cells'])))), encoding='utf-8')
@@ -253,8 +263,7 @@ def readme_text(pages=None):
         text = (Path(tmp)/'readme'/'index.md').read_text(encoding='utf-8')
     text = re.sub(r'^---\n.*?\n---\n', '', text.lstrip(), flags=re.S)
     text = re.sub(r'<!-- WARNING.*?-->\n*', '', text, flags=re.S)
-    text = re.sub(r'\]\(([\w]+\.ipynb)', r'](nbs/\1', text)
-    text = text.replace(f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/", '](')
+    text = readme_links(text)
     title = ''.join(json.loads((ROOT/'nbs'/'index.ipynb').read_text(encoding='utf-8'))['cells'][0]['source'])  # nbdev moves it into the front matter
     return '<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook -->\n\n' + title.strip() + '\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 

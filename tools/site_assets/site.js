@@ -1,5 +1,6 @@
-// The menu of small screens, and a search that loads its index at the first use.
+// The menu of small screens, and a search that loads its index at the first use. Files and pages that it names are below the folder of this script.
 (() => {
+  const root = new URL('.', document.currentScript.src).href;
   const menu = document.getElementById('menu'), box = document.getElementById('search'), found = document.getElementById('found'), side = document.getElementById('side');
   menu.onclick = () => menu.setAttribute('aria-expanded', document.body.classList.toggle('menu'));
   const here = side.querySelector('.here');
@@ -7,7 +8,7 @@
   let loading = null;
   const load = () => loading ||= new Promise((done, fail) => {
     const script = document.createElement('script');
-    script.src = 'search.js'; script.onload = done; script.onerror = fail;
+    script.src = root + 'search.js'; script.onload = done; script.onerror = fail;
     document.head.append(script);
   });
   const escape = text => text.replace(/[&<>"]/g, c => ({'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;'})[c]);
@@ -32,7 +33,7 @@
       if (score) scored.push([score, url, page, title, text]);
     }
     scored.sort((a, b) => b[0] - a[0]);
-    found.innerHTML = scored.slice(0, 20).map(([, url, page, title, text]) => `<li><a href="${url}"><b>${escape(page)}${title ? ' › ' + escape(title) : ''}</b><span>${snippet(text, words[0])}</span></a></li>`).join('') || '<li class="none">nothing found</li>';
+    found.innerHTML = scored.slice(0, 20).map(([, url, page, title, text]) => `<li><a href="${root}${url}"><b>${escape(page)}${title ? ' › ' + escape(title) : ''}</b><span>${snippet(text, words[0])}</span></a></li>`).join('') || '<li class="none">nothing found</li>';
     found.hidden = false;
   };
   box.onfocus = load; box.oninput = search;
