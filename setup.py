@@ -1,4 +1,5 @@
 "Packaging: every fact is read from settings.ini; edit there, not here."
+
 from configparser import ConfigParser
 
 import setuptools
@@ -7,14 +8,24 @@ config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 
-STATUSES = ['0 - Pre-Planning', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha',
-            '4 - Beta', '5 - Production/Stable', '6 - Mature', '7 - Inactive']
+STATUSES = [
+    '0 - Pre-Planning',
+    '1 - Planning',
+    '2 - Pre-Alpha',
+    '3 - Alpha',
+    '4 - Beta',
+    '5 - Production/Stable',
+    '6 - Mature',
+    '7 - Inactive',
+]
 PYTHONS = '3.11 3.12 3.13 3.14'.split()
 EXTRAS = 'metrics dicom dalle lab dev'.split()
 
 extras = {name: cfg[f'{name}_requirements'].split() for name in EXTRAS}
 extras['all'] = sorted({r for name in ('metrics', 'dicom', 'dalle', 'lab') for r in extras[name]})
-extras['dev'] = list(dict.fromkeys(extras['dev'] + extras['all']))  # first mention wins: the dev pins come first
+extras['dev'] = list(
+    dict.fromkeys(extras['dev'] + extras['all'])
+)  # first mention wins: the dev pins come first
 
 setuptools.setup(
     name=cfg['lib_name'],
@@ -24,10 +35,12 @@ setuptools.setup(
     author=cfg['author'],
     author_email=cfg['author_email'],
     license_expression='Apache-2.0',
-    classifiers=['Development Status :: ' + STATUSES[int(cfg['status'])],
-                 'Intended Audience :: ' + cfg['audience'].title(),
-                 'Natural Language :: ' + cfg['language'].title()]
-                + ['Programming Language :: Python :: ' + v for v in PYTHONS],
+    classifiers=[
+        'Development Status :: ' + STATUSES[int(cfg['status'])],
+        'Intended Audience :: ' + cfg['audience'].title(),
+        'Natural Language :: ' + cfg['language'].title(),
+    ]
+    + ['Programming Language :: Python :: ' + v for v in PYTHONS],
     url=cfg['git_url'],
     project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
     packages=setuptools.find_packages(include=['uar_nb', 'uar_nb.*']),
@@ -39,6 +52,8 @@ setuptools.setup(
     long_description=open('README.md', encoding='utf-8').read(),
     long_description_content_type='text/markdown',
     zip_safe=False,
-    entry_points={'console_scripts': cfg['console_scripts'].split(),
-                  'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
+    entry_points={
+        'console_scripts': cfg['console_scripts'].split(),
+        'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],
+    },
 )

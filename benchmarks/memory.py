@@ -9,6 +9,7 @@ For the presets `iu_xray` (two views, 60 words) and `mimic_cxr` (one view, 100 w
   kept(n) = fixed + n × each; batch 8 says how far off the line is. Distinct visual tokens share their features, so the truth bends below the line;
 - flops: floating-point operations of the matrix products of a step, forward and backward, as torch counts them; the same line.
 """
+
 import argparse, json
 from pathlib import Path
 
@@ -28,25 +29,43 @@ def make_batch(config, n):
     with torch_rng('memory', n):
         reports = torch.randint(4, WORDS, (n, config.max_words + 1))
         ids = torch.randint(config.image_vocab, (n, config.views, config.grid**2))
-    return Batch([str(i) for i in range(n)], ids, None, torch.tensor([list(range(config.views))]*n), torch.ones(n, config.views, dtype=torch.bool), reports, torch.arange(n))
+    return Batch(
+        [str(i) for i in range(n)],
+        ids,
+        None,
+        torch.tensor([list(range(config.views))] * n),
+        torch.ones(n, config.views, dtype=torch.bool),
+        reports,
+        torch.arange(n),
+    )
 
 
 def count(config, n):
     "Bytes kept for the backward pass, and operations of a whole step, at batch n."
-    with torch_rng('memory', 'weights'): model = UAR(config).train()
+    with torch_rng('memory', 'weights'):
+        model = UAR(config).train()
     model.set_mask(True)
-    batch, weights, kept = make_batch(config, n), {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}, {}
+    batch, weights, kept = (
+        make_batch(config, n),
+        {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())},
+        {},
+    )
+
     def keep(t):
         s = t.untyped_storage()
-        if s.data_ptr() not in weights: kept[s.data_ptr()] = s.nbytes()
+        if s.data_ptr() not in weights:
+            kept[s.data_ptr()] = s.nbytes()
         return t
+
     with FlopCounterMode(display=False) as flops:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t): total = model(batch).total
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            total = model(batch).total
         total.backward()
     return sum(kept.values()), flops.get_total_flops(), sum(p.numel() for p in model.parameters())
 
 
-def line(two, four): return dict(fixed=two - (four - two), each=(four - two)/2)
+def line(two, four):
+    return dict(fixed=two - (four - two), each=(four - two) / 2)
 
 
 def main():
@@ -57,11 +76,27 @@ def main():
         config = run_preset(preset).model.override({'text_vocab': WORDS, 'period_id': 4})
         counts = {n: count(config, n) for n in (2, 4, 8)}
         kept, flops = (line(counts[2][i], counts[4][i]) for i in (0, 1))
-        found[preset] = dict(parameters=counts[2][2], views=config.views, words=config.max_words, kept={n: c[0] for n, c in counts.items()}, flops={n: c[1] for n, c in counts.items()},
-                             kept_line=kept, flops_line=flops, kept_8_over_line=round(counts[8][0]/(kept['fixed'] + 8*kept['each']), 3), flops_8_over_line=round(counts[8][1]/(flops['fixed'] + 8*flops['each']), 3))
-    result = dict(presets=found, vocabulary=WORDS, bytes_a_number=4, torch=torch.__version__, measured_on_gpu=False)
+        found[preset] = dict(
+            parameters=counts[2][2],
+            views=config.views,
+            words=config.max_words,
+            kept={n: c[0] for n, c in counts.items()},
+            flops={n: c[1] for n, c in counts.items()},
+            kept_line=kept,
+            flops_line=flops,
+            kept_8_over_line=round(counts[8][0] / (kept['fixed'] + 8 * kept['each']), 3),
+            flops_8_over_line=round(counts[8][1] / (flops['fixed'] + 8 * flops['each']), 3),
+        )
+    result = dict(
+        presets=found,
+        vocabulary=WORDS,
+        bytes_a_number=4,
+        torch=torch.__version__,
+        measured_on_gpu=False,
+    )
     print(json.dumps(result, indent=1))
     atomic_write(Path(arguments.parse_args().out), result)
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -6,6 +6,7 @@
 A card holds the plan, the hash of every file, the seconds of each part and the score on fresh studies; tests/test_small.py holds the checkpoints to it.
 The first stage is kept in float16 and without a dVAE of its own: it is loaded with that of phantom-small.
 """
+
 import argparse, shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from uar_nb.core import atomic_folder, atomic_write, read_json, sha256_of
 from uar_nb.demo import PLANS, demo_studies, run_demo
 from uar_nb.evaluation import evaluate, make_data
 
-ASSETS = Path(__file__).resolve().parents[1]/'uar_nb'/'assets'
-HOME, FIRST_STAGE = ASSETS/'phantom-small', ASSETS/'phantom-small-stage1'
+ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
+HOME, FIRST_STAGE = ASSETS / 'phantom-small', ASSETS / 'phantom-small-stage1'
 FIRST = 60  # test studies that the test scores again
 
 
@@ -39,33 +40,66 @@ def both():
 def ship_first_stage(source):
     "Half the bytes of the weights, and no second dVAE."
     with atomic_folder(FIRST_STAGE) as new:
-        for name in ('config.json', 'vocabulary.json'): shutil.copy(source/name, new/name)
-        atomic_write(new/'model.safetensors', save({k: v.half() for k, v in load_file(source/'model.safetensors').items()}, metadata={'format': 'pt'}))
+        for name in ('config.json', 'vocabulary.json'):
+            shutil.copy(source / name, new / name)
+        atomic_write(
+            new / 'model.safetensors',
+            save(
+                {k: v.half() for k, v in load_file(source / 'model.safetensors').items()},
+                metadata={'format': 'pt'},
+            ),
+        )
     last, first = both()  # refuses another dVAE
-    assert set(config_difference(first.model.config, last.model.config)) == {'mask_on'} and first.vocabulary.words == last.vocabulary.words, 'the two stages are not of one training'
+    assert (
+        set(config_difference(first.model.config, last.model.config)) == {'mask_on'}
+        and first.vocabulary.words == last.vocabulary.words
+    ), 'the two stages are not of one training'
 
 
 def write_card(home, **facts):
     "What is there, and how good it is."
-    files = {p.relative_to(home).as_posix(): sha256_of(p.read_bytes()) for p in sorted(home.rglob('*')) if p.is_file() and p.name != 'card.json'}
-    atomic_write(home/'card.json', dict(**facts, torch=torch.__version__.split('+')[0], files=files, first=FIRST))
-    return sum(p.stat().st_size for p in home.rglob('*') if p.is_file())/1e6
+    files = {
+        p.relative_to(home).as_posix(): sha256_of(p.read_bytes())
+        for p in sorted(home.rglob('*'))
+        if p.is_file() and p.name != 'card.json'
+    }
+    atomic_write(
+        home / 'card.json',
+        dict(**facts, torch=torch.__version__.split('+')[0], files=files, first=FIRST),
+    )
+    return sum(p.stat().st_size for p in home.rglob('*') if p.is_file()) / 1e6
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--folder', default='runs/long', help='run folder of the demo')
     parser.add_argument('--plan', default='long', choices=[p for p in PLANS if p != 'toy'])
     a = parser.parse_args()
-    plan, file = PLANS[a.plan], Path(a.folder)/'summary.json'
+    plan, file = PLANS[a.plan], Path(a.folder) / 'summary.json'
     done = read_json(file) if file.exists() else {}
     result = done if done.get('plan') == plan.to_dict() else run_demo(a.folder, a.plan)
-    with atomic_folder(HOME) as new: shutil.copytree(Path(a.folder)/'checkpoint', new, dirs_exist_ok=True)
-    ship_first_stage(Path(a.folder)/'checkpoint_stage1')
+    with atomic_folder(HOME) as new:
+        shutil.copytree(Path(a.folder) / 'checkpoint', new, dirs_exist_ok=True)
+    ship_first_stage(Path(a.folder) / 'checkpoint_stage1')
     tests = demo_studies(replace(plan, train=0, val=0, test=FIRST))
     last, first = (round(scores_of(c, plan, tests), 4) for c in both())
     about = dict(plan=plan.to_dict(), plan_name=a.plan, seconds=result['seconds'])
-    scores = {k: round(float(v), 4) for k, v in result['summary'].items() if isinstance(v, (int, float))}
-    sizes = [write_card(HOME, **about, scores=scores, f1_of_first=last),
-             write_card(FIRST_STAGE, **about, stage_of=HOME.name, tokenizer_of=HOME.name, weights='float16', f1_of_first=first)]
-    print(f"{HOME.name}: {sizes[0]:.1f} MB, its first stage {sizes[1]:.1f} MB, F1 {scores['F1']} on {plan.test} fresh studies")
+    scores = {
+        k: round(float(v), 4) for k, v in result['summary'].items() if isinstance(v, (int, float))
+    }
+    sizes = [
+        write_card(HOME, **about, scores=scores, f1_of_first=last),
+        write_card(
+            FIRST_STAGE,
+            **about,
+            stage_of=HOME.name,
+            tokenizer_of=HOME.name,
+            weights='float16',
+            f1_of_first=first,
+        ),
+    ]
+    print(
+        f"{HOME.name}: {sizes[0]:.1f} MB, its first stage {sizes[1]:.1f} MB, F1 {scores['F1']} on {plan.test} fresh studies"
+    )

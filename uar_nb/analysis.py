@@ -26,31 +26,43 @@ def _ranks(similarity, right):
     best = np.where(right, similarity, -np.inf).max(1, keepdims=True)
     return 1 + ((similarity >= best) & ~right).sum(1)
 
+
 def _chance(right, ks):
     "What a random order of the columns gives, over rows with the same numbers of right columns."
     n, tails = right.shape[1], 0
     counts, weight = np.unique(right.sum(1), return_counts=True)
     j = np.arange(n)
-    for p, w in zip(counts, weight/len(right)): tails = tails + w*np.cumprod(np.maximum(n-p-j, 0)/(n-j))  # P(rank > j+1)
-    below = np.concatenate([[0.], 1-tails])  # P(rank <= 0 … n)
-    return {**{f'recall@{k}': float(below[min(k, n)]) for k in ks}, 'median_rank': float(np.argmax(below >= .5 - 1e-12)),
-            'mrr': float((np.diff(below)/np.arange(1, n+1)).sum())}
+    for p, w in zip(counts, weight / len(right)):
+        tails = tails + w * np.cumprod(np.maximum(n - p - j, 0) / (n - j))  # P(rank > j+1)
+    below = np.concatenate([[0.0], 1 - tails])  # P(rank <= 0 … n)
+    return {
+        **{f'recall@{k}': float(below[min(k, n)]) for k in ks},
+        'median_rank': float(np.argmax(below >= 0.5 - 1e-12)),
+        'mrr': float((np.diff(below) / np.arange(1, n + 1)).sum()),
+    }
 
 # %% ../nbs/25_analysis.ipynb #c007
 def _pair(image, text):
     "Both as unit vectors of 64 bits, or the error that says what is wrong."
     image, text = (np.asarray(x, dtype=np.float64) for x in (image, text))
     if image.ndim != 2 or image.shape != text.shape or not len(image):
-        raise UARError(f'vectors of shape {image.shape} and {text.shape}', field='image, text', remedy='pass [n, d] of both, in the same order')
-    return tuple(x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (image, text))
+        raise UARError(
+            f'vectors of shape {image.shape} and {text.shape}',
+            field='image, text',
+            remedy='pass [n, d] of both, in the same order',
+        )
+    return tuple(
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (image, text)
+    )
+
 
 def retrieval(
-    image,           # [n, d] vectors of images, any length
-    text,            # [n, d] vectors of their reports
-    keys=None,       # [n] equal for reports with the same text
-    duplicates=True, # a report with the same text is right too; False: only the study's own
-    ks=(1, 5, 10)    # which recalls
-)->dict: # 'image_to_text', 'text_to_image', 'chance': recall@k, median_rank, mrr
+    image,  # [n, d] vectors of images, any length
+    text,  # [n, d] vectors of their reports
+    keys=None,  # [n] equal for reports with the same text
+    duplicates=True,  # a report with the same text is right too; False: only the study's own
+    ks=(1, 5, 10),  # which recalls
+) -> dict:  # 'image_to_text', 'text_to_image', 'chance': recall@k, median_rank, mrr
     "Recall@k, median rank and mean reciprocal rank by cosine, both ways, with the chance level."
     image, text = _pair(image, text)
     keys = np.arange(len(image)) if keys is None or not duplicates else np.asarray(keys)
@@ -58,7 +70,11 @@ def retrieval(
     out = {}
     for name, s in (('image_to_text', similarity), ('text_to_image', similarity.T)):
         ranks = _ranks(s, right)
-        out[name] = {**{f'recall@{k}': float((ranks <= k).mean()) for k in ks}, 'median_rank': float(np.median(ranks)), 'mrr': float((1/ranks).mean())}
+        out[name] = {
+            **{f'recall@{k}': float((ranks <= k).mean()) for k in ks},
+            'median_rank': float(np.median(ranks)),
+            'mrr': float((1 / ranks).mean()),
+        }
     return {**out, 'chance': _chance(right, ks), 'n': len(image)}
 
 # %% ../nbs/25_analysis.ipynb #c011
@@ -66,28 +82,40 @@ def _scaled(s, reading):
     "Similarities min–max normalised, over the whole matrix or by row."
     axis = None if reading == 'global' else 1
     low, high = s.min(axis, keepdims=True), s.max(axis, keepdims=True)
-    return (s-low)/np.maximum(high-low, 1e-12)
+    return (s - low) / np.maximum(high - low, 1e-12)
+
 
 def alignment_score(
-    similarity,      # [n, n] cosines, images × reports, true pairs on the diagonal
-    reading='global',# minimum and maximum of the whole matrix, or of each 'row'
-    threshold=.5,    # after normalisation
-    pairs='matched'  # count true pairs, or 'all' cells
-)->float: # share of pairs above the threshold
+    similarity,  # [n, n] cosines, images × reports, true pairs on the diagonal
+    reading='global',  # minimum and maximum of the whole matrix, or of each 'row'
+    threshold=0.5,  # after normalisation
+    pairs='matched',  # count true pairs, or 'all' cells
+) -> float:  # share of pairs above the threshold
     "The paper's alignment score (@eq-alignment), in either reading."
     s = np.asarray(similarity, dtype=np.float64)
-    if s.ndim != 2 or s.shape[0] != s.shape[1]: raise UARError(f'similarities of shape {s.shape}', field='similarity', remedy='pass images × reports of the same studies')
-    for name, given, allowed in (('reading', reading, ('global', 'row')), ('pairs', pairs, ('matched', 'all'))):
-        if given not in allowed: raise UARError(f'{given!r} is not known here', field=name, remedy=f'use {" or ".join(allowed)}')
+    if s.ndim != 2 or s.shape[0] != s.shape[1]:
+        raise UARError(
+            f'similarities of shape {s.shape}',
+            field='similarity',
+            remedy='pass images × reports of the same studies',
+        )
+    for name, given, allowed in (
+        ('reading', reading, ('global', 'row')),
+        ('pairs', pairs, ('matched', 'all')),
+    ):
+        if given not in allowed:
+            raise UARError(
+                f'{given!r} is not known here', field=name, remedy=f'use {" or ".join(allowed)}'
+            )
     scaled = _scaled(s, reading)
     return float(((np.diag(scaled) if pairs == 'matched' else scaled) > threshold).mean())
 
 # %% ../nbs/25_analysis.ipynb #c017
 def study_vectors(
-    model,         # UAR
-    data,          # `StudyData`
-    batch_size=64  # studies at a time
-)->tuple: # image [n, d], text [n, d], keys [n] (equal for equal reports)
+    model,  # UAR
+    data,  # `StudyData`
+    batch_size=64,  # studies at a time
+) -> tuple:  # image [n, d], text [n, d], keys [n] (equal for equal reports)
     "Unit vectors of all images and reports of a split, for `retrieval` and `alignment_score`."
     device = next(model.parameters()).device
     image, text = [], []
@@ -96,40 +124,46 @@ def study_vectors(
             i, t = model.encode_vectors(batch.to(device))
             image.append(i.float().cpu().numpy())
             text.append(t.float().cpu().numpy())
-    if not image: raise UARError('there are no studies', field='data', remedy='pass a split with studies')
+    if not image:
+        raise UARError('there are no studies', field='data', remedy='pass a split with studies')
     return np.concatenate(image), np.concatenate(text), data.report_keys.numpy()
 
+
 def nearest_reports(
-    image, # [n, d] vectors of images
+    image,  # [n, d] vectors of images
     text,  # [n, d] vectors of reports
-    query, # position of an image
-    k=3    # how many
-)->list: # (position of a report, cosine), best first
+    query,  # position of an image
+    k=3,  # how many
+) -> list:  # (position of a report, cosine), best first
     "The reports that an image finds."
     cosine = np.asarray(text) @ np.asarray(image)[query]
     return [(int(j), float(cosine[j])) for j in np.argsort(-cosine, kind='stable')[:k]]
 
 # %% ../nbs/25_analysis.ipynb #c022
 def word_attention(
-    model, # UAR
-    batch  # `Batch` with reports
-)->np.ndarray: # [layers, B, T, N]: weights of N image tokens for each word, heads averaged
+    model,  # UAR
+    batch,  # `Batch` with reports
+) -> np.ndarray:  # [layers, B, T, N]: weights of N image tokens for each word, heads averaged
     "Text-to-image attention of every word of given reports, from one teacher-forced pass."
     batch = batch.to(next(model.parameters()).device)
     return model.attention(batch).float().mean(2).cpu().numpy()
 
 # %% ../nbs/25_analysis.ipynb #c025
 def tokens_inside(
-    boxes,   # (x0, y0, x1, y1) in pixels of the picture
-    grid=14, # tokens a side
-    size=128 # pixels a side
-)->np.ndarray: # bool [grid·grid], row by row
+    boxes,  # (x0, y0, x1, y1) in pixels of the picture
+    grid=14,  # tokens a side
+    size=128,  # pixels a side
+) -> np.ndarray:  # bool [grid·grid], row by row
     "Which tokens of a view lie in some boxes."
-    centre = (np.arange(grid)+.5)*size/grid
+    centre = (np.arange(grid) + 0.5) * size / grid
     out = np.zeros((grid, grid), bool)
     for x0, y0, x1, y1 in boxes:
         here = ((centre >= y0) & (centre < y1))[:, None] & ((centre >= x0) & (centre < x1))
-        if not here.any(): here[min(grid-1, int((y0+y1)/2*grid/size)), min(grid-1, int((x0+x1)/2*grid/size))] = True
+        if not here.any():
+            here[
+                min(grid - 1, int((y0 + y1) / 2 * grid / size)),
+                min(grid - 1, int((x0 + x1) / 2 * grid / size)),
+            ] = True
         out |= here
     return out.ravel()
 
@@ -137,21 +171,28 @@ def tokens_inside(
 @dataclass
 class SentenceMaps:
     "Attention of sentences that state a finding, and where the finding is."
-    maps:np.ndarray   # [S, layers, N] mean over the words of the sentence
-    inside:np.ndarray # bool [S, N] tokens inside the finding's boxes
-    there:np.ndarray  # bool [S, N] tokens of views that are there
-    kinds:list        # [S] kind of finding
-    studies:list      # [S] position of the study
-    spans:list        # [S] (first word, one past the last)
 
-    def __len__(self): return len(self.kinds)
+    maps: np.ndarray  # [S, layers, N] mean over the words of the sentence
+    inside: np.ndarray  # bool [S, N] tokens inside the finding's boxes
+    there: np.ndarray  # bool [S, N] tokens of views that are there
+    kinds: list  # [S] kind of finding
+    studies: list  # [S] position of the study
+    spans: list  # [S] (first word, one past the last)
+
+    def __len__(self):
+        return len(self.kinds)
+
     @property
-    def layers(self): return self.maps.shape[1]
+    def layers(self):
+        return self.maps.shape[1]
 
 # %% ../nbs/25_analysis.ipynb #c031
 def _slot_names(data, i):
     "Name of the view in each slot of study i, '' where it is missing."
-    return [VIEWS[k] if m else '' for k, m in zip(data.view_ids[i].tolist(), data.view_mask[i].tolist())]
+    return [
+        VIEWS[k] if m else '' for k, m in zip(data.view_ids[i].tolist(), data.view_mask[i].tolist())
+    ]
+
 
 def _stated(data, i, largest):
     "(span, finding, boxes in each slot) of each finding that the report of study i states and that has boxes."
@@ -159,43 +200,72 @@ def _stated(data, i, largest):
     for start, end, stated in sentence_spans(data.references[i].split()):
         for key in {f.key: f for f in stated if f.key in known}:
             boxes = [known[key].boxes.get(name, ()) for name in _slot_names(data, i)]
-            area = max(sum((x1-x0)*(y1-y0) for x0, y0, x1, y1 in b)/128**2 for b in boxes)
-            if 0 < area < largest: out.append(((start, end), known[key], boxes))
+            area = max(sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in b) / 128**2 for b in boxes)
+            if 0 < area < largest:
+                out.append(((start, end), known[key], boxes))
     return out
+
 
 def _shown(data, images, limit, batch_size):
     "(positions, batch) of the first studies; with `images` each report stands beside another study's pictures."
     n = len(data) if limit is None else min(limit, len(data))
-    if any(s.findings is None for s in data.studies[:n]): raise UARError('some studies have no known findings', field='findings', remedy='grounding needs studies with boxes, such as phantoms')
+    if any(s.findings is None for s in data.studies[:n]):
+        raise UARError(
+            'some studies have no known findings',
+            field='findings',
+            remedy='grounding needs studies with boxes, such as phantoms',
+        )
     for start in range(0, n, batch_size):
-        index = list(range(start, min(start+batch_size, n)))
+        index = list(range(start, min(start + batch_size, n)))
         batch = data.batch(index)
         if images is not None:
             shown = data.batch([images[i] for i in index])
-            batch = replace(batch, image_ids=shown.image_ids, images=shown.images, view_ids=shown.view_ids, view_mask=shown.view_mask)
+            batch = replace(
+                batch,
+                image_ids=shown.image_ids,
+                images=shown.images,
+                view_ids=shown.view_ids,
+                view_mask=shown.view_mask,
+            )
         yield index, batch
 
 # %% ../nbs/25_analysis.ipynb #c032
 def sentence_maps(
-    model,         # UAR
-    data,          # `StudyData` whose studies have findings with boxes
-    images=None,   # [n] position of the study whose image is shown; None: the own one
-    limit=None,    # look at so many studies only
-    batch_size=32, # studies at a time
-    largest=.3     # leave out findings whose boxes cover this share of a picture, or more
-)->SentenceMaps: # one entry a stated finding
+    model,  # UAR
+    data,  # `StudyData` whose studies have findings with boxes
+    images=None,  # [n] position of the study whose image is shown; None: the own one
+    limit=None,  # look at so many studies only
+    batch_size=32,  # studies at a time
+    largest=0.3,  # leave out findings whose boxes cover this share of a picture, or more
+) -> SentenceMaps:  # one entry a stated finding
     "Attention maps of the sentences of the true reports that state a finding, with the tokens inside its boxes."
     found = []
     for index, batch in _shown(data, images, limit, batch_size):
         weights = word_attention(model, batch)
-        side = weights.shape[-1]//batch.view_mask.shape[1]
+        side = weights.shape[-1] // batch.view_mask.shape[1]
         for row, i in enumerate(index):
             for (a, b), finding, boxes in _stated(data, i, largest):
-                inside = np.concatenate([tokens_inside(some, round(side**.5)) for some in boxes])
-                found.append((weights[:, row, a:b].mean(1), inside, np.repeat(batch.view_mask[row].numpy(), side), finding.kind, i, (a, b)))
-    if not found: raise UARError('no report states a finding that has a box', field='data', remedy='pass more studies, or raise `largest`')
+                inside = np.concatenate([tokens_inside(some, round(side**0.5)) for some in boxes])
+                found.append(
+                    (
+                        weights[:, row, a:b].mean(1),
+                        inside,
+                        np.repeat(batch.view_mask[row].numpy(), side),
+                        finding.kind,
+                        i,
+                        (a, b),
+                    )
+                )
+    if not found:
+        raise UARError(
+            'no report states a finding that has a box',
+            field='data',
+            remedy='pass more studies, or raise `largest`',
+        )
     maps, inside, there, kinds, studies, spans = zip(*found)
-    return SentenceMaps(np.stack(maps), np.stack(inside), np.stack(there), list(kinds), list(studies), list(spans))
+    return SentenceMaps(
+        np.stack(maps), np.stack(inside), np.stack(there), list(kinds), list(studies), list(spans)
+    )
 
 # %% ../nbs/25_analysis.ipynb #c035
 def _hits(samples, layer):
@@ -203,70 +273,105 @@ def _hits(samples, layer):
     peak = np.where(samples.there, samples.maps[:, layer], -1).argmax(1)
     return samples.inside[np.arange(len(samples)), peak]
 
+
 def _interval(values, studies, seed):
     "95 % interval of a mean over findings or words, by resampling studies."
     _, place = np.unique(studies, return_inverse=True)
     counts = np.stack([np.bincount(place, values), np.bincount(place)], 1)
-    return bootstrap(counts, lambda s: s[..., 0]/s[..., 1], seed=seed)
+    return bootstrap(counts, lambda s: s[..., 0] / s[..., 1], seed=seed)
+
 
 def pointing_game(
-    samples, # `SentenceMaps`
-    layer,   # which decoder layer
-    seed=0   # of the random attention
-)->dict: # pointing (with interval), chance, random, mass, count, by_kind
+    samples,  # `SentenceMaps`
+    layer,  # which decoder layer
+    seed=0,  # of the random attention
+) -> dict:  # pointing (with interval), chance, random, mass, count, by_kind
     "Share of sentences whose attention peaks inside their finding's boxes (@eq-pointing)."
-    if not -samples.layers <= layer < samples.layers: raise UARError(f'there is no layer {layer}', field='layer', remedy=f'use 0 to {samples.layers-1}')
+    if not -samples.layers <= layer < samples.layers:
+        raise UARError(
+            f'there is no layer {layer}', field='layer', remedy=f'use 0 to {samples.layers - 1}'
+        )
     hits = _hits(samples, layer)
-    chance = (samples.inside & samples.there).sum(1)/samples.there.sum(1)
-    mass = (samples.maps[:, layer]*samples.inside).sum(1)
+    chance = (samples.inside & samples.there).sum(1) / samples.there.sum(1)
+    mass = (samples.maps[:, layer] * samples.inside).sum(1)
     rng, random = numpy_rng('random attention', seed), []
-    for _ in range(20): random.append(_hits(replace(samples, maps=rng.random((len(samples), 1, samples.inside.shape[1]))), 0).mean())
+    for _ in range(20):
+        random.append(
+            _hits(
+                replace(samples, maps=rng.random((len(samples), 1, samples.inside.shape[1]))), 0
+            ).mean()
+        )
     kinds = np.array(samples.kinds)
-    row = lambda k: dict(pointing=float(hits[k].mean()), chance=float(chance[k].mean()), mass=float(mass[k].mean()), count=int(k.sum()))
-    return {**row(np.ones(len(samples), bool)), 'interval': _interval(hits, samples.studies, seed), 'random': float(np.mean(random)),
-            'layer': int(layer), 'by_kind': {k: row(kinds == k) for k in sorted(set(samples.kinds))}}
+    row = lambda k: dict(
+        pointing=float(hits[k].mean()),
+        chance=float(chance[k].mean()),
+        mass=float(mass[k].mean()),
+        count=int(k.sum()),
+    )
+    return {
+        **row(np.ones(len(samples), bool)),
+        'interval': _interval(hits, samples.studies, seed),
+        'random': float(np.mean(random)),
+        'layer': int(layer),
+        'by_kind': {k: row(kinds == k) for k in sorted(set(samples.kinds))},
+    }
 
 # %% ../nbs/25_analysis.ipynb #c039
 def choose_layer(
-    samples # `SentenceMaps` of the validation split
-)->int: # the layer
+    samples,  # `SentenceMaps` of the validation split
+) -> int:  # the layer
     "The decoder layer whose maps point best; on validation studies, never on test."
     return int(np.argmax([_hits(samples, layer).mean() for layer in range(samples.layers)]))
 
+
 def grounding(
-    model,      # UAR
-    val,        # `StudyData` to choose the layer on
-    test,       # `StudyData` to report
-    limit=None, # look at so many studies of each
-    seed=0      # of shuffles and intervals
-)->dict: # `pointing_game` of test, and 'val' by layer, 'shuffled' with other studies' images
+    model,  # UAR
+    val,  # `StudyData` to choose the layer on
+    test,  # `StudyData` to report
+    limit=None,  # look at so many studies of each
+    seed=0,  # of shuffles and intervals
+) -> dict:  # `pointing_game` of test, and 'val' by layer, 'shuffled' with other studies' images
     "The pointing game with its layer from validation and its floors."
     chosen = sentence_maps(model, val, limit=limit)
     layer = choose_layer(chosen)
     other = derangements(len(test), 1, seed)[0]
     shuffled = pointing_game(sentence_maps(model, test, images=other, limit=limit), layer, seed)
-    return {**pointing_game(sentence_maps(model, test, limit=limit), layer, seed), 'val': [float(_hits(chosen, k).mean()) for k in range(chosen.layers)],
-            'shuffled': {k: shuffled[k] for k in ('pointing', 'interval', 'mass')}}
+    return {
+        **pointing_game(sentence_maps(model, test, limit=limit), layer, seed),
+        'val': [float(_hits(chosen, k).mean()) for k in range(chosen.layers)],
+        'shuffled': {k: shuffled[k] for k in ('pointing', 'interval', 'mass')},
+    }
 
 # %% ../nbs/25_analysis.ipynb #c044
 def attention_figure(
-    model,   # UAR
-    data,    # `StudyData`
-    index,   # position of the study
-    layer,   # which decoder layer
-    largest=1.1 # leave out findings whose boxes cover this share of a picture, or more
-): # figure
+    model,  # UAR
+    data,  # `StudyData`
+    index,  # position of the study
+    layer,  # which decoder layer
+    largest=1.1,  # leave out findings whose boxes cover this share of a picture, or more
+):  # figure
     "The attention of each sentence that states a finding, over each view, with the true boxes."
     batch = data.batch([index])
-    weights, names = word_attention(model, batch)[layer, 0], [name for name in _slot_names(data, index) if name]
-    side = weights.shape[-1]//batch.view_mask.shape[1]
-    grid, words, study = round(side**.5), data.references[index].split(), data.studies[index]
+    weights, names = (
+        word_attention(model, batch)[layer, 0],
+        [name for name in _slot_names(data, index) if name],
+    )
+    side = weights.shape[-1] // batch.view_mask.shape[1]
+    grid, words, study = round(side**0.5), data.references[index].split(), data.studies[index]
     targets = _stated(data, index, largest) if study.findings else []
-    columns = [(span, finding) for span, finding, _ in targets] or [((0, len(words)), None)]  # a normal report: all its words
+    columns = [(span, finding) for span, finding, _ in targets] or [
+        ((0, len(words)), None)
+    ]  # a normal report: all its words
     fig, axes = plots.new_figure(len(names), len(columns), 1.7)
     for r, name in enumerate(names):
         picture = np.asarray(data.pixels.pictures[data.rows[index, r]])
         for c, ((a, b), finding) in enumerate(columns):
             boxes = list(finding.boxes.get(name, ())) if finding else None
-            plots.overlay_attention(picture, weights[a:b, r*side:(r+1)*side].mean(0).reshape(grid, grid), axes[r, c], boxes, title=fill(' '.join(words[a:b]), 26)[:80] if r == 0 else None)
+            plots.overlay_attention(
+                picture,
+                weights[a:b, r * side : (r + 1) * side].mean(0).reshape(grid, grid),
+                axes[r, c],
+                boxes,
+                title=fill(' '.join(words[a:b]), 26)[:80] if r == 0 else None,
+            )
     return fig

@@ -18,95 +18,131 @@ from .xray import dome, ellipse, empty_chest, Pose, SIZE, splat, step
 @dataclass(frozen=True)
 class Body:
     "A person, as far as a chest X-ray shows one; lengths in half pictures (64 pixels)"
-    width: float = .92          # half width of the torso
-    lung: float = .70           # half width of the rib cage inside
-    apex: float = -.72          # height of the lung tips
-    dome: float = .42           # height of the right diaphragm dome: inspiration
-    dome_gap: float = .05       # how much lower the left dome stands
-    flat: float = 1.            # curvature of the domes; below 1 is flattened
-    heart: float = .45          # cardiothoracic ratio
-    aorta: float = .075         # radius of the aortic knob
-    depth: float = 21.          # cm of tissue from front to back
-    fat: float = .06            # soft tissue outside the ribs
-    breasts: float = 0.         # cm of breast tissue
-    bone: float = 1.            # bone density
-    lucency: float = 1.         # share of air in the lungs
-    rib_phase: float = 0.       # where the ribs start
-    rib_slope: float = .12      # how steeply they fall
-    collar: float = .25         # how steeply the collar bones rise to the shoulders
-    stomach: float = .09        # radius of the gas bubble
-    spine_bend: float = 0.      # scoliosis: > 0 bends to the image's right
-    kyphosis: float = .05       # curve of the spine seen from the side
+
+    width: float = 0.92  # half width of the torso
+    lung: float = 0.70  # half width of the rib cage inside
+    apex: float = -0.72  # height of the lung tips
+    dome: float = 0.42  # height of the right diaphragm dome: inspiration
+    dome_gap: float = 0.05  # how much lower the left dome stands
+    flat: float = 1.0  # curvature of the domes; below 1 is flattened
+    heart: float = 0.45  # cardiothoracic ratio
+    aorta: float = 0.075  # radius of the aortic knob
+    depth: float = 21.0  # cm of tissue from front to back
+    fat: float = 0.06  # soft tissue outside the ribs
+    breasts: float = 0.0  # cm of breast tissue
+    bone: float = 1.0  # bone density
+    lucency: float = 1.0  # share of air in the lungs
+    rib_phase: float = 0.0  # where the ribs start
+    rib_slope: float = 0.12  # how steeply they fall
+    collar: float = 0.25  # how steeply the collar bones rise to the shoulders
+    stomach: float = 0.09  # radius of the gas bubble
+    spine_bend: float = 0.0  # scoliosis: > 0 bends to the image's right
+    kyphosis: float = 0.05  # curve of the spine seen from the side
     texture: int = 0
 
 # %% ../nbs/05_anatomy.ipynb #c008
 def sample_body(
-    rng   # NumPy generator
-):        # `Body`
+    rng,  # NumPy generator
+):  # `Body`
     "A random healthy adult"
     n, u = rng.normal, rng.uniform
     size = float(np.clip(n(0, 1), -2, 2))
-    female, old, breath = u() < .5, u(), float(np.clip(n(0, 1), -2, 2))
-    return Body(width=.93 + .05*size + u(-.03, .03), lung=.72 + .025*n(0, .7) + (0 if female else .02), apex=-.78 + u(-.04, .04),
-                dome=.45 + .055*breath + u(-.02, .02), dome_gap=u(.02, .09), flat=u(.85, 1.15), heart=u(.40, .475),
-                aorta=.06 + .03*old, depth=21 + 2*size, fat=.05 + .02*max(size, -1), breasts=u(1.5, 5.) if female else 0.,
-                bone=u(.8, 1.15), lucency=u(.95, 1.05), rib_phase=u(0, 1), rib_slope=u(.06, .20), collar=u(.15, .45), stomach=u(.05, .12) if u() < .75 else 0.,
-                spine_bend=n(0, .004), kyphosis=.03 + .04*old, texture=int(rng.integers(2**31)))
+    female, old, breath = u() < 0.5, u(), float(np.clip(n(0, 1), -2, 2))
+    return Body(
+        width=0.93 + 0.05 * size + u(-0.03, 0.03),
+        lung=0.72 + 0.025 * n(0, 0.7) + (0 if female else 0.02),
+        apex=-0.78 + u(-0.04, 0.04),
+        dome=0.45 + 0.055 * breath + u(-0.02, 0.02),
+        dome_gap=u(0.02, 0.09),
+        flat=u(0.85, 1.15),
+        heart=u(0.40, 0.475),
+        aorta=0.06 + 0.03 * old,
+        depth=21 + 2 * size,
+        fat=0.05 + 0.02 * max(size, -1),
+        breasts=u(1.5, 5.0) if female else 0.0,
+        bone=u(0.8, 1.15),
+        lucency=u(0.95, 1.05),
+        rib_phase=u(0, 1),
+        rib_slope=u(0.06, 0.20),
+        collar=u(0.15, 0.45),
+        stomach=u(0.05, 0.12) if u() < 0.75 else 0.0,
+        spine_bend=n(0, 0.004),
+        kyphosis=0.03 + 0.04 * old,
+        texture=int(rng.integers(2**31)),
+    )
 
 
 def sample_pose(
-    rng,            # NumPy generator
-    view='frontal'  # or 'lateral'
-):                  # `Pose`
+    rng,  # NumPy generator
+    view='frontal',  # or 'lateral'
+):  # `Pose`
     "A random position and exposure"
     n, u, side = rng.normal, rng.uniform, view == 'lateral'
-    pale = u()**2
-    edges = tuple(int(e) for e in np.where(rng.random(4) < .12, rng.integers(1, 6, 4), 0))
+    pale = u() ** 2
+    edges = tuple(int(e) for e in np.where(rng.random(4) < 0.12, rng.integers(1, 6, 4), 0))
     place = (u(112, 119), u(5, 14)) if not side else (u(8, 14), u(6, 14))
-    return Pose(shift=(n(0, .03), n(0, .035)), scale=u(.90, 1.10), roll=n(0, 1.5), turn=n(0, .4), middle=u(2.25, 2.95) + .35*side,
-                latitude=u(.72, 1.3) + .15*side, equalise=u(.30, .62), black=.02 + .32*pale*u(), white=.97 - .38*pale*u(), noise=u(.03, .06),
-                sharp=round(u(.45, .7), 2), edges=edges, marker=place if u() < .75 else None)
+    return Pose(
+        shift=(n(0, 0.03), n(0, 0.035)),
+        scale=u(0.90, 1.10),
+        roll=n(0, 1.5),
+        turn=n(0, 0.4),
+        middle=u(2.25, 2.95) + 0.35 * side,
+        latitude=u(0.72, 1.3) + 0.15 * side,
+        equalise=u(0.30, 0.62),
+        black=0.02 + 0.32 * pale * u(),
+        white=0.97 - 0.38 * pale * u(),
+        noise=u(0.03, 0.06),
+        sharp=round(u(0.45, 0.7), 2),
+        edges=edges,
+        marker=place if u() < 0.75 else None,
+    )
 
 # %% ../nbs/05_anatomy.ipynb #c011
 def _torso(chest):
     b, u, v = chest.body, chest.u, chest.v
     a = np.abs(u)
-    x = np.maximum(a - .19, 0)
-    shoulder = -1.07 + .56*x/(x + .36) + .7*np.square(np.maximum(a - .90, 0))
-    gap = .16*np.maximum(v + .30, 0)
-    w = b.width*(1 - .05*v)
-    body = step(v - shoulder, .06)*(1 - step(a - w, .02)*step(w + gap - a, .02))
-    neck = step(.17 - a, .04)
-    torso = np.sqrt(np.clip(1.03 - (a/(w + .03))**2, 0, 1))*b.depth*(.70 + .30*step(v + .25, 1.3))
-    arm = 9*np.sqrt(np.clip(1 - ((a - w - gap - .2)/.22)**2, 0, 1))*step(a - w - gap, .02)
-    high = 11*step(-.25 - v, .5)*step(a - .3, .5)                          # the shoulders
-    thick = np.maximum(np.maximum(torso, arm), high)*(1 + .10*step(v - .45, .8))
-    chest.soft = np.maximum(body*thick, neck*11)
+    x = np.maximum(a - 0.19, 0)
+    shoulder = -1.07 + 0.56 * x / (x + 0.36) + 0.7 * np.square(np.maximum(a - 0.90, 0))
+    gap = 0.16 * np.maximum(v + 0.30, 0)
+    w = b.width * (1 - 0.05 * v)
+    body = step(v - shoulder, 0.06) * (1 - step(a - w, 0.02) * step(w + gap - a, 0.02))
+    neck = step(0.17 - a, 0.04)
+    torso = (
+        np.sqrt(np.clip(1.03 - (a / (w + 0.03)) ** 2, 0, 1))
+        * b.depth
+        * (0.70 + 0.30 * step(v + 0.25, 1.3))
+    )
+    arm = (
+        9 * np.sqrt(np.clip(1 - ((a - w - gap - 0.2) / 0.22) ** 2, 0, 1)) * step(a - w - gap, 0.02)
+    )
+    high = 11 * step(-0.25 - v, 0.5) * step(a - 0.3, 0.5)  # the shoulders
+    thick = np.maximum(np.maximum(torso, arm), high) * (1 + 0.10 * step(v - 0.45, 0.8))
+    chest.soft = np.maximum(body * thick, neck * 11)
     if b.breasts:
         for s in (-1, 1):
-            r = ellipse(u, v, (s*.47, .36), (.37, .34))
-            chest.soft += b.breasts*dome(r)*(.35 + .65*step(v - .25, .5))
+            r = ellipse(u, v, (s * 0.47, 0.36), (0.37, 0.34))
+            chest.soft += b.breasts * dome(r) * (0.35 + 0.65 * step(v - 0.25, 0.5))
 
 
 def cage_width(
     body,  # a `Body`
-    v      # height, number or array
-):         # (half width, height as a share: 1 at the lung tips, 0 at the widest place)
+    v,  # height, number or array
+):  # (half width, height as a share: 1 at the lung tips, 0 at the widest place)
     "Half width of the rib cage inside (@eq-cage)"
-    q = np.clip((.40 - v)/(.40 - body.apex), 0, 1)
-    return body.lung*np.sqrt(1 - q*q*q) - .05*np.maximum(v - .40, 0), q
+    q = np.clip((0.40 - v) / (0.40 - body.apex), 0, 1)
+    return body.lung * np.sqrt(1 - q * q * q) - 0.05 * np.maximum(v - 0.40, 0), q
 
 # %% ../nbs/05_anatomy.ipynb #c013
 def _lung(chest, s):
     "Signed distance inside the lung of image side s (+1 right: the patient's left), and the cage's half width"
     b, v = chest.body, chest.v
-    a = s*chest.u
+    a = s * chest.u
     cage, q = cage_width(b, v)
-    medial = .105 + .07*np.maximum(q - .55, 0) + .04*step(v, .5)
+    medial = 0.105 + 0.07 * np.maximum(q - 0.55, 0) + 0.04 * step(v, 0.5)
     level = b.dome + (b.dome_gap if s > 0 else 0)
-    rel = (a - .36)/.36
+    rel = (a - 0.36) / 0.36
     side = np.maximum(rel, 0)
-    floor = level + b.flat*(.07*rel**2 + side*side*np.sqrt(side)*.16)
+    floor = level + b.flat * (0.07 * rel**2 + side * side * np.sqrt(side) * 0.16)
     return a, cage, np.minimum(np.minimum(cage - a, a - medial), floor - v), floor
 
 
@@ -114,148 +150,203 @@ def _lungs(chest):
     b = chest.body
     for s, name in ((1, 'left'), (-1, 'right')):
         a, cage, d, floor = _lung(chest, s)
-        mask = step(d, .03)
-        deep = (.28 + .72*np.sqrt(np.clip(1.02 - (a/(cage + .02))**2, 0, 1)))*np.clip(.45 + .9*(chest.v - b.apex), .4, 1)
-        chest.air += mask*deep*(b.depth - 6)*b.lucency
-        chest.shapes |= {f'lung_{name}': mask, f'inside_{name}': d, f'cage_{name}': cage, f'floor_{name}': floor}
+        mask = step(d, 0.03)
+        deep = (0.28 + 0.72 * np.sqrt(np.clip(1.02 - (a / (cage + 0.02)) ** 2, 0, 1))) * np.clip(
+            0.45 + 0.9 * (chest.v - b.apex), 0.4, 1
+        )
+        chest.air += mask * deep * (b.depth - 6) * b.lucency
+        chest.shapes |= {
+            f'lung_{name}': mask,
+            f'inside_{name}': d,
+            f'cage_{name}': cage,
+            f'floor_{name}': floor,
+        }
 
 # %% ../nbs/05_anatomy.ipynb #c015
 def heart_borders(
     body,  # a `Body`
-    v      # height
-):         # (border on the picture's right, on its left, both positive; height within the heart: 0 top, 1 bottom)
+    v,  # height
+):  # (border on the picture's right, on its left, both positive; height within the heart: 0 top, 1 bottom)
     "Outline of heart and great vessels (@eq-ctr)"
-    low, half = body.dome + body.dome_gap, body.heart*body.lung
-    top = min(-.14, low - 1.25*half)
-    t = np.clip((v - top)/(low - top), 0, 1.25)
-    rise, fall, arc = np.clip(t/.80, 0, 1), np.maximum(t - .80, 0), np.clip(t/1.1, 0, 1)
-    left = .10 + (1.28*half - .10)*rise*np.sqrt(rise)*(2.5 - 1.5*rise) - 1.6*half*fall*fall
-    right = .115 + (.72*half - .115)*np.sqrt(np.maximum(4*arc*(1 - arc), 0))*np.clip(3*t, 0, 1)
+    low, half = body.dome + body.dome_gap, body.heart * body.lung
+    top = min(-0.14, low - 1.25 * half)
+    t = np.clip((v - top) / (low - top), 0, 1.25)
+    rise, fall, arc = np.clip(t / 0.80, 0, 1), np.maximum(t - 0.80, 0), np.clip(t / 1.1, 0, 1)
+    left = (
+        0.10
+        + (1.28 * half - 0.10) * rise * np.sqrt(rise) * (2.5 - 1.5 * rise)
+        - 1.6 * half * fall * fall
+    )
+    right = 0.115 + (0.72 * half - 0.115) * np.sqrt(np.maximum(4 * arc * (1 - arc), 0)) * np.clip(
+        3 * t, 0, 1
+    )
     return left, right, t
 
 
 def _heart(chest):
     "Heart and great vessels: they fill air with blood"
-    b, u, v = chest.body, chest.u + .05*chest.pose.turn, chest.v
+    b, u, v = chest.body, chest.u + 0.05 * chest.pose.turn, chest.v
     left, right, t = heart_borders(b, v)
-    x = (2*u - left + right)/(left + right)
+    x = (2 * u - left + right) / (left + right)
     inside = np.minimum(left - u, u + right)
-    mask = step(inside, .05)*step(v + .30, .5)
-    ball = np.sqrt(np.clip(1 - x*x, 0, 1))*step(t - .08, .5)
-    chest.shapes['heart'] = step(inside, .02)*step(t - .12, .05)*step(1.08 - t, .05)
-    knob = dome(ellipse(u, v, (.07 + .6*(b.aorta - .06), -.33), (b.aorta + .03, b.aorta + .03)))
-    trunk = dome(ellipse(u, v, (.035, -.12), (.13, .15)))
-    vena = step(.12 - np.abs(u), .05)*(.35 + .3*step(v + .6, .4))
-    great = np.maximum(np.maximum(knob, trunk)*.8, vena)
-    chest.air *= 1 - np.clip(np.maximum(mask*(.15 + .79*ball), np.sqrt(great)*.70), 0, 1)
-    chest.soft += .6*ball*mask + .5*great + .8*step(.03 - np.abs(u - .10), .03)*step(v + .3, .2)
+    mask = step(inside, 0.05) * step(v + 0.30, 0.5)
+    ball = np.sqrt(np.clip(1 - x * x, 0, 1)) * step(t - 0.08, 0.5)
+    chest.shapes['heart'] = step(inside, 0.02) * step(t - 0.12, 0.05) * step(1.08 - t, 0.05)
+    knob = dome(
+        ellipse(u, v, (0.07 + 0.6 * (b.aorta - 0.06), -0.33), (b.aorta + 0.03, b.aorta + 0.03))
+    )
+    trunk = dome(ellipse(u, v, (0.035, -0.12), (0.13, 0.15)))
+    vena = step(0.12 - np.abs(u), 0.05) * (0.35 + 0.3 * step(v + 0.6, 0.4))
+    great = np.maximum(np.maximum(knob, trunk) * 0.8, vena)
+    chest.air *= 1 - np.clip(np.maximum(mask * (0.15 + 0.79 * ball), np.sqrt(great) * 0.70), 0, 1)
+    chest.soft += (
+        0.6 * ball * mask
+        + 0.5 * great
+        + 0.8 * step(0.03 - np.abs(u - 0.10), 0.03) * step(v + 0.3, 0.2)
+    )
 
 # %% ../nbs/05_anatomy.ipynb #c018
 def _middle(chest):
     "Spine and trachea"
     b, u, v = chest.body, chest.u, chest.v
-    line = b.spine_bend*np.sin((v + .1)*2.2)*6
-    a = u - line*step(v + 1, .8)
-    k = (v + 1.)/(.135 + .02*v)
-    f = np.abs(k - np.floor(k) - .5)*2                                  # 0 middle of a vertebra, 1 disc
-    width = .085 + .02*v + .012*f
-    column = step(width - np.abs(a), .03)
-    edge = np.exp(-((np.abs(a) - width + .01)/.014)**2)
-    pedicle = np.exp(-((np.abs(a) - .055)/.016)**2 - ((f - .15)/.3)**2) + .8*np.exp(-(a/.014)**2 - ((f - .3)/.35)**2)
-    chest.bone += b.bone*column*(1.2 - .5*step(f - .72, .25)) + b.bone*(.4*edge*step(width + .03 - np.abs(a), .02) + .6*pedicle)
-    t = u + .06*chest.pose.turn - .4*line
-    tube = np.sqrt(np.clip(1 - (t/.052)**2, 0, 1))*step(-.24 - v, .06)
+    line = b.spine_bend * np.sin((v + 0.1) * 2.2) * 6
+    a = u - line * step(v + 1, 0.8)
+    k = (v + 1.0) / (0.135 + 0.02 * v)
+    f = np.abs(k - np.floor(k) - 0.5) * 2  # 0 middle of a vertebra, 1 disc
+    width = 0.085 + 0.02 * v + 0.012 * f
+    column = step(width - np.abs(a), 0.03)
+    edge = np.exp(-(((np.abs(a) - width + 0.01) / 0.014) ** 2))
+    pedicle = np.exp(
+        -(((np.abs(a) - 0.055) / 0.016) ** 2) - ((f - 0.15) / 0.3) ** 2
+    ) + 0.8 * np.exp(-((a / 0.014) ** 2) - ((f - 0.3) / 0.35) ** 2)
+    chest.bone += b.bone * column * (1.2 - 0.5 * step(f - 0.72, 0.25)) + b.bone * (
+        0.4 * edge * step(width + 0.03 - np.abs(a), 0.02) + 0.6 * pedicle
+    )
+    t = u + 0.06 * chest.pose.turn - 0.4 * line
+    tube = np.sqrt(np.clip(1 - (t / 0.052) ** 2, 0, 1)) * step(-0.24 - v, 0.06)
     for s in (-1, 1):
-        slope = .55 if s < 0 else .75
-        bronchus = np.clip(1 - ((s*t - (v + .26)/slope*.9 - .02)/.035)**2, 0, 1)*step(v + .27, .05)*step(.02 - v, .1)
-        tube = np.maximum(tube, .55*np.sqrt(bronchus))
-    chest.air += 3.6*tube
+        slope = 0.55 if s < 0 else 0.75
+        bronchus = (
+            np.clip(1 - ((s * t - (v + 0.26) / slope * 0.9 - 0.02) / 0.035) ** 2, 0, 1)
+            * step(v + 0.27, 0.05)
+            * step(0.02 - v, 0.1)
+        )
+        tube = np.maximum(tube, 0.55 * np.sqrt(bronchus))
+    chest.air += 3.6 * tube
     chest.shapes['spine'], chest.shapes['spine_line'] = column, line
 
 # %% ../nbs/05_anatomy.ipynb #c019
 def _ribs(chest):
     "All ribs at once: a rib is a line of constant phase"
     b, v, a = chest.body, chest.v, np.abs(chest.u)
-    cage = chest.shapes['cage_left'] + .03
-    q = np.clip(a/np.maximum(cage, .05), 0, 1)
-    q4 = np.square(q*q)
-    within = step(cage + .005 - a, .03)*step(a - .05, .06)*(b.bone*.72*(.75 + .8*q4*q4))
-    rise = b.rib_slope*q + .16*q4*q - .05*q*(1 - q)
-    start = v - b.apex - .02 + .012*chest.u
+    cage = chest.shapes['cage_left'] + 0.03
+    q = np.clip(a / np.maximum(cage, 0.05), 0, 1)
+    q4 = np.square(q * q)
+    within = (
+        step(cage + 0.005 - a, 0.03)
+        * step(a - 0.05, 0.06)
+        * (b.bone * 0.72 * (0.75 + 0.8 * q4 * q4))
+    )
+    rise = b.rib_slope * q + 0.16 * q4 * q - 0.05 * q * (1 - q)
+    start = v - b.apex - 0.02 + 0.012 * chest.u
     for front in (False, True):
-        k = (start - (b.rib_slope + .16 + .5*(1 - q) if front else rise))/.128 + .3*b.rib_phase
-        f, half = np.abs(k - np.floor(k) - .5)*2, .43 if front else .40
-        rib = step(half - f, .22) + .55*np.exp(-np.square((f - half + .07)/.1))
-        if front: rib *= .55*step(q - .42, .2)*step(6.4 - k, .8)*step(k + .3, .6)
-        else: rib *= step(11. - k, 1.)*step(k + .2, .6)
-        chest.bone += rib*within
+        k = (
+            start - (b.rib_slope + 0.16 + 0.5 * (1 - q) if front else rise)
+        ) / 0.128 + 0.3 * b.rib_phase
+        f, half = np.abs(k - np.floor(k) - 0.5) * 2, 0.43 if front else 0.40
+        rib = step(half - f, 0.22) + 0.55 * np.exp(-np.square((f - half + 0.07) / 0.1))
+        if front:
+            rib *= 0.55 * step(q - 0.42, 0.2) * step(6.4 - k, 0.8) * step(k + 0.3, 0.6)
+        else:
+            rib *= step(11.0 - k, 1.0) * step(k + 0.2, 0.6)
+        chest.bone += rib * within
 
 # %% ../nbs/05_anatomy.ipynb #c020
 def _girdle(chest):
     "Clavicles, shoulder blades, upper arms: all in the upper part of the picture"
     b, top = chest.body, slice(0, 92)
     v, u = chest.v[top], chest.u[top]
-    a = np.abs(u + .05*chest.pose.turn*step(.4 - np.abs(u), .5))
-    line = -.54 - b.collar*(a - .06) - .022*np.sin((a - .06)*8)
-    thick = .030 + .018*np.exp(-np.square((a - .08)/.07)) + .01*step(a - .55, .2)
+    a = np.abs(u + 0.05 * chest.pose.turn * step(0.4 - np.abs(u), 0.5))
+    line = -0.54 - b.collar * (a - 0.06) - 0.022 * np.sin((a - 0.06) * 8)
+    thick = 0.030 + 0.018 * np.exp(-np.square((a - 0.08) / 0.07)) + 0.01 * step(a - 0.55, 0.2)
     d = np.abs(v - line)
-    bar = (step(thick - d, .02) + .6*np.exp(-np.square((d - thick + .008)/.012)))*step(a - .055, .03)*step(.80 - a, .05)
-    head = dome(ellipse(a, v, (1.0, -.58), (.13, .13)))
-    shaft = step(.065 - np.abs(a - 1.06 - .1*(v + .5)), .02)*step(v + .5, .1)
-    blade = np.minimum(a - (.60 + .10*(v + .6)), (.98 - .36*(v + .62)) - a)
-    blade = np.minimum(np.minimum(blade, v + .66), .12 - v)
-    plate = step(blade, .03)*.24 + .44*np.exp(-np.square(blade/.014))
-    ridge = np.exp(-np.square((v + .60 - .12*(a - .6))/.022))*step(a - .60, .08)*step(1. - a, .05)
-    chest.bone[top] += b.bone*(1.1*bar + 1.5*np.sqrt(head) + 1.3*shaft + plate + .5*ridge)
+    bar = (
+        (step(thick - d, 0.02) + 0.6 * np.exp(-np.square((d - thick + 0.008) / 0.012)))
+        * step(a - 0.055, 0.03)
+        * step(0.80 - a, 0.05)
+    )
+    head = dome(ellipse(a, v, (1.0, -0.58), (0.13, 0.13)))
+    shaft = step(0.065 - np.abs(a - 1.06 - 0.1 * (v + 0.5)), 0.02) * step(v + 0.5, 0.1)
+    blade = np.minimum(a - (0.60 + 0.10 * (v + 0.6)), (0.98 - 0.36 * (v + 0.62)) - a)
+    blade = np.minimum(np.minimum(blade, v + 0.66), 0.12 - v)
+    plate = step(blade, 0.03) * 0.24 + 0.44 * np.exp(-np.square(blade / 0.014))
+    ridge = (
+        np.exp(-np.square((v + 0.60 - 0.12 * (a - 0.6)) / 0.022))
+        * step(a - 0.60, 0.08)
+        * step(1.0 - a, 0.05)
+    )
+    chest.bone[top] += b.bone * (
+        1.1 * bar + 1.5 * np.sqrt(head) + 1.3 * shaft + plate + 0.5 * ridge
+    )
 
 # %% ../nbs/05_anatomy.ipynb #c022
 def branches(
-    rng,       # NumPy generator
-    origin,    # (u, v) where the tree starts
-    count,     # branches of the first level
-    spread,    # (first, last) angle, radians
-    length,    # of the longest
-    root=0.,   # scatter of the starts
-    twist=.5,  # bending of the branches
-    twigs=2    # further levels
-):             # list of levels: u, v, weight, each [branches, 32]
+    rng,  # NumPy generator
+    origin,  # (u, v) where the tree starts
+    count,  # branches of the first level
+    spread,  # (first, last) angle, radians
+    length,  # of the longest
+    root=0.0,  # scatter of the starts
+    twist=0.5,  # bending of the branches
+    twigs=2,  # further levels
+):  # list of levels: u, v, weight, each [branches, 32]
     "A vessel tree as points"
     t = np.linspace(0, 1, 32, dtype=np.float32)
-    angle = (np.linspace(*spread, count) + rng.normal(0, .12, count)).astype(np.float32)
+    angle = (np.linspace(*spread, count) + rng.normal(0, 0.12, count)).astype(np.float32)
     out = []
     base = np.array([origin], np.float32) + rng.normal(0, root, (count, 2)).astype(np.float32)
-    reach, bend = (length*rng.uniform(.6, 1.1, count)).astype(np.float32), rng.normal(0, twist, count).astype(np.float32)
+    reach, bend = (
+        (length * rng.uniform(0.6, 1.1, count)).astype(np.float32),
+        rng.normal(0, twist, count).astype(np.float32),
+    )
     for level in range(twigs + 1):
-        a = angle[:, None] + bend[:, None]*t
-        u = base[:, :1] + np.cumsum(np.cos(a), 1)*(reach[:, None]/32)
-        v = base[:, 1:] + np.cumsum(np.sin(a), 1)*(reach[:, None]/32)
-        out.append((u, v, np.broadcast_to((1 - .7*t)*np.float32(.6**level), u.shape)))
+        a = angle[:, None] + bend[:, None] * t
+        u = base[:, :1] + np.cumsum(np.cos(a), 1) * (reach[:, None] / 32)
+        v = base[:, 1:] + np.cumsum(np.sin(a), 1) * (reach[:, None] / 32)
+        out.append((u, v, np.broadcast_to((1 - 0.7 * t) * np.float32(0.6**level), u.shape)))
         k, row = rng.integers(6, 24, (2, len(angle))), np.arange(len(angle))
         base = np.stack([u[row, k].ravel(), v[row, k].ravel()], 1)
-        turn = rng.uniform(.4, .9, k.shape)*(1 - 2*rng.integers(0, 2, k.shape))
+        turn = rng.uniform(0.4, 0.9, k.shape) * (1 - 2 * rng.integers(0, 2, k.shape))
         angle = (a[row, k] + turn.astype(np.float32)).ravel()
-        reach, bend = np.tile(reach*np.float32(.6), 2), rng.normal(0, twist, 2*len(reach)).astype(np.float32)
+        reach, bend = (
+            np.tile(reach * np.float32(0.6), 2),
+            rng.normal(0, twist, 2 * len(reach)).astype(np.float32),
+        )
     return out
 
 # %% ../nbs/05_anatomy.ipynb #c024
 @lru_cache(maxsize=8)
 def _noise_sheet(sigma):
-    rng, sheet = np.random.default_rng(20231002), np.empty((4*SIZE, 4*SIZE), np.float32)
-    for row in range(0, 4*SIZE, SIZE):
-        for column in range(0, 4*SIZE, SIZE): sheet[row:row + SIZE, column:column + SIZE] = rng.standard_normal((SIZE, SIZE), np.float32)
-    x = np.arange(-int(4*sigma), int(4*sigma) + 1)
-    kernel = np.exp(-.5*(x/sigma)**2)/np.exp(-.5*(x/sigma)**2).sum()
-    for axis in (0, 1): sheet = sum(np.float32(k)*np.roll(sheet, s, axis) for k, s in zip(kernel, x))
+    rng, sheet = np.random.default_rng(20231002), np.empty((4 * SIZE, 4 * SIZE), np.float32)
+    for row in range(0, 4 * SIZE, SIZE):
+        for column in range(0, 4 * SIZE, SIZE):
+            sheet[row : row + SIZE, column : column + SIZE] = rng.standard_normal(
+                (SIZE, SIZE), np.float32
+            )
+    x = np.arange(-int(4 * sigma), int(4 * sigma) + 1)
+    kernel = np.exp(-0.5 * (x / sigma) ** 2) / np.exp(-0.5 * (x / sigma) ** 2).sum()
+    for axis in (0, 1):
+        sheet = sum(np.float32(k) * np.roll(sheet, s, axis) for k, s in zip(kernel, x))
     return sheet
 
 
 def texture(
-    rng,   # NumPy generator
-    sigma  # blur, pixels
-):         # [128, 128], mean 0
+    rng,  # NumPy generator
+    sigma,  # blur, pixels
+):  # [128, 128], mean 0
     "Smooth noise: a random cut, perhaps mirrored, of one sheet of white noise blurred to `sigma` pixels"
-    y, x, flip = rng.integers(0, 3*SIZE, 2).tolist() + [rng.random() < .5]
-    cut = _noise_sheet(float(sigma))[y:y + SIZE, x:x + SIZE]
+    y, x, flip = rng.integers(0, 3 * SIZE, 2).tolist() + [rng.random() < 0.5]
+    cut = _noise_sheet(float(sigma))[y : y + SIZE, x : x + SIZE]
     return cut[:, ::-1] if flip else cut
 
 # %% ../nbs/05_anatomy.ipynb #c027
@@ -263,13 +354,19 @@ def _vessels(chest):
     "Hila and their vessels, thicker towards the base"
     rng = np.random.default_rng(chest.body.texture)
     chest.shapes['vessels'] = np.zeros_like(chest.soft)
-    lungs, sign = chest.shapes['lung_left'] + chest.shapes['lung_right'], np.array([[1], [-1]], np.float32)
-    for s, y in ((1, -.06), (-1, -.02)): chest.soft += 1.6*dome(ellipse(s*chest.u, chest.v, (.16, y), (.075, .13), 20))*lungs
-    trees = branches(rng, (.15, -.04), 18, (-1.35, 1.45), .62, .02)
-    for (u, v, w), gain, sigma in zip(trees, (5.7, 3.4, 2.1), (1.05, .75, .6)):
-        s = np.tile(sign, (len(u)//2, 1))                              # every other branch grows on the other side
-        chest.shapes['vessels'] += splat(chest, s*u, v - .02*s, w*gain, sigma)*lungs
-    chest.shapes['vessels'] += .7*texture(rng, 1.)*lungs
+    lungs, sign = (
+        chest.shapes['lung_left'] + chest.shapes['lung_right'],
+        np.array([[1], [-1]], np.float32),
+    )
+    for s, y in ((1, -0.06), (-1, -0.02)):
+        chest.soft += (
+            1.6 * dome(ellipse(s * chest.u, chest.v, (0.16, y), (0.075, 0.13), 20)) * lungs
+        )
+    trees = branches(rng, (0.15, -0.04), 18, (-1.35, 1.45), 0.62, 0.02)
+    for (u, v, w), gain, sigma in zip(trees, (5.7, 3.4, 2.1), (1.05, 0.75, 0.6)):
+        s = np.tile(sign, (len(u) // 2, 1))  # every other branch grows on the other side
+        chest.shapes['vessels'] += splat(chest, s * u, v - 0.02 * s, w * gain, sigma) * lungs
+    chest.shapes['vessels'] += 0.7 * texture(rng, 1.0) * lungs
     chest.soft += chest.shapes['vessels']
 
 # %% ../nbs/05_anatomy.ipynb #c028
@@ -278,18 +375,25 @@ def _abdomen(chest):
     b, u, v = chest.body, chest.u, chest.v
     rng = np.random.default_rng(b.texture + 1)
     low = b.dome + b.dome_gap
-    below = step(v - np.minimum(chest.shapes['floor_left'], chest.shapes['floor_right']), .03)
+    below = step(v - np.minimum(chest.shapes['floor_left'], chest.shapes['floor_right']), 0.03)
     if b.stomach:
-        r = ellipse(u, v, (.36, low + .04 + b.stomach*.8), (b.stomach*1.5, b.stomach))
-        chest.air += 5*np.sqrt(dome(r))*below*step(low + .02 + b.stomach*1.3 - v, .03)
-    chest.air += 30*np.maximum(texture(rng, 3.) - .09, 0)*below*step(v - low - .12, .2)*step(.75 - np.abs(u), .2)
+        r = ellipse(u, v, (0.36, low + 0.04 + b.stomach * 0.8), (b.stomach * 1.5, b.stomach))
+        chest.air += 5 * np.sqrt(dome(r)) * below * step(low + 0.02 + b.stomach * 1.3 - v, 0.03)
+    chest.air += (
+        30
+        * np.maximum(texture(rng, 3.0) - 0.09, 0)
+        * below
+        * step(v - low - 0.12, 0.2)
+        * step(0.75 - np.abs(u), 0.2)
+    )
 
 
 def frontal_chest(
     body,  # a `Body`
-    pose   # a `Pose`
-):         # `Chest`
+    pose,  # a `Pose`
+):  # `Chest`
     "The frontal view of a healthy person, layer by layer"
     chest = empty_chest(body, pose, 'frontal')
-    for draw in (_torso, _lungs, _heart, _middle, _ribs, _girdle, _vessels, _abdomen): draw(chest)
+    for draw in (_torso, _lungs, _heart, _middle, _ribs, _girdle, _vessels, _abdomen):
+        draw(chest)
     return chest

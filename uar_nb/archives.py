@@ -19,77 +19,148 @@ from .core import UARError, atomic_folder
 
 # %% ../nbs/26b2_archives.ipynb #c007
 def _parts(
-    name, # of a member
-    archive # for the error
-)->tuple: # its parts, below the folder
+    name,  # of a member
+    archive,  # for the error
+) -> tuple:  # its parts, below the folder
     "The parts of a member's name, or a refusal."
     parts = tuple(p for p in name.split('/') if p not in ('', '.'))
-    wrong = ('an absolute path' if name.startswith('/') else "a path with '..'" if '..' in parts else 'a path of Windows' if set('\\:') & set(name) else
-             'control characters' if any(unicodedata.category(c) == 'Cc' for c in name) else 'a name that is too long' if len(parts) > 32 or any(len(os.fsencode(p)) > 255 for p in parts) else None)
-    if wrong: raise UARError(f'holds a member with {wrong}: {name[:80]!r}; nothing was written', file=archive, field='member', remedy='do not use this archive')
+    wrong = (
+        'an absolute path'
+        if name.startswith('/')
+        else "a path with '..'"
+        if '..' in parts
+        else 'a path of Windows'
+        if set('\\:') & set(name)
+        else 'control characters'
+        if any(unicodedata.category(c) == 'Cc' for c in name)
+        else 'a name that is too long'
+        if len(parts) > 32 or any(len(os.fsencode(p)) > 255 for p in parts)
+        else None
+    )
+    if wrong:
+        raise UARError(
+            f'holds a member with {wrong}: {name[:80]!r}; nothing was written',
+            file=archive,
+            field='member',
+            remedy='do not use this archive',
+        )
     return parts
 
 # %% ../nbs/26b2_archives.ipynb #c011
 @dataclass(frozen=True)
 class Limits:
     "What an archive may bring."
-    size: int = 50 * 10**9       # S: bytes in all
-    ratio: float = 100.          # r: bytes that come out of one byte of archive
-    free: int = 10 * 10**6       # f: bytes that are let through at any ratio
-    members: int = 500_000       # files and folders
-    header: int = 1 << 16        # bytes of one extended header
 
-    def most(self,
-        packed:int # bytes of the archive
-    )->int:
+    size: int = 50 * 10**9  # S: bytes in all
+    ratio: float = 100.0  # r: bytes that come out of one byte of archive
+    free: int = 10 * 10**6  # f: bytes that are let through at any ratio
+    members: int = 500_000  # files and folders
+    header: int = 1 << 16  # bytes of one extended header
+
+    def most(
+        self,
+        packed: int,  # bytes of the archive
+    ) -> int:
         "Eq. @eq-bomb: bytes that may come out of it."
-        return int(min(self.size, max(self.free, self.ratio*packed)))
+        return int(min(self.size, max(self.free, self.ratio * packed)))
 
 # %% ../nbs/26b2_archives.ipynb #c015
-def _bomb(archive, limits): return UARError('unpacks to more than the limits allow; nothing was kept', file=archive, field='size', remedy=f'do not use this archive, or raise the limits ({limits.size:,} bytes, {limits.ratio:g} times its size)')
+def _bomb(archive, limits):
+    return UARError(
+        'unpacks to more than the limits allow; nothing was kept',
+        file=archive,
+        field='size',
+        remedy=f'do not use this archive, or raise the limits ({limits.size:,} bytes, {limits.ratio:g} times its size)',
+    )
+
 
 class _Counted:
     "A stream that ends with an error when too much has come out."
-    def __init__(self, stream, most, refuse): self.stream, self.most, self.refuse, self.seen = stream, most, refuse, 0
+
+    def __init__(self, stream, most, refuse):
+        self.stream, self.most, self.refuse, self.seen = stream, most, refuse, 0
 
     def read(self, n=-1):
         block = self.stream.read(min(n, 1 << 20) if n >= 0 else 1 << 20)
         self.seen += len(block)
-        if self.seen > self.most: raise self.refuse
+        if self.seen > self.most:
+            raise self.refuse
         return block
 
 # %% ../nbs/26b2_archives.ipynb #c018
 def _header_class(archive, limits, most):
     "Headers of a tar, judged as they are read."
+
     class Header(tarfile.TarInfo):
         @classmethod
         def frombuf(cls, buf, encoding, errors):
             found = super().frombuf(buf, encoding, errors)
-            extended = found.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-            if found.size < 0 or extended and found.size > limits.header: raise UARError(f'has a header of {found.size:,} bytes; nothing was written', file=archive, field='header', remedy='do not use this archive')
-            if found.size > most: raise _bomb(archive, limits)
+            extended = found.type in (
+                tarfile.XHDTYPE,
+                tarfile.XGLTYPE,
+                tarfile.SOLARIS_XHDTYPE,
+                tarfile.GNUTYPE_LONGNAME,
+                tarfile.GNUTYPE_LONGLINK,
+            )
+            if found.size < 0 or extended and found.size > limits.header:
+                raise UARError(
+                    f'has a header of {found.size:,} bytes; nothing was written',
+                    file=archive,
+                    field='header',
+                    remedy='do not use this archive',
+                )
+            if found.size > most:
+                raise _bomb(archive, limits)
             return found
+
     return Header
 
-def _tar_kind(m): return 'folder' if m.isdir() else 'link' if m.issym() or m.islnk() else 'sparse file' if m.issparse() else 'file' if m.isreg() else 'device or pipe'
+
+def _tar_kind(m):
+    return (
+        'folder'
+        if m.isdir()
+        else 'link'
+        if m.issym() or m.islnk()
+        else 'sparse file'
+        if m.issparse()
+        else 'file'
+        if m.isreg()
+        else 'device or pipe'
+    )
+
 
 def _tar_members(archive, limits):
     "(name, kind, stream) of each member of a .tgz; damage behind the last member shows, too."
     most = limits.most(os.path.getsize(archive))
     with gzip.open(archive) as unpacked:
         stream = _Counted(unpacked, most, _bomb(archive, limits))
-        with tarfile.open(fileobj=stream, mode='r|', tarinfo=_header_class(archive, limits, most)) as tar:
+        with tarfile.open(
+            fileobj=stream, mode='r|', tarinfo=_header_class(archive, limits, most)
+        ) as tar:
             for m in tar:
                 kind = _tar_kind(m)
                 yield m.name, kind, tar.extractfile(m) if kind == 'file' else None
                 tar.members = []  # it would remember them all
-        while stream.read(1 << 20): pass
+        while stream.read(1 << 20):
+            pass
 
 # %% ../nbs/26b2_archives.ipynb #c021
 def _zip_kind(m):
     mode = m.external_attr >> 16
     kind = stat.S_IFMT(mode)
-    return 'folder' if m.is_dir() else 'encrypted file' if m.flag_bits & 1 else 'file' if kind in (0, stat.S_IFREG) else 'link' if kind == stat.S_IFLNK else 'device or pipe'
+    return (
+        'folder'
+        if m.is_dir()
+        else 'encrypted file'
+        if m.flag_bits & 1
+        else 'file'
+        if kind in (0, stat.S_IFREG)
+        else 'link'
+        if kind == stat.S_IFLNK
+        else 'device or pipe'
+    )
+
 
 def _zip_members(archive, limits):
     "(name, kind, stream) of each member of a .zip."
@@ -97,7 +168,9 @@ def _zip_members(archive, limits):
     with zipfile.ZipFile(archive) as z:
         for m in z.infolist():
             kind = _zip_kind(m)
-            if kind != 'file': yield m.orig_filename, kind, None; continue
+            if kind != 'file':
+                yield m.orig_filename, kind, None
+                continue
             with z.open(m) as unpacked:
                 stream = _Counted(unpacked, left, _bomb(archive, limits))
                 yield m.orig_filename, kind, stream
@@ -107,61 +180,124 @@ def _zip_members(archive, limits):
 @dataclass
 class Contents:
     "What a sound archive holds."
-    files: int = 0       # how many
-    size: int = 0        # bytes, unpacked
-    endings: Counter = field(default_factory=Counter) # '.png' → how many files
-    tops: set = field(default_factory=set) # first parts of all paths; '' for a file on top
+
+    files: int = 0  # how many
+    size: int = 0  # bytes, unpacked
+    endings: Counter = field(default_factory=Counter)  # '.png' → how many files
+    tops: set = field(default_factory=set)  # first parts of all paths; '' for a file on top
 
 # %% ../nbs/26b2_archives.ipynb #c026
 def _kind_of(archive):
     "'tgz' or 'zip', by content."
     try:
-        with open(archive, 'rb') as f: begin = f.read(8)
-    except OSError as e: raise UARError(f'cannot be read ({e.strerror or e})', file=archive, remedy='check path and permissions') from e
+        with open(archive, 'rb') as f:
+            begin = f.read(8)
+    except OSError as e:
+        raise UARError(
+            f'cannot be read ({e.strerror or e})', file=archive, remedy='check path and permissions'
+        ) from e
     for kind, mark in (('tgz', b'\x1f\x8b'), ('zip', b'PK')):
-        if begin.startswith(mark): return kind
-    what = 'an empty file' if not begin else 'a web page' if begin.lstrip()[:1] == b'<' else f'a file that begins with {begin!r}'
+        if begin.startswith(mark):
+            return kind
+    what = (
+        'an empty file'
+        if not begin
+        else 'a web page'
+        if begin.lstrip()[:1] == b'<'
+        else f'a file that begins with {begin!r}'
+    )
     raise UARError(f'is {what}, not a .tgz or .zip', file=archive, remedy='download it again')
 
 # %% ../nbs/26b2_archives.ipynb #c028
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError, KeyError)
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    KeyError,
+)
+
 
 @contextmanager
 def _damage(archive):
     "Whatever a reader of archives says about damage, as a `UARError`."
-    try: yield
-    except _DAMAGE as e: raise UARError(f'is damaged or cut short ({e or type(e).__name__})', file=archive, remedy='download it again') from e
+    try:
+        yield
+    except _DAMAGE as e:
+        raise UARError(
+            f'is damaged or cut short ({e or type(e).__name__})',
+            file=archive,
+            remedy='download it again',
+        ) from e
+
 
 def _members(archive, limits):
     "(parts, kind, stream) of each member, all names judged."
     seen, reader = {}, dict(tgz=_tar_members, zip=_zip_members)[_kind_of(archive)]
     for n, (name, kind, stream) in enumerate(reader(archive, limits)):
         parts = _parts(name, archive)
-        if n >= limits.members: raise UARError(f'has more than {limits.members:,} members', file=archive, field='members', remedy='do not use this archive, or raise the limit')
-        if kind not in ('file', 'folder'): raise UARError(f'holds a {kind}: {name[:80]!r}; nothing was written', file=archive, field='member', remedy='do not use this archive')
+        if n >= limits.members:
+            raise UARError(
+                f'has more than {limits.members:,} members',
+                file=archive,
+                field='members',
+                remedy='do not use this archive, or raise the limit',
+            )
+        if kind not in ('file', 'folder'):
+            raise UARError(
+                f'holds a {kind}: {name[:80]!r}; nothing was written',
+                file=archive,
+                field='member',
+                remedy='do not use this archive',
+            )
         key = unicodedata.normalize('NFC', '/'.join(parts)).casefold()
-        if not parts and kind == 'file' or seen.get(key, kind) != kind or kind == 'file' and key in seen: raise UARError(f'holds {name[:80]!r} twice', file=archive, field='member', remedy='do not use this archive')
+        if (
+            not parts
+            and kind == 'file'
+            or seen.get(key, kind) != kind
+            or kind == 'file'
+            and key in seen
+        ):
+            raise UARError(
+                f'holds {name[:80]!r} twice',
+                file=archive,
+                field='member',
+                remedy='do not use this archive',
+            )
         seen[key] = kind
         yield parts, kind, stream
 
 # %% ../nbs/26b2_archives.ipynb #c029
 def check_archive(
-    archive,                # .tgz or .zip
-    limits:Limits=Limits()  # what it may bring
-)->Contents: # what it holds
+    archive,  # .tgz or .zip
+    limits: Limits = Limits(),  # what it may bring
+) -> Contents:  # what it holds
     "Read an archive to its end and write nothing; what `unpack` would refuse is refused."
     found, files = Contents(), set()
     with _damage(archive):
         for parts, kind, stream in _members(archive, limits):
-            if kind == 'folder': continue
-            while block := stream.read(1 << 20): found.size += len(block)
+            if kind == 'folder':
+                continue
+            while block := stream.read(1 << 20):
+                found.size += len(block)
             found.files += 1
             found.endings[Path(parts[-1]).suffix.lower()] += 1
             found.tops.add(parts[0] if len(parts) > 1 else '')
             files.add(parts)
     for parts in files:
         for i in range(1, len(parts)):
-            if parts[:i] in files: raise UARError(f'holds {"/".join(parts[:i])[:80]!r} as a file and as a folder', file=archive, field='member', remedy='do not use this archive')
+            if parts[:i] in files:
+                raise UARError(
+                    f'holds {"/".join(parts[:i])[:80]!r} as a file and as a folder',
+                    file=archive,
+                    field='member',
+                    remedy='do not use this archive',
+                )
     return found
 
 # %% ../nbs/26b2_archives.ipynb #c037
@@ -172,31 +308,49 @@ def _put(stream, path, bar):
             f.write(block)
             bar.update(len(block))
 
+
 def _sync(path):
-    with open(path, 'rb+') as f: os.fsync(f.fileno())
+    with open(path, 'rb+') as f:
+        os.fsync(f.fileno())
+
 
 def _to_disk(folder):
     "What was written is on the disk, not only in memory; many files at a time, which the disk takes together."
-    with ThreadPoolExecutor(16) as pool: list(pool.map(_sync, [p for p in folder.rglob('*') if p.is_file()]))
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(_sync, [p for p in folder.rglob('*') if p.is_file()]))
 
 # %% ../nbs/26b2_archives.ipynb #c039
 def unpack(
-    archive,                # .tgz or .zip
-    folder,                 # becomes what the archive holds; must not be there yet
-    limits:Limits=Limits(), # what it may bring
-    strip:bool=True,        # take a single top folder away
-    progress:bool=False     # show a bar
-)->Contents: # what was unpacked
+    archive,  # .tgz or .zip
+    folder,  # becomes what the archive holds; must not be there yet
+    limits: Limits = Limits(),  # what it may bring
+    strip: bool = True,  # take a single top folder away
+    progress: bool = False,  # show a bar
+) -> Contents:  # what was unpacked
     "Unpack an archive that nobody vouches for, whole or not at all."
     archive, folder = Path(archive), Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())): raise UARError('is there already', file=folder, remedy='choose another folder, or delete it')
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UARError(
+            'is there already', file=folder, remedy='choose another folder, or delete it'
+        )
     found = check_archive(archive, limits)
     cut = int(strip and len(found.tops) == 1 and found.tops != {''})
-    with atomic_folder(folder) as tmp, tqdm(total=found.size, unit='B', unit_scale=True, desc=archive.name, disable=not progress) as bar:
+    with (
+        atomic_folder(folder) as tmp,
+        tqdm(
+            total=found.size, unit='B', unit_scale=True, desc=archive.name, disable=not progress
+        ) as bar,
+    ):
         free = shutil.disk_usage(tmp).free
-        if found.size > free: raise UARError(f'{archive.name} needs {found.size:,} bytes here, and the disk has {free:,} left', file=folder, remedy='free space or choose another folder')
+        if found.size > free:
+            raise UARError(
+                f'{archive.name} needs {found.size:,} bytes here, and the disk has {free:,} left',
+                file=folder,
+                remedy='free space or choose another folder',
+            )
         with _damage(archive):
             for parts, kind, stream in _members(archive, limits):
-                if kind == 'file': _put(stream, tmp.joinpath(*parts[cut:]), bar)
+                if kind == 'file':
+                    _put(stream, tmp.joinpath(*parts[cut:]), bar)
         _to_disk(tmp)
     return found

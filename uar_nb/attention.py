@@ -17,43 +17,57 @@ from .core import UARError
 # %% ../nbs/12_attention.ipynb #c007
 class KeyValue(NamedTuple):
     "What attention looks at, projected once and used many times"
+
     k: torch.Tensor  # keys [B, h, L, d_h]
     v: torch.Tensor  # values [B, h, L, d_h]
-    m: torch.Tensor|None = None  # mask keys [B, h_m, L, d_m] of a `TIR` with a predicted mask
+    m: torch.Tensor | None = None  # mask keys [B, h_m, L, d_m] of a `TIR` with a predicted mask
+
 
 class Attended(NamedTuple):
     "What one attention module gives back"
+
     out: torch.Tensor  # attended features [R, T, d]
-    weights: torch.Tensor|None = None  # softmax weights [R, h, T, L], where asked for
-    sigma: torch.Tensor|None = None  # sigma(M) [R|1, h_m, T, L] of a `TIR` that is on
+    weights: torch.Tensor | None = None  # softmax weights [R, h, T, L], where asked for
+    sigma: torch.Tensor | None = None  # sigma(M) [R|1, h_m, T, L] of a `TIR` that is on
+
 
 def check_options(
-    **options  # field = (value, known value, known value, ...)
+    **options,  # field = (value, known value, known value, ...)
 ):
     "Each option has one of its known values, or a `UARError` lists them"
     for field, (value, *known) in options.items():
-        if value not in known: raise UARError(f'unknown {field} {value!r}', field=field, remedy=f'use one of: {", ".join(known)}')
+        if value not in known:
+            raise UARError(
+                f'unknown {field} {value!r}', field=field, remedy=f'use one of: {", ".join(known)}'
+            )
 
 # %% ../nbs/12_attention.ipynb #c010
 class MultiHeadAttention(nn.Module):
     "Scaled dot-product attention in several heads (Eq. 7)"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # model width
         heads: int,  # number of heads; divides d
-        dropout: float = 0.,  # dropout on the attention weights, in training
+        dropout: float = 0.0,  # dropout on the attention weights, in training
         bias: bool = True,  # bias in the four projections
         scale: str = 'head',  # 'head': divide by sqrt(d_h); 'model': by sqrt(d), as Eq. 7 prints it
     ):
         super().__init__()
         if heads < 1 or d % heads:
-            raise UARError(f'width d={d} cannot be split into {heads} heads', field='heads', remedy='choose a number of heads that divides d')
+            raise UARError(
+                f'width d={d} cannot be split into {heads} heads',
+                field='heads',
+                remedy='choose a number of heads that divides d',
+            )
         check_options(scale=(scale, 'head', 'model'))
         self.d, self.heads, self.dropout = d, heads, dropout
-        self.scale = (d//heads if scale == 'head' else d)**-0.5
+        self.scale = (d // heads if scale == 'head' else d) ** -0.5
         self.q, self.k, self.v, self.out = (nn.Linear(d, d, bias=bias) for _ in range(4))
         for linear in (self.q, self.k, self.v, self.out):
             nn.init.xavier_uniform_(linear.weight)
-            if bias: nn.init.zeros_(linear.bias)
+            if bias:
+                nn.init.zeros_(linear.bias)
 
     def split(self, x):
         "[B, T, d] -> [B, h, T, d_h]"
@@ -66,63 +80,90 @@ class MultiHeadAttention(nn.Module):
 # %% ../nbs/12_attention.ipynb #c013
 def _fold(t, rows, groups, T):
     "A mask or bias of `rows` rows as one of `groups`: [R, h, T, L] -> [B, h, K*T, L]"
-    if t is None: return t
-    t, K = t[(None,)*(4 - t.dim())], rows//groups
-    if K == 1: return t
+    if t is None:
+        return t
+    t, K = t[(None,) * (4 - t.dim())], rows // groups
+    if K == 1:
+        return t
     if t.shape[0] == rows:
         t = t.unflatten(0, (groups, K)).transpose(1, 2)
         return t.expand(-1, -1, -1, T, -1).flatten(2, 3)
-    if t.shape[2] in (1, K*T): return t
+    if t.shape[2] in (1, K * T):
+        return t
     return t.unsqueeze(2).expand(-1, -1, K, -1, -1).flatten(2, 3)
+
 
 def _unfold(t, rows, T):
     "[B, h, K*T, L] -> [R, h, T, L], the inverse of folding"
-    if t is None or t.shape[0] == rows: return t
+    if t is None or t.shape[0] == rows:
+        return t
     return t.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1)
 
 # %% ../nbs/12_attention.ipynb #c016
 def _mask(q, allowed, logit_bias):
     "One mask for `F.scaled_dot_product_attention` out of a boolean mask and a bias"
-    if logit_bias is None: return allowed
+    if logit_bias is None:
+        return allowed
     logit_bias = logit_bias.to(q.dtype)
     return logit_bias if allowed is None else logit_bias.masked_fill(~allowed, float('-inf'))
+
 
 def _explicit(q, kv, mask, scale, dropout, causal):
     "The same attention written out, for those who want the weights"
     logits = q @ kv.k.transpose(-1, -2) * scale
-    if causal: mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    if mask is not None and mask.dtype == torch.bool: logits = logits.masked_fill(~mask, float('-inf'))
-    elif mask is not None: logits = logits + mask
-    weights = logits.softmax(-1, dtype=torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else None)
-    if mask is not None: weights = weights.masked_fill(logits.isneginf(), 0.)  # a row that may look at nothing gets nothing
+    if causal:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        logits = logits.masked_fill(~mask, float('-inf'))
+    elif mask is not None:
+        logits = logits + mask
+    weights = logits.softmax(
+        -1, dtype=torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else None
+    )
+    if mask is not None:
+        weights = weights.masked_fill(
+            logits.isneginf(), 0.0
+        )  # a row that may look at nothing gets nothing
     return F.dropout(weights, dropout).to(q.dtype) @ kv.v, weights
 
 # %% ../nbs/12_attention.ipynb #c017
 @patch
-def attend(self: MultiHeadAttention,
+def attend(
+    self: MultiHeadAttention,
     x: torch.Tensor,  # queries [R, T, d]
     kv: KeyValue,  # keys and values of B groups; B divides R: rows b*K..b*K+K-1 share group b
-    allowed: torch.Tensor|None = None,  # bool, fits [R or B, h, T, L]; True = may look
-    logit_bias: torch.Tensor|None = None,  # added to the scaled logits; same shapes
+    allowed: torch.Tensor | None = None,  # bool, fits [R or B, h, T, L]; True = may look
+    logit_bias: torch.Tensor | None = None,  # added to the scaled logits; same shapes
     weights: bool = False,  # also return the softmax weights (slower)
     causal: bool = False,  # position t sees positions up to t only
     offset: int = 0,  # word position of the first query; only a `TIR` reads it
-    columns: torch.Tensor|None = None,  # columns of a free mask; only a `TIR` reads it
+    columns: torch.Tensor | None = None,  # columns of a free mask; only a `TIR` reads it
 ) -> Attended:  # out [R, T, d], weights [R, h, T, L] or None
     "Attention of R rows to the keys and values of B groups (Eq. 7)"
     (R, T), B = x.shape[:2], kv.k.shape[0]
-    if R % B: raise UARError(f'{R} query rows cannot share {B} groups of keys', remedy='give a multiple of the number of key rows')
+    if R % B:
+        raise UARError(
+            f'{R} query rows cannot share {B} groups of keys',
+            remedy='give a multiple of the number of key rows',
+        )
     q = self.split(self.q(x.reshape(B, -1, self.d)))
     mask = _mask(q, _fold(allowed, R, B, T), _fold(logit_bias, R, B, T))
-    p = self.dropout if self.training else 0.
-    if weights: out, w = _explicit(q, kv, mask, self.scale, p, causal)
-    else: out, w = F.scaled_dot_product_attention(q, kv.k, kv.v, mask, p, causal, scale=self.scale), None
+    p = self.dropout if self.training else 0.0
+    if weights:
+        out, w = _explicit(q, kv, mask, self.scale, p, causal)
+    else:
+        out, w = (
+            F.scaled_dot_product_attention(q, kv.k, kv.v, mask, p, causal, scale=self.scale),
+            None,
+        )
     out = self.out(out.transpose(1, 2).reshape(R, T, self.d))
     return Attended(out, _unfold(w, R, T))
 
 # %% ../nbs/12_attention.ipynb #c026
 @patch
-def forward(self: MultiHeadAttention, x, kv, allowed=None, logit_bias=None, weights=False, **kwargs):
+def forward(
+    self: MultiHeadAttention, x, kv, allowed=None, logit_bias=None, weights=False, **kwargs
+):
     "`attend`, giving the output alone or (output, weights)"
     got = self.attend(x, kv, allowed, logit_bias, weights, **kwargs)
     return (got.out, got.weights) if weights else got.out
@@ -134,23 +175,33 @@ def dropout(
     training: bool = True,  # False: x as it is
 ) -> torch.Tensor:  # same shape; values kept are divided by the share kept
     "Dropout whose noise is drawn as 16-bit numbers, four at a time, on CPU; torch's own elsewhere"
-    if not training or p <= 0: return x
-    if x.device.type != 'cpu': return F.dropout(x, p)
-    cut = min(round(p*65536), 65535)
-    bits = torch.empty((x.numel() + 3)//4, dtype=torch.int64).random_(-2**63, None).view(torch.int16)[:x.numel()]
+    if not training or p <= 0:
+        return x
+    if x.device.type != 'cpu':
+        return F.dropout(x, p)
+    cut = min(round(p * 65536), 65535)
+    bits = (
+        torch.empty((x.numel() + 3) // 4, dtype=torch.int64)
+        .random_(-(2**63), None)
+        .view(torch.int16)[: x.numel()]
+    )
     keep = (bits >= cut - 32768).view(x.shape).to(x.dtype)
-    return x*keep.mul_(65536/(65536 - cut))
+    return x * keep.mul_(65536 / (65536 - cut))
 
 # %% ../nbs/12_attention.ipynb #c038
 class FeedForward(nn.Module):
     "Two linear layers with a ReLU between, on each position alone"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # model width
         d_ff: int,  # inner width
     ):
         super().__init__()
         self.inner, self.outer = nn.Linear(d, d_ff), nn.Linear(d_ff, d)
-        for linear in (self.inner, self.outer): nn.init.xavier_uniform_(linear.weight); nn.init.zeros_(linear.bias)
+        for linear in (self.inner, self.outer):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, x):
         "[..., d] -> [..., d]"
@@ -159,7 +210,9 @@ class FeedForward(nn.Module):
 # %% ../nbs/12_attention.ipynb #c040
 class EncoderLayer(nn.Module):
     "Self-attention and feed-forward, each with a residual and a LayerNorm"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # model width
         heads: int,  # attention heads
         d_ff: int,  # inner width of the feed-forward part
@@ -171,9 +224,10 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
         self.dropout, self.norm_first = dropout, norm_first
 
-    def forward(self,
+    def forward(
+        self,
         x: torch.Tensor,  # [B, N, d]
-        allowed: torch.Tensor|None = None,  # bool [B, N]: True where there is something to see
+        allowed: torch.Tensor | None = None,  # bool [B, N]: True where there is something to see
         weights: bool = False,  # also return the attention weights [B, h, N, N]
     ):
         "One encoder layer"
@@ -181,24 +235,35 @@ class EncoderLayer(nn.Module):
         h = self.norm1(x) if self.norm_first else x
         got = self.attention.attend(h, self.attention.keys_values(h), mask, weights=weights)
         x = x + dropout(got.out, self.dropout, self.training)
-        if not self.norm_first: x = self.norm1(x)
-        x = x + dropout(self.feed_forward(self.norm2(x) if self.norm_first else x), self.dropout, self.training)
-        if not self.norm_first: x = self.norm2(x)
+        if not self.norm_first:
+            x = self.norm1(x)
+        x = x + dropout(
+            self.feed_forward(self.norm2(x) if self.norm_first else x), self.dropout, self.training
+        )
+        if not self.norm_first:
+            x = self.norm2(x)
         return (x, got.weights) if weights else x
 
 # %% ../nbs/12_attention.ipynb #c044
 class Encoder(nn.Module):
     "A stack of encoder layers, with a last LayerNorm where the layers normalise first"
-    def __init__(self,
+
+    def __init__(
+        self,
         layers: list,  # of `EncoderLayer`; an empty list passes x through
     ):
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.norm = nn.LayerNorm(layers[0].attention.d) if layers and layers[0].norm_first else nn.Identity()
+        self.norm = (
+            nn.LayerNorm(layers[0].attention.d)
+            if layers and layers[0].norm_first
+            else nn.Identity()
+        )
 
-    def forward(self,
+    def forward(
+        self,
         x: torch.Tensor,  # [B, N, d]
-        allowed: torch.Tensor|None = None,  # bool [B, N]
+        allowed: torch.Tensor | None = None,  # bool [B, N]
         weights: bool = False,  # also return a list of attention weights
     ):
         "x after all layers, or (x, [weights of each layer])"
@@ -206,13 +271,16 @@ class Encoder(nn.Module):
         for layer in self.layers:
             got = layer(x, allowed, weights)
             x = got[0] if weights else got
-            if weights: seen.append(got[1])
+            if weights:
+                seen.append(got[1])
         return (self.norm(x), seen) if weights else self.norm(x)
 
 # %% ../nbs/12_attention.ipynb #c048
 class DecoderLayer(nn.Module):
     "Masked self-attention, attention to the image, feed-forward"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # model width
         heads: int,  # heads of the self-attention
         d_ff: int,  # inner width of the feed-forward part
@@ -221,7 +289,11 @@ class DecoderLayer(nn.Module):
         norm_first: bool = True,  # as in `EncoderLayer`
     ):
         super().__init__()
-        self.attention, self.cross, self.feed_forward = MultiHeadAttention(d, heads), cross, FeedForward(d, d_ff)
+        self.attention, self.cross, self.feed_forward = (
+            MultiHeadAttention(d, heads),
+            cross,
+            FeedForward(d, d_ff),
+        )
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(d) for _ in range(3))
         self.dropout, self.norm_first = dropout, norm_first
 
@@ -234,12 +306,20 @@ class DecoderLayer(nn.Module):
 # %% ../nbs/12_attention.ipynb #c051
 class DecoderCache:
     "Keys and values of the words written so far, in memory set aside once"
-    def __init__(self,
+
+    def __init__(
+        self,
         layers: int,  # decoder layers
         rows: int,  # studies times beams
         max_len: int,  # longest report, in positions
     ):
-        self.layers, self.rows, self.max_len, self.length, self.memory = layers, rows, max_len, 0, None
+        self.layers, self.rows, self.max_len, self.length, self.memory = (
+            layers,
+            rows,
+            max_len,
+            0,
+            None,
+        )
 
     def write(self, layer, kv):
         "Store one step's keys and values of a layer; give all so far"
@@ -248,34 +328,43 @@ class DecoderCache:
             self.memory = kv.k.new_empty(self.layers, 2, R, h, self.max_len, d)
         now = self.memory[layer]
         now[0, :, :, self.length], now[1, :, :, self.length] = kv.k[:, :, 0], kv.v[:, :, 0]
-        return KeyValue(*now[..., :self.length + 1, :])
+        return KeyValue(*now[..., : self.length + 1, :])
 
     def reorder(self, index):
         "Row i goes on from what row index[i] has written (beam search)"
         index = index.to(self.memory.device)
-        kept = self.memory[..., :self.length, :].index_select(2, index)
+        kept = self.memory[..., : self.length, :].index_select(2, index)
         if len(index) != self.rows:
-            self.rows, self.memory = len(index), self.memory.new_empty(*self.memory.shape[:2], len(index), *self.memory.shape[3:])
-        self.memory[..., :self.length, :] = kept
+            self.rows, self.memory = (
+                len(index),
+                self.memory.new_empty(*self.memory.shape[:2], len(index), *self.memory.shape[3:]),
+            )
+        self.memory[..., : self.length, :] = kept
 
 # %% ../nbs/12_attention.ipynb #c053
 @patch
-def forward(self: DecoderLayer,
+def forward(
+    self: DecoderLayer,
     x: torch.Tensor,  # words [R, T, d]
     cross_kv: KeyValue,  # the image's keys and values
-    image_allowed: torch.Tensor|None = None,  # bool, broadcastable to [R or B, h, T, N]
-    remember = None,  # None: whole sequence, causal; else a function KeyValue -> KeyValue so far (one step)
+    image_allowed: torch.Tensor | None = None,  # bool, broadcastable to [R or B, h, T, N]
+    remember=None,  # None: whole sequence, causal; else a function KeyValue -> KeyValue so far (one step)
     offset: int = 0,  # position of the first word
-    columns: torch.Tensor|None = None,  # columns of a free mask
+    columns: torch.Tensor | None = None,  # columns of a free mask
     weights: bool = False,  # also the cross-attention weights
 ):
     "(x [R, T, d], what the cross-attention gave, what it read)"
+
     def look_back(h):
         kv = self.attention.keys_values(h)
         return self.attention.attend(h, remember(kv) if remember else kv, causal=remember is None)
+
     def look_at_image(h):
         read.append(h)
-        return self.cross.attend(h, cross_kv, image_allowed, weights=weights, offset=offset, columns=columns)
+        return self.cross.attend(
+            h, cross_kv, image_allowed, weights=weights, offset=offset, columns=columns
+        )
+
     read = []
     x, _ = self.add(x, self.norm1, look_back)
     x, seen = self.add(x, self.norm2, look_at_image)
@@ -285,18 +374,31 @@ def forward(self: DecoderLayer,
 # %% ../nbs/12_attention.ipynb #c056
 class Decoded(NamedTuple):
     "What the decoder gives back"
+
     h: torch.Tensor  # hidden states [R, T, d]
-    weights: list|None = None  # cross-attention [R, h, T, N] of each layer, when traced
-    sigmas: list|None = None  # sigma(M) [R|1, h_m, T, N] of each layer (None for a layer without); None when no mask is on
-    queries: list|None = None  # what each layer's cross-attention read [R, T, d], when a mask is on or traced
+    weights: list | None = None  # cross-attention [R, h, T, N] of each layer, when traced
+    sigmas: list | None = (
+        None  # sigma(M) [R|1, h_m, T, N] of each layer (None for a layer without); None when no mask is on
+    )
+    queries: list | None = (
+        None  # what each layer's cross-attention read [R, T, d], when a mask is on or traced
+    )
+
 
 class Decoder(nn.Module):
     "A stack of decoder layers"
-    def __init__(self,
+
+    def __init__(
+        self,
         layers: list,  # of `DecoderLayer`, at least one
     ):
         super().__init__()
-        if not layers: raise UARError('a decoder needs at least one layer', field='decoder_layers', remedy='give one or more')
+        if not layers:
+            raise UARError(
+                'a decoder needs at least one layer',
+                field='decoder_layers',
+                remedy='give one or more',
+            )
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(layers[0].attention.d) if layers[0].norm_first else nn.Identity()
 
@@ -310,40 +412,57 @@ class Decoder(nn.Module):
 
 # %% ../nbs/12_attention.ipynb #c058
 @patch
-def forward(self: Decoder,
+def forward(
+    self: Decoder,
     x: torch.Tensor,  # embedded words [R, T, d]
     cross_kv: list,  # from `cross_keys_values`
-    image_allowed: torch.Tensor|None = None,  # bool [B, N] or [R, N]
+    image_allowed: torch.Tensor | None = None,  # bool [B, N] or [R, N]
     trace: bool = False,  # also the cross-attention weights
-    columns: torch.Tensor|None = None,  # columns of a free mask: [N] or [B, N]
-    cache: DecoderCache|None = None,  # given by `step` only
+    columns: torch.Tensor | None = None,  # columns of a free mask: [N] or [B, N]
+    cache: DecoderCache | None = None,  # given by `step` only
 ) -> Decoded:
     "All words at once, or with a cache the next word of each row (Eq. 3)"
     allowed = None if image_allowed is None else image_allowed[:, None, None]
     seen, read = [], []
     for i, (layer, kv) in enumerate(zip(self.layers, cross_kv)):
         remember = None if cache is None else (lambda now, i=i: cache.write(i, now))
-        x, got, query = layer(x, kv, allowed, remember, cache.length if cache else 0, columns, trace)
-        seen.append(got); read.append(query)
+        x, got, query = layer(
+            x, kv, allowed, remember, cache.length if cache else 0, columns, trace
+        )
+        seen.append(got)
+        read.append(query)
     sigmas = [got.sigma for got in seen]
     masked = any(s is not None for s in sigmas)
-    return Decoded(self.norm(x), [got.weights for got in seen] if trace else None,
-                   sigmas if masked else None, read if masked or trace else None)
+    return Decoded(
+        self.norm(x),
+        [got.weights for got in seen] if trace else None,
+        sigmas if masked else None,
+        read if masked or trace else None,
+    )
 
 # %% ../nbs/12_attention.ipynb #c061
 @patch
-def step(self: Decoder,
+def step(
+    self: Decoder,
     x: torch.Tensor,  # the next word of each row, embedded [R, 1, d]
     cache: DecoderCache,  # from `start`; grows by one
     cross_kv: list,  # of B studies; R = B*K rows share them
-    image_allowed: torch.Tensor|None = None,  # bool [B, N] or [R, N]
+    image_allowed: torch.Tensor | None = None,  # bool [B, N] or [R, N]
     trace: bool = False,  # also the cross-attention weights
-    columns: torch.Tensor|None = None,  # columns of a free mask
+    columns: torch.Tensor | None = None,  # columns of a free mask
 ) -> Decoded:
     "One step of writing, equal to the last position of the full pass"
-    if x.shape[1] != 1: raise UARError(f'a step takes one word a row, not {x.shape[1]}', remedy='use the decoder itself for whole sequences')
+    if x.shape[1] != 1:
+        raise UARError(
+            f'a step takes one word a row, not {x.shape[1]}',
+            remedy='use the decoder itself for whole sequences',
+        )
     if cache.length >= cache.max_len:
-        raise UARError(f'the cache is full after {cache.max_len} words', field='max_len', remedy='start with a larger max_len')
+        raise UARError(
+            f'the cache is full after {cache.max_len} words',
+            field='max_len',
+            remedy='start with a larger max_len',
+        )
     got = self(x, cross_kv, image_allowed, trace, columns, cache)
     cache.length += 1
     return got

@@ -27,277 +27,655 @@ from .text import UNK, Vocabulary, clean_report, ground_truth
 
 # %% ../nbs/26b_audit.ipynb #c008
 PAIRS = (('train', 'val'), ('train', 'test'), ('val', 'test'))
-SHOWN, LISTED = 1000, 20  # rows that a list of the result, and that its text spells out; the counts beside them count all
+SHOWN, LISTED = (
+    1000,
+    20,
+)  # rows that a list of the result, and that its text spells out; the counts beside them count all
+
 
 def count_studies(
-    studies # list of `Study`
-):          # dict of split, and 'all' → counts
+    studies,  # list of `Study`
+):  # dict of split, and 'all' → counts
     "Studies, reports, pictures by view, patients and known findings of each split."
+
     def count(some):
         views = Counter(v.name for s in some for v in s.views)
-        return dict(studies=len(some), reports=sum(bool(s.report.strip()) for s in some), images=sum(views.values()), **{name: views[name] for name in VIEWS},
-                    images_per_study={str(k): n for k, n in sorted(Counter(len(s.views) for s in some).items())}, patients=len({s.patient for s in some} - {None}),
-                    patient_unknown=sum(s.patient is None for s in some), findings_known=sum(s.findings is not None for s in some))
-    return {**{split: count(some) for split, some in by_split(studies).items()}, 'all': count(studies)}
+        return dict(
+            studies=len(some),
+            reports=sum(bool(s.report.strip()) for s in some),
+            images=sum(views.values()),
+            **{name: views[name] for name in VIEWS},
+            images_per_study={
+                str(k): n for k, n in sorted(Counter(len(s.views) for s in some).items())
+            },
+            patients=len({s.patient for s in some} - {None}),
+            patient_unknown=sum(s.patient is None for s in some),
+            findings_known=sum(s.findings is not None for s in some),
+        )
+
+    return {
+        **{split: count(some) for split, some in by_split(studies).items()},
+        'all': count(studies),
+    }
+
 
 def shared(
-    studies, # list of `Study`
-    key      # of a study; '' and None count as unknown
-):           # dict of 'train → test' … → dict(count, share, studies: ids)
+    studies,  # list of `Study`
+    key,  # of a study; '' and None count as unknown
+):  # dict of 'train → test' … → dict(count, share, studies: ids)
     "Studies of a later split whose key occurs in an earlier one, @eq-leak."
     split, out = by_split(studies), {}
     for a, b in PAIRS:
         known = {key(s) for s in split[a]} - {None, ''}
         found = [s.id for s in split[b] if key(s) in known]
-        out[f'{a} → {b}'] = dict(count=len(found), share=len(found) / max(1, len(split[b])), studies=found[:SHOWN])
+        out[f'{a} → {b}'] = dict(
+            count=len(found), share=len(found) / max(1, len(split[b])), studies=found[:SHOWN]
+        )
     return out
 
 # %% ../nbs/26b_audit.ipynb #c011
 LIMITS, THRESHOLDS = (60, 100), (1, 2, 3, 4, 5)
 
+
 def count_reports(
-    cleaned # cleaned reports; '' where there is none
-):          # dict
+    cleaned,  # cleaned reports; '' where there is none
+):  # dict
     "Lengths, repeats and de-identified words of some reports; `tens` counts those of 0–9, 10–19, … words."
     words = [c.split() for c in cleaned if c.strip(' .')]
     n = np.array([len(w) for w in words] or [0])
     hidden, total = [sum('xxxx' in w for w in some) for some in words], int(n.sum())
     over = lambda k: {str(limit): int((n + k > limit).sum()) for limit in LIMITS}
-    return dict(reports=len(words), empty=len(cleaned) - len(words), distinct=len({' '.join(w) for w in words}), words=total,
-                tens=np.bincount(n // 10).tolist() if words else [], mean=float(n.mean()), median=float(np.median(n)), p95=float(np.quantile(n, .95)), longest=int(n.max()),
-                cut=over(2), lost=over(1), cut_share={k: c / len(n) for k, c in over(2).items()}, lost_share={k: c / len(n) for k, c in over(1).items()},
-                xxxx_reports=sum(map(bool, hidden)), xxxx_share=sum(hidden) / max(1, total))
+    return dict(
+        reports=len(words),
+        empty=len(cleaned) - len(words),
+        distinct=len({' '.join(w) for w in words}),
+        words=total,
+        tens=np.bincount(n // 10).tolist() if words else [],
+        mean=float(n.mean()),
+        median=float(np.median(n)),
+        p95=float(np.quantile(n, 0.95)),
+        longest=int(n.max()),
+        cut=over(2),
+        lost=over(1),
+        cut_share={k: c / len(n) for k, c in over(2).items()},
+        lost_share={k: c / len(n) for k, c in over(1).items()},
+        xxxx_reports=sum(map(bool, hidden)),
+        xxxx_share=sum(hidden) / max(1, total),
+    )
+
 
 def count_vocabulary(
-    cleaned # dict of split → cleaned reports
-):          # dict of threshold → dict(size, unknown: dict of split → rate)
+    cleaned,  # dict of split → cleaned reports
+):  # dict of threshold → dict(size, unknown: dict of split → rate)
     "Size of the vocabulary at each threshold, and the share of each split's words that it lacks."
     counts = {split: Counter(w for c in some for w in c.split()) for split, some in cleaned.items()}
+
     def row(n):
         kept = {w for w, c in counts['train'].items() if c >= n}
-        return dict(size=len(kept) + 1, unknown={s: sum(n for w, n in c.items() if w not in kept) / sum(c.values()) for s, c in counts.items() if c})
+        return dict(
+            size=len(kept) + 1,
+            unknown={
+                s: sum(n for w, n in c.items() if w not in kept) / sum(c.values())
+                for s, c in counts.items()
+                if c
+            },
+        )
+
     return {str(n): row(n) for n in THRESHOLDS}
 
 # %% ../nbs/26b_audit.ipynb #c014
-def _place(facts, i): return dict(picture=i, study=facts[i].study, split=facts[i].split, view=facts[i].view.name)
+def _place(facts, i):
+    return dict(picture=i, study=facts[i].study, split=facts[i].split, view=facts[i].view.name)
 
-def _spread(x): return None if not len(x) else {k: float(np.quantile(x, q)) for k, q in dict(least=0, p5=.05, median=.5, p95=.95, most=1).items()}
+
+def _spread(x):
+    return (
+        None
+        if not len(x)
+        else {
+            k: float(np.quantile(x, q))
+            for k, q in dict(least=0, p5=0.05, median=0.5, p95=0.95, most=1).items()
+        }
+    )
+
 
 def count_pictures(
-    facts # list of `PictureFacts`
-):        # dict
+    facts,  # list of `PictureFacts`
+):  # dict
     "States, formats, sizes and duplicates."
     groups, pairs = find_duplicates(facts)
     crosses = lambda some: len({facts[i].split for i in some}) > 1
     sizes = Counter((f.width, f.height) for f in facts if f.width)
     by = lambda some: {state: n for state in STATES if (n := sum(f.state == state for f in some))}
-    return dict(count=len(facts), states=by(facts), by_split={split: by([f for f in facts if f.split == split]) for split in SPLITS},
-                formats=dict(Counter(f.format for f in facts if f.format)), sizes=[[*size, n] for size, n in sizes.most_common(20)], distinct_sizes=len(sizes),
-                aspect=_spread([f.width / f.height for f in facts if f.width]), smaller_than_128=sum(n for (w, h), n in sizes.items() if min(w, h) < 128), spread=_spread([f.spread for f in facts if f.sound]),
-                found=[dict(_place(facts, i), state=f.state, file=f.file, what=f.what, polarity=round(f.polarity, 3)) for i, f in enumerate(facts) if f.state != 'ok'][:SHOWN],
-                equal=dict(groups=len(groups), pictures=sum(map(len, groups)), across_splits=sum(map(crosses, groups)), rows=[[_place(facts, i) for i in g] for g in groups[:SHOWN]]),
-                near=dict(pairs=len(pairs), across_splits=sum(crosses(p[:2]) for p in pairs),
-                          rows=[dict(a=_place(facts, i), b=_place(facts, j), bits=bits, likeness=None if r != r else round(r, 4)) for i, j, bits, r in pairs[:SHOWN]]))
+    return dict(
+        count=len(facts),
+        states=by(facts),
+        by_split={split: by([f for f in facts if f.split == split]) for split in SPLITS},
+        formats=dict(Counter(f.format for f in facts if f.format)),
+        sizes=[[*size, n] for size, n in sizes.most_common(20)],
+        distinct_sizes=len(sizes),
+        aspect=_spread([f.width / f.height for f in facts if f.width]),
+        smaller_than_128=sum(n for (w, h), n in sizes.items() if min(w, h) < 128),
+        spread=_spread([f.spread for f in facts if f.sound]),
+        found=[
+            dict(
+                _place(facts, i),
+                state=f.state,
+                file=f.file,
+                what=f.what,
+                polarity=round(f.polarity, 3),
+            )
+            for i, f in enumerate(facts)
+            if f.state != 'ok'
+        ][:SHOWN],
+        equal=dict(
+            groups=len(groups),
+            pictures=sum(map(len, groups)),
+            across_splits=sum(map(crosses, groups)),
+            rows=[[_place(facts, i) for i in g] for g in groups[:SHOWN]],
+        ),
+        near=dict(
+            pairs=len(pairs),
+            across_splits=sum(crosses(p[:2]) for p in pairs),
+            rows=[
+                dict(
+                    a=_place(facts, i),
+                    b=_place(facts, j),
+                    bits=bits,
+                    likeness=None if r != r else round(r, 4),
+                )
+                for i, j, bits, r in pairs[:SHOWN]
+            ],
+        ),
+    )
+
 
 def _picture_lines(pic):
     "States and duplicates in one line, sizes and aspect ratios in another."
-    if 'skipped' in pic: return [f'pictures: not looked at ({pic["skipped"]})']
+    if 'skipped' in pic:
+        return [f'pictures: not looked at ({pic["skipped"]})']
     sizes, a = ', '.join(f'{w}×{h} ({c:,})' for w, h, c in pic['sizes'][:5]), pic['aspect']
-    return [f'pictures: {", ".join(f"{v:,} {k}" for k, v in pic["states"].items()) or "none"}; {pic["equal"]["groups"]:,} groups of equal and {pic["near"]["pairs"]:,} pairs of nearly equal ones',
-            *([f'sizes: {pic["distinct_sizes"]:,}{", the most frequent" * (pic["distinct_sizes"] > 5)}: {sizes}; width / height: median {a["median"]:.2f}, '
-               f'nine in ten {a["p5"]:.2f}–{a["p95"]:.2f}, all {a["least"]:.2f}–{a["most"]:.2f}'] if a else [])]
+    return [
+        f'pictures: {", ".join(f"{v:,} {k}" for k, v in pic["states"].items()) or "none"}; {pic["equal"]["groups"]:,} groups of equal and {pic["near"]["pairs"]:,} pairs of nearly equal ones',
+        *(
+            [
+                f'sizes: {pic["distinct_sizes"]:,}{", the most frequent" * (pic["distinct_sizes"] > 5)}: {sizes}; width / height: median {a["median"]:.2f}, '
+                f'nine in ten {a["p5"]:.2f}–{a["p95"]:.2f}, all {a["least"]:.2f}–{a["most"]:.2f}'
+            ]
+            if a
+            else []
+        ),
+    ]
 
 # %% ../nbs/26b_audit.ipynb #c017
 def text_floors(
-    cleaned,      # dict of split → cleaned reports
+    cleaned,  # dict of split → cleaned reports
     min_count=3,  # of the vocabulary
-    max_words=60, # limit of the references
-    seed=0        # of what is drawn
-):                # dict(split, chosen_on, rows, recipe), or dict(skipped: why)
+    max_words=60,  # limit of the references
+    seed=0,  # of what is drawn
+):  # dict(split, chosen_on, rows, recipe), or dict(skipped: why)
     "BLEU, ROUGE-L and CIDEr of reports that ignore the picture."
     kept = {split: [c for c in some if c.strip(' .')] for split, some in cleaned.items()}
     split = next((s for s in ('test', 'val') if kept[s]), None)
-    if not kept['train'] or split is None: return dict(skipped='needs reports in the training split and in test or val')
+    if not kept['train'] or split is None:
+        return dict(skipped='needs reports in the training split and in test or val')
     try:
         optional_import('pycocoevalcap.bleu.bleu', 'metrics', 'scoring')
         words = Vocabulary.build(kept['train'], min_count)
-    except UARError as e: return dict(skipped=str(e))
+    except UARError as e:
+        return dict(skipped=str(e))
     texts = {s: [ground_truth(c, words, max_words) for c in some] for s, some in kept.items()}
     validation = texts['val'] if split == 'test' else []
-    score = lambda reports: score_reports(reports, texts[split], metrics=('BLEU', 'ROUGE_L', 'CIDEr')).values
-    constant = {f'best constant by {by}': constant_floor(texts['train'], validation, by, seed=seed) for by in ('BLEU_4', 'CIDEr')}
-    rows = {name: score([r] * len(texts[split])) for name, r in {**constant, 'most frequent': frequent_floor(texts['train'])}.items()}
+    score = lambda reports: (
+        score_reports(reports, texts[split], metrics=('BLEU', 'ROUGE_L', 'CIDEr')).values
+    )
+    constant = {
+        f'best constant by {by}': constant_floor(texts['train'], validation, by, seed=seed)
+        for by in ('BLEU_4', 'CIDEr')
+    }
+    rows = {
+        name: score([r] * len(texts[split]))
+        for name, r in {**constant, 'most frequent': frequent_floor(texts['train'])}.items()
+    }
     drawn = [score(random_floor(texts['train'], len(texts[split]), seed + k)) for k in range(3)]
     rows['random, mean of 3 draws'] = {k: float(np.mean([d[k] for d in drawn])) for k in drawn[0]}
-    return dict(split=split, chosen_on='val' if validation else 'train', rows={name: {k: v if v == v else None for k, v in row.items()} for name, row in rows.items()},  # CIDEr of one reference is not a number
-                recipe=f'{UNK} for words below {min_count}, references cut at {max_words - 1} words, split at blanks')
+    return dict(
+        split=split,
+        chosen_on='val' if validation else 'train',
+        rows={
+            name: {k: v if v == v else None for k, v in row.items()} for name, row in rows.items()
+        },  # CIDEr of one reference is not a number
+        recipe=f'{UNK} for words below {min_count}, references cut at {max_words - 1} words, split at blanks',
+    )
 
 # %% ../nbs/26b_audit.ipynb #c020
 def _open(source, loading):
     "(studies that stand, rows of faults) of a path or of studies."
     if not isinstance(source, (str, Path)):
-        if loading: raise UARError(f'{", ".join(loading)}: studies in memory are not loaded', field=next(iter(loading)), remedy='leave it out, or give a path')
+        if loading:
+            raise UARError(
+                f'{", ".join(loading)}: studies in memory are not loaded',
+                field=next(iter(loading)),
+                remedy='leave it out, or give a path',
+            )
         return source, []
-    try: return load_studies(source, check=False, **loading), []
-    except DataFaults as e: return e.studies, e.faults
+    try:
+        return load_studies(source, check=False, **loading), []
+    except DataFaults as e:
+        return e.studies, e.faults
+
 
 def _study_faults(studies):
     "Rows of what is wrong with studies, wherever they come from."
     seen, rows, some = Counter(s.id for s in studies), [], any(s.report.strip() for s in studies)
     for s in studies:
-        if seen[s.id] > 1: rows.append(('', s.id, f'id names {seen[s.id]} studies', 'give each study its own id'))
-        if s.split not in SPLITS: rows.append(('', s.id, f'split {s.split!r} is unknown', f'known: {", ".join(SPLITS)}'))
-        if not s.views: rows.append(('', s.id, 'has no picture', 'name at least one'))
-        if some and not s.report.strip(): rows.append(('', s.id, 'report is empty', 'write it, or leave the study out'))
+        if seen[s.id] > 1:
+            rows.append(('', s.id, f'id names {seen[s.id]} studies', 'give each study its own id'))
+        if s.split not in SPLITS:
+            rows.append(('', s.id, f'split {s.split!r} is unknown', f'known: {", ".join(SPLITS)}'))
+        if not s.views:
+            rows.append(('', s.id, 'has no picture', 'name at least one'))
+        if some and not s.report.strip():
+            rows.append(('', s.id, 'report is empty', 'write it, or leave the study out'))
     return rows
+
 
 def _picture_faults(facts):
     said = dict(blank='picture is blank', constant='picture is constant but for a few pixels')
-    return [(f.file, f.study, f.what or said[f.state], f.remedy or 'export the picture again') for f in facts if not f.sound]
+    return [
+        (f.file, f.study, f.what or said[f.state], f.remedy or 'export the picture again')
+        for f in facts
+        if not f.sound
+    ]
+
 
 def _below(file, source):
     "A file as named below its data set, where it lies there."
-    base = Path(source).parent if isinstance(source, (str, Path)) and not Path(source).is_dir() else source
-    return Path(file).relative_to(base).as_posix() if file and isinstance(base, (str, Path)) and base != Path(file) and Path(file).is_relative_to(base) else str(file)
+    base = (
+        Path(source).parent
+        if isinstance(source, (str, Path)) and not Path(source).is_dir()
+        else source
+    )
+    return (
+        Path(file).relative_to(base).as_posix()
+        if file
+        and isinstance(base, (str, Path))
+        and base != Path(file)
+        and Path(file).is_relative_to(base)
+        else str(file)
+    )
+
 
 def _as_faults(rows):
     "Count, count by kind and the first rows."
-    return dict(count=len(rows), kinds=dict(Counter(re.sub(r"'[^']*'|\d[\d,]*", '…', what) for _, _, what, _ in rows).most_common(50)), rows=[dict(zip(('file', 'field', 'what', 'remedy'), r)) for r in rows[:SHOWN]])
+    return dict(
+        count=len(rows),
+        kinds=dict(
+            Counter(re.sub(r"'[^']*'|\d[\d,]*", '…', what) for _, _, what, _ in rows).most_common(
+                50
+            )
+        ),
+        rows=[dict(zip(('file', 'field', 'what', 'remedy'), r)) for r in rows[:SHOWN]],
+    )
 
 # %% ../nbs/26b_audit.ipynb #c022
 def remarks(
-    n # numbers of an audit
-):    # list of sentences
+    n,  # numbers of an audit
+):  # list of sentences
     "What of an audit deserves a look, the gravest first."
     out, split, pic = [], n['splits'], n['pictures']
+
     def say(count, one, many=None):
-        if count: out.append(f'{count:,} {one if count == 1 else many or one}')
+        if count:
+            out.append(f'{count:,} {one if count == 1 else many or one}')
+
     say(n['faults']['count'], 'fault, listed below', 'faults, listed below')
-    for pair, row in n['shared']['patients'].items(): say(row['count'], f'study of a patient who is in both splits ({pair})', f'studies of patients who are in both splits ({pair})')
+    for pair, row in n['shared']['patients'].items():
+        say(
+            row['count'],
+            f'study of a patient who is in both splits ({pair})',
+            f'studies of patients who are in both splits ({pair})',
+        )
     if 'skipped' not in pic:
-        say(pic['equal']['across_splits'], 'picture stands in more than one split', 'pictures stand in more than one split')
-        say(pic['near']['across_splits'], 'pair of nearly equal pictures crosses a split', 'pairs of nearly equal pictures cross a split')
+        say(
+            pic['equal']['across_splits'],
+            'picture stands in more than one split',
+            'pictures stand in more than one split',
+        )
+        say(
+            pic['near']['across_splits'],
+            'pair of nearly equal pictures crosses a split',
+            'pairs of nearly equal pictures cross a split',
+        )
         say(pic['states'].get('inverted', 0), 'picture looks inverted', 'pictures look inverted')
-        say(pic['equal']['groups'] - pic['equal']['across_splits'], 'picture occurs more than once within a split', 'pictures occur more than once within a split')
-        say(pic['smaller_than_128'], 'picture is smaller than 128 pixels', 'pictures are smaller than 128 pixels')
-    for pair, row in n['shared']['reports'].items(): say(row['count'], f'report repeats one of the earlier split word for word ({pair}, {row["share"]:.0%})', f'reports repeat one of the earlier split word for word ({pair}, {row["share"]:.0%})')
-    say(sum(r['xxxx_reports'] for r in n['reports'].values()), 'report holds xxxx, a word that de-identification took away', 'reports hold xxxx, a word that de-identification took away')
-    say(sum(r['lost']['60'] for r in n['reports'].values()), 'report loses words at the limit of 60', 'reports lose words at the limit of 60')
-    if split['all']['patient_unknown']: say(split['all']['patient_unknown'], 'study names no patient: whether splits share patients is not known', 'studies name no patient: whether splits share patients is not known')
+        say(
+            pic['equal']['groups'] - pic['equal']['across_splits'],
+            'picture occurs more than once within a split',
+            'pictures occur more than once within a split',
+        )
+        say(
+            pic['smaller_than_128'],
+            'picture is smaller than 128 pixels',
+            'pictures are smaller than 128 pixels',
+        )
+    for pair, row in n['shared']['reports'].items():
+        say(
+            row['count'],
+            f'report repeats one of the earlier split word for word ({pair}, {row["share"]:.0%})',
+            f'reports repeat one of the earlier split word for word ({pair}, {row["share"]:.0%})',
+        )
+    say(
+        sum(r['xxxx_reports'] for r in n['reports'].values()),
+        'report holds xxxx, a word that de-identification took away',
+        'reports hold xxxx, a word that de-identification took away',
+    )
+    say(
+        sum(r['lost']['60'] for r in n['reports'].values()),
+        'report loses words at the limit of 60',
+        'reports lose words at the limit of 60',
+    )
+    if split['all']['patient_unknown']:
+        say(
+            split['all']['patient_unknown'],
+            'study names no patient: whether splits share patients is not known',
+            'studies name no patient: whether splits share patients is not known',
+        )
     return out + [f'split {s} is empty' for s in SPLITS if not split[s]['studies']]
 
 # %% ../nbs/26b_audit.ipynb #c025
-def _fault_line(file, name, what, remedy): return ' '.join(f'{", ".join(dict.fromkeys(filter(None, (file, name))))}: {what} — {remedy}'.split())
+def _fault_line(file, name, what, remedy):
+    return ' '.join(
+        f'{", ".join(dict.fromkeys(filter(None, (file, name))))}: {what} — {remedy}'.split()
+    )
+
 
 def _fault_lines(f, folder):
     "Kinds of the faults, the first of them in full, and where the others are."
-    if not f['count']: return ['faults: none']
-    rows, place = f['rows'][:LISTED], f'all are in {folder / "faults.txt"}' if folder else '`save` writes all of them to faults.txt'
-    return [f'faults: {f["count"]:,}', *(f'{v:>6,} × {k}' for k, v in list(f['kinds'].items())[:10]), f'the first {len(rows)}:' if len(rows) < f['count'] else 'each of them:',
-            *(f'  - {_fault_line(*r.values())}' for r in rows), *([f'  … and {f["count"] - len(rows):,} more; {place}'] if len(rows) < f['count'] else [])]
+    if not f['count']:
+        return ['faults: none']
+    rows, place = (
+        f['rows'][:LISTED],
+        f'all are in {folder / "faults.txt"}'
+        if folder
+        else '`save` writes all of them to faults.txt',
+    )
+    return [
+        f'faults: {f["count"]:,}',
+        *(f'{v:>6,} × {k}' for k, v in list(f['kinds'].items())[:10]),
+        f'the first {len(rows)}:' if len(rows) < f['count'] else 'each of them:',
+        *(f'  - {_fault_line(*r.values())}' for r in rows),
+        *([f'  … and {f["count"] - len(rows):,} more; {place}'] if len(rows) < f['count'] else []),
+    ]
+
 
 @dataclass(repr=False)
 class Audit:
     "What an audit found: `numbers` is one dict that JSON holds."
+
     numbers: dict
-    facts: list = field(default_factory=list)   # of `PictureFacts`
+    facts: list = field(default_factory=list)  # of `PictureFacts`
     faults: list = field(default_factory=list)  # (file, field, what, remedy) of each fault
-    folder: Path | None = None                  # where it was saved last
+    folder: Path | None = None  # where it was saved last
 
     failed = property(lambda self: bool(self.faults))  # whether anything has to be mended
 
-    def __repr__(self): return '\n'.join(_lines(self.numbers, self.folder))
+    def __repr__(self):
+        return '\n'.join(_lines(self.numbers, self.folder))
 
 # %% ../nbs/26b_audit.ipynb #c027
 def audit(
-    source,         # a path that `load_studies` reads, or a list of `Study`
-    rules=None,     # of cleaning: 'iu_xray', 'mimic_cxr' or 'corrected'; None: what the layout calls for
+    source,  # a path that `load_studies` reads, or a list of `Study`
+    rules=None,  # of cleaning: 'iu_xray', 'mimic_cxr' or 'corrected'; None: what the layout calls for
     pictures=True,  # look at each picture
-    floors=True,    # score reports that ignore the picture
-    min_count=None, # vocabulary of the floors; None: 3, for MIMIC-CXR 10
-    max_words=None, # limit of the floors' references; None: 60, for MIMIC-CXR 100
-    workers=None,   # threads that read pictures
-    progress=False, # show a bar
-    **loading       # options of `load_studies`, e.g. images=, text=, split=
-):                  # `Audit`
+    floors=True,  # score reports that ignore the picture
+    min_count=None,  # vocabulary of the floors; None: 3, for MIMIC-CXR 10
+    max_words=None,  # limit of the floors' references; None: 60, for MIMIC-CXR 100
+    workers=None,  # threads that read pictures
+    progress=False,  # show a bar
+    **loading,  # options of `load_studies`, e.g. images=, text=, split=
+):  # `Audit`
     "Examine a data set; faults become rows, and never end the examination."
     begin, (studies, faults) = time.time(), _open(source, loading)
     mimic = 'mimic' in getattr(studies, 'layout', '').lower()
-    rules, min_count, max_words = rules or ('mimic_cxr' if mimic else 'iu_xray'), min_count or (10 if mimic else 3), max_words or (100 if mimic else 60)
+    rules, min_count, max_words = (
+        rules or ('mimic_cxr' if mimic else 'iu_xray'),
+        min_count or (10 if mimic else 3),
+        max_words or (100 if mimic else 60),
+    )
     text = {id(s): clean_report(s.report, rules) for s in studies}
     cleaned = {split: [text[id(s)] for s in some] for split, some in by_split(studies).items()}
     facts = check_pictures(studies, workers, progress) if pictures else []
-    rows = [(_below(file, source), *row) for file, *row in (*faults, *_study_faults(studies), *_picture_faults(facts))]
-    n = dict(source=str(source) if isinstance(source, (str, Path)) else 'memory', layout=getattr(studies, 'layout', 'in memory'), rules=rules, min_count=min_count, max_words=max_words,
-             notes=[*getattr(studies, 'notes', ())], left_out=dict(Counter(reason for _, reason in getattr(studies, 'left_out', ()))), splits=count_studies(studies),
-             shared=dict(patients=shared(studies, lambda s: s.patient), reports=shared(studies, lambda s: s.report.strip()), cleaned_reports=shared(studies, lambda s: text[id(s)].strip(' .'))),
-             reports={split: count_reports(some) for split, some in cleaned.items()}, vocabulary=count_vocabulary(cleaned),
-             pictures=count_pictures(facts) if pictures else dict(skipped='not asked for'),
-             floors=text_floors(cleaned, min_count, max_words) if floors else dict(skipped='not asked for'), faults=_as_faults(rows))
-    return Audit({**n, 'remarks': remarks(n), 'seconds': round(time.time() - begin, 1)}, facts, rows)
+    rows = [
+        (_below(file, source), *row)
+        for file, *row in (*faults, *_study_faults(studies), *_picture_faults(facts))
+    ]
+    n = dict(
+        source=str(source) if isinstance(source, (str, Path)) else 'memory',
+        layout=getattr(studies, 'layout', 'in memory'),
+        rules=rules,
+        min_count=min_count,
+        max_words=max_words,
+        notes=[*getattr(studies, 'notes', ())],
+        left_out=dict(Counter(reason for _, reason in getattr(studies, 'left_out', ()))),
+        splits=count_studies(studies),
+        shared=dict(
+            patients=shared(studies, lambda s: s.patient),
+            reports=shared(studies, lambda s: s.report.strip()),
+            cleaned_reports=shared(studies, lambda s: text[id(s)].strip(' .')),
+        ),
+        reports={split: count_reports(some) for split, some in cleaned.items()},
+        vocabulary=count_vocabulary(cleaned),
+        pictures=count_pictures(facts) if pictures else dict(skipped='not asked for'),
+        floors=text_floors(cleaned, min_count, max_words)
+        if floors
+        else dict(skipped='not asked for'),
+        faults=_as_faults(rows),
+    )
+    return Audit(
+        {**n, 'remarks': remarks(n), 'seconds': round(time.time() - begin, 1)}, facts, rows
+    )
 
 # %% ../nbs/26b_audit.ipynb #c030
 def _lines(n, folder=None):
     "The audit as lines of text."
     rep = lambda key: [n['reports'][s][key] if n['reports'][s]['reports'] else None for s in SPLITS]
-    table = lambda name, values, form='{:>9,}': f'{name:26}' + ''.join(form.format(v) if v is not None else f'{"–":>9}' for v in values)
-    split, f, out = n['splits'], n['floors'], [f'{Path(n["source"]).name} ({n["layout"]}), cleaned by {n["rules"]}', f'{"":26}' + ''.join(f'{s:>9}' for s in (*SPLITS, 'all'))]
-    out += [table(k.replace('_', ' '), [split[s][k] for s in (*SPLITS, 'all')]) for k in ('studies', 'reports', 'images', *VIEWS, 'patients', 'patient_unknown')]
+    table = lambda name, values, form='{:>9,}': (
+        f'{name:26}' + ''.join(form.format(v) if v is not None else f'{"–":>9}' for v in values)
+    )
+    split, f, out = (
+        n['splits'],
+        n['floors'],
+        [
+            f'{Path(n["source"]).name} ({n["layout"]}), cleaned by {n["rules"]}',
+            f'{"":26}' + ''.join(f'{s:>9}' for s in (*SPLITS, 'all')),
+        ],
+    )
+    out += [
+        table(k.replace('_', ' '), [split[s][k] for s in (*SPLITS, 'all')])
+        for k in ('studies', 'reports', 'images', *VIEWS, 'patients', 'patient_unknown')
+    ]
     out += [table(f'words, {k}', rep(k), '{:>9.1f}') for k in ('mean', 'median', 'p95', 'longest')]
-    out += [table(f'{said} at {limit}', [x and x[str(limit)] for x in rep(f'{k}_share')], '{:>9.1%}') for limit in LIMITS for k, said in dict(cut='cut', lost='lose words').items()]
-    out += [table('reports with xxxx', rep('xxxx_reports')), table('xxxx among words', rep('xxxx_share'), '{:>9.2%}'), table('threshold', THRESHOLDS)]
+    out += [
+        table(f'{said} at {limit}', [x and x[str(limit)] for x in rep(f'{k}_share')], '{:>9.1%}')
+        for limit in LIMITS
+        for k, said in dict(cut='cut', lost='lose words').items()
+    ]
+    out += [
+        table('reports with xxxx', rep('xxxx_reports')),
+        table('xxxx among words', rep('xxxx_share'), '{:>9.2%}'),
+        table('threshold', THRESHOLDS),
+    ]
     out += [table('vocabulary with <unk>', [v['size'] for v in n['vocabulary'].values()])]
-    out += [table(f'unknown words in {s}', [v['unknown'].get(s) for v in n['vocabulary'].values()], '{:>9.2%}') for s in SPLITS] + _picture_lines(n['pictures'])
-    out += [f'floors: left out ({f["skipped"]})'] if 'skipped' in f else [f'floors on {f["split"]}, chosen on {f["chosen_on"]}' + f'{"":4}' + ' '.join(f'{k:>7}' for k in next(iter(f['rows'].values())))] + [
-        f'  {name:30}' + ' '.join(f'{"–":>7}' if v is None else f'{v:7.3f}' for v in row.values()) for name, row in f['rows'].items()]
-    gone = ', '.join(f'{c:,} {why}' for why, c in sorted(n['left_out'].items(), key=lambda r: -r[1]))
-    return out + [f'note: {x}' for x in n['notes']] + [f'studies left out: {gone}'] * bool(gone) + ['worth a look:'] * bool(n['remarks']) + [f'  - {r}' for r in n['remarks']] + _fault_lines(n['faults'], folder)
+    out += [
+        table(
+            f'unknown words in {s}',
+            [v['unknown'].get(s) for v in n['vocabulary'].values()],
+            '{:>9.2%}',
+        )
+        for s in SPLITS
+    ] + _picture_lines(n['pictures'])
+    out += (
+        [f'floors: left out ({f["skipped"]})']
+        if 'skipped' in f
+        else [
+            f'floors on {f["split"]}, chosen on {f["chosen_on"]}'
+            + f'{"":4}'
+            + ' '.join(f'{k:>7}' for k in next(iter(f['rows'].values())))
+        ]
+        + [
+            f'  {name:30}'
+            + ' '.join(f'{"–":>7}' if v is None else f'{v:7.3f}' for v in row.values())
+            for name, row in f['rows'].items()
+        ]
+    )
+    gone = ', '.join(
+        f'{c:,} {why}' for why, c in sorted(n['left_out'].items(), key=lambda r: -r[1])
+    )
+    return (
+        out
+        + [f'note: {x}' for x in n['notes']]
+        + [f'studies left out: {gone}'] * bool(gone)
+        + ['worth a look:'] * bool(n['remarks'])
+        + [f'  - {r}' for r in n['remarks']]
+        + _fault_lines(n['faults'], folder)
+    )
 
 # %% ../nbs/26b_audit.ipynb #c033
 def _show(page, facts, chosen, caption):
     "Pictures of some facts on a page, those that can be read."
     shown = []
     for f in chosen:
-        if len(shown) == 16: break
-        try: shown.append((f.view.picture(), f'{f.study[:22]}\n{f.split}, {f.view.name}'))
-        except (UARError, OSError): continue
-    if shown: page.figure(show_images(*zip(*shown), cols=8, size=1.5), caption)
+        if len(shown) == 16:
+            break
+        try:
+            shown.append((f.view.picture(), f'{f.study[:22]}\n{f.split}, {f.view.name}'))
+        except (UARError, OSError):
+            continue
+    if shown:
+        page.figure(show_images(*zip(*shown), cols=8, size=1.5), caption)
+
 
 def _page(audit):
     "The page as far as the counts."
     n = audit.numbers
-    page = Page(f'Audit of {Path(n["source"]).name}', f'{n["layout"]}; cleaned by the rules {n["rules"]}')
-    page.text('This page shows pictures of the data set. Keep it where the data set may be kept.', 'warn')
+    page = Page(
+        f'Audit of {Path(n["source"]).name}', f'{n["layout"]}; cleaned by the rules {n["rules"]}'
+    )
+    page.text(
+        'This page shows pictures of the data set. Keep it where the data set may be kept.', 'warn'
+    )
     page.section('Worth a look')
-    for r in n['remarks'] or ['Nothing.']: page.text(r, 'note')
-    for r in [*n['notes'], *(f'{c:,} studies left out: {why}' for why, c in n['left_out'].items())]: page.text(r)
+    for r in n['remarks'] or ['Nothing.']:
+        page.text(r, 'note')
+    for r in [*n['notes'], *(f'{c:,} studies left out: {why}' for why, c in n['left_out'].items())]:
+        page.text(r)
     page.section('Counts')
     keys = ('studies', 'reports', 'images', *VIEWS, 'patients', 'patient_unknown', 'findings_known')
-    page.table(['split', *(k.replace('_', ' ') for k in keys)], [[s, *(row[k] for k in keys)] for s, row in n['splits'].items()])
-    page.table(['in two splits: studies of the later one', 'by patient', 'reports verbatim', 'share', 'reports as cleaned', 'share'],
-               [[pair, n['shared']['patients'][pair]['count'], *(n['shared'][k][pair][v] for k in ('reports', 'cleaned_reports') for v in ('count', 'share'))] for pair in n['shared']['reports']])
+    page.table(
+        ['split', *(k.replace('_', ' ') for k in keys)],
+        [[s, *(row[k] for k in keys)] for s, row in n['splits'].items()],
+    )
+    page.table(
+        [
+            'in two splits: studies of the later one',
+            'by patient',
+            'reports verbatim',
+            'share',
+            'reports as cleaned',
+            'share',
+        ],
+        [
+            [
+                pair,
+                n['shared']['patients'][pair]['count'],
+                *(
+                    n['shared'][k][pair][v]
+                    for k in ('reports', 'cleaned_reports')
+                    for v in ('count', 'share')
+                ),
+            ]
+            for pair in n['shared']['reports']
+        ],
+    )
     return page
 
 # %% ../nbs/26b_audit.ipynb #c034
 def _duplicates(page, facts, pic):
     "Pictures that occur twice: a list, and the pictures themselves two by two."
-    name, near = lambda p: f'{p["study"]} ({p["split"]}, {p["view"]})', [((r['a'], r['b']), r['bits'], r['likeness']) for r in pic['near']['rows']]
-    for title, some in {'Equal pictures': [(g, 0, 1.) for g in pic['equal']['rows']], 'Nearly equal pictures': near}.items():
-        some = sorted(some, key=lambda row: len({p['split'] for p in row[0]}) == 1)  # those that cross a split first
-        if some: page.table([title, 'bits that differ', 'correlation'], [[', '.join(map(name, places)), bits, close] for places, bits, close in some])
-        _show(page, facts, [facts[p['picture']] for places, *_ in some[:8] for p in places[:2]], f'{title}, two by two.')
+    name, near = (
+        lambda p: f'{p["study"]} ({p["split"]}, {p["view"]})',
+        [((r['a'], r['b']), r['bits'], r['likeness']) for r in pic['near']['rows']],
+    )
+    for title, some in {
+        'Equal pictures': [(g, 0, 1.0) for g in pic['equal']['rows']],
+        'Nearly equal pictures': near,
+    }.items():
+        some = sorted(
+            some, key=lambda row: len({p['split'] for p in row[0]}) == 1
+        )  # those that cross a split first
+        if some:
+            page.table(
+                [title, 'bits that differ', 'correlation'],
+                [[', '.join(map(name, places)), bits, close] for places, bits, close in some],
+            )
+        _show(
+            page,
+            facts,
+            [facts[p['picture']] for places, *_ in some[:8] for p in places[:2]],
+            f'{title}, two by two.',
+        )
+
 
 def _picture_sections(page, audit):
     "What was found about pictures."
     pic, facts = audit.numbers['pictures'], audit.facts
     page.section('Pictures')
-    if 'skipped' in pic: return page.text(f'Not looked at: {pic["skipped"]}.')
-    page.table(['split', *(states := [s for s in STATES if s in pic['states']])], [[split, *(row.get(s, 0) for s in states)] for split, row in pic['by_split'].items()])
-    page.text('Formats: ' + (', '.join(f'{v:,} {k}' for k, v in pic['formats'].items()) or 'none') + f'; sizes: {pic["distinct_sizes"]:,}, the most frequent: ' + ', '.join(f'{w}×{h} ({c:,})' for w, h, c in pic['sizes'][:5]) + '.')
-    if pic['aspect']: page.figure(histogram({'width / height': [f.width / f.height for f in facts if f.width]}, 'width / height'), 'Aspect ratios of the files; all are resized to squares.')
-    _show(page, facts, [f for f in facts if f.sound][::max(1, len(facts) // 16)], 'A sample of the set.')
-    if pic['found']: page.table(['study', 'split', 'view', 'state', 'polarity', 'file', 'why'], [[r['study'], r['split'], r['view'], r['state'], r['polarity'], _below(r['file'], audit.numbers['source']), r['what']] for r in pic['found']])
-    for state, words in dict(inverted='Pictures that look inverted. About one upright frontal in a thousand is called so; look before you change it.', constant='Pictures with next to nothing in them.').items():
+    if 'skipped' in pic:
+        return page.text(f'Not looked at: {pic["skipped"]}.')
+    page.table(
+        ['split', *(states := [s for s in STATES if s in pic['states']])],
+        [[split, *(row.get(s, 0) for s in states)] for split, row in pic['by_split'].items()],
+    )
+    page.text(
+        'Formats: '
+        + (', '.join(f'{v:,} {k}' for k, v in pic['formats'].items()) or 'none')
+        + f'; sizes: {pic["distinct_sizes"]:,}, the most frequent: '
+        + ', '.join(f'{w}×{h} ({c:,})' for w, h, c in pic['sizes'][:5])
+        + '.'
+    )
+    if pic['aspect']:
+        page.figure(
+            histogram(
+                {'width / height': [f.width / f.height for f in facts if f.width]}, 'width / height'
+            ),
+            'Aspect ratios of the files; all are resized to squares.',
+        )
+    _show(
+        page,
+        facts,
+        [f for f in facts if f.sound][:: max(1, len(facts) // 16)],
+        'A sample of the set.',
+    )
+    if pic['found']:
+        page.table(
+            ['study', 'split', 'view', 'state', 'polarity', 'file', 'why'],
+            [
+                [
+                    r['study'],
+                    r['split'],
+                    r['view'],
+                    r['state'],
+                    r['polarity'],
+                    _below(r['file'], audit.numbers['source']),
+                    r['what'],
+                ]
+                for r in pic['found']
+            ],
+        )
+    for state, words in dict(
+        inverted='Pictures that look inverted. About one upright frontal in a thousand is called so; look before you change it.',
+        constant='Pictures with next to nothing in them.',
+    ).items():
         _show(page, facts, [f for f in facts if f.state == state], words)
     _duplicates(page, facts, pic)
 
@@ -305,46 +683,129 @@ def _picture_sections(page, audit):
 def _text_sections(page, n):
     "Reports, vocabulary, floors, faults."
     page.section('Reports')
-    keys = ('reports', 'empty', 'distinct', 'words', 'mean', 'median', 'p95', 'longest', 'xxxx_reports', 'xxxx_share')
-    page.table(['split', *(k.replace('_', ' ') for k in keys), *(f'{k} {limit}' if 'at' in k else k for limit in LIMITS for k in ('cut at', 'share', 'lose words at', 'share'))],
-               [[s, *(r[k] for k in keys), *(r[k][str(limit)] for limit in LIMITS for k in ('cut', 'cut_share', 'lost', 'lost_share'))] for s, r in n['reports'].items()])
-    if shares := {s: (10*np.arange(len(r['tens'])) + 4.5, np.array(r['tens']) / r['reports']) for s, r in n['reports'].items() if r['reports']}:
-        page.figure(plot_curves(shares, 'words', 'share of the reports'), 'Lengths of the cleaned reports, in tens of words.')
+    keys = (
+        'reports',
+        'empty',
+        'distinct',
+        'words',
+        'mean',
+        'median',
+        'p95',
+        'longest',
+        'xxxx_reports',
+        'xxxx_share',
+    )
+    page.table(
+        [
+            'split',
+            *(k.replace('_', ' ') for k in keys),
+            *(
+                f'{k} {limit}' if 'at' in k else k
+                for limit in LIMITS
+                for k in ('cut at', 'share', 'lose words at', 'share')
+            ),
+        ],
+        [
+            [
+                s,
+                *(r[k] for k in keys),
+                *(
+                    r[k][str(limit)]
+                    for limit in LIMITS
+                    for k in ('cut', 'cut_share', 'lost', 'lost_share')
+                ),
+            ]
+            for s, r in n['reports'].items()
+        ],
+    )
+    if shares := {
+        s: (10 * np.arange(len(r['tens'])) + 4.5, np.array(r['tens']) / r['reports'])
+        for s, r in n['reports'].items()
+        if r['reports']
+    }:
+        page.figure(
+            plot_curves(shares, 'words', 'share of the reports'),
+            'Lengths of the cleaned reports, in tens of words.',
+        )
     page.section('Vocabulary')
-    page.table(['words seen at least', 'vocabulary with <unk>', *(f'unknown in {s}' for s in SPLITS)],
-               [[f'{k} ×', v['size'], *(v['unknown'].get(s) for s in SPLITS)] for k, v in n['vocabulary'].items()])
+    page.table(
+        ['words seen at least', 'vocabulary with <unk>', *(f'unknown in {s}' for s in SPLITS)],
+        [
+            [f'{k} ×', v['size'], *(v['unknown'].get(s) for s in SPLITS)]
+            for k, v in n['vocabulary'].items()
+        ],
+    )
     page.section('Scores without a picture')
     f = n['floors']
-    page.text(f'Left out: {f["skipped"]}.' if 'skipped' in f else f'On the {f["split"]} split; constants chosen on {f["chosen_on"]}. {f["recipe"]}.')
-    if 'rows' in f: page.table(['report', *next(iter(f['rows'].values()))], [[k, *row.values()] for k, row in f['rows'].items()])
+    page.text(
+        f'Left out: {f["skipped"]}.'
+        if 'skipped' in f
+        else f'On the {f["split"]} split; constants chosen on {f["chosen_on"]}. {f["recipe"]}.'
+    )
+    if 'rows' in f:
+        page.table(
+            ['report', *next(iter(f['rows'].values()))],
+            [[k, *row.values()] for k, row in f['rows'].items()],
+        )
     page.section('Faults')
-    page.text(f'{n["faults"]["count"]:,} in all' + (f'; the first {SHOWN:,} are listed here, all in faults.txt.' if n['faults']['count'] > SHOWN else '.'))
-    if n['faults']['rows']: page.table(['kind', 'count'], [[k, v] for k, v in n['faults']['kinds'].items()])
-    if n['faults']['rows']: page.table(['file', 'field', 'what', 'remedy'], [list(r.values()) for r in n['faults']['rows']])
+    page.text(
+        f'{n["faults"]["count"]:,} in all'
+        + (
+            f'; the first {SHOWN:,} are listed here, all in faults.txt.'
+            if n['faults']['count'] > SHOWN
+            else '.'
+        )
+    )
+    if n['faults']['rows']:
+        page.table(['kind', 'count'], [[k, v] for k, v in n['faults']['kinds'].items()])
+    if n['faults']['rows']:
+        page.table(
+            ['file', 'field', 'what', 'remedy'], [list(r.values()) for r in n['faults']['rows']]
+        )
 
 # %% ../nbs/26b_audit.ipynb #c036
 def audit_folder(
     source,  # what is examined: a path, or studies
-    out=None # a folder of one's own; None: runs/audit/ and the name of the source
-):           # its path
+    out=None,  # a folder of one's own; None: runs/audit/ and the name of the source
+):  # its path
     "Where an audit is kept; refused where something else lies."
     path = Path(os.path.abspath(source)) if isinstance(source, (str, Path)) else Path('memory')
-    name = re.sub(r'[^\w-]+', '-', f'{path.parent.name}-{path.stem}' if os.path.isfile(path) else path.name).strip('-')[:60] or 'set'
+    name = (
+        re.sub(
+            r'[^\w-]+',
+            '-',
+            f'{path.parent.name}-{path.stem}' if os.path.isfile(path) else path.name,
+        ).strip('-')[:60]
+        or 'set'
+    )
     folder = Path('runs/audit', name) if out is None else Path(out)
-    if folder.is_dir() and not any(folder.iterdir()) or not os.path.lexists(folder): return folder
+    if folder.is_dir() and not any(folder.iterdir()) or not os.path.lexists(folder):
+        return folder
     old = read_json(folder / 'audit.json') if (folder / 'audit.json').is_file() else {}
-    if not isinstance(old, dict) or not {'source', 'splits', 'faults', 'remarks'} <= set(old): raise UARError('holds something other than an audit', file=folder, field='out', remedy='name another folder')
+    if not isinstance(old, dict) or not {'source', 'splits', 'faults', 'remarks'} <= set(old):
+        raise UARError(
+            'holds something other than an audit',
+            file=folder,
+            field='out',
+            remedy='name another folder',
+        )
     return folder
 
+
 @patch
-def save(self:Audit,
-    folder=None # where to; None: as `audit_folder` says. Files that somebody put beside an older audit stay
-):              # the page's path
+def save(
+    self: Audit,
+    folder=None,  # where to; None: as `audit_folder` says. Files that somebody put beside an older audit stay
+):  # the page's path
     "Write `audit.json`, `faults.txt` and `index.html`, a page that needs no other file."
     page, self.folder = _page(self), audit_folder(self.numbers['source'], folder)
     _picture_sections(page, self)
     _text_sections(page, self.numbers)
     atomic_write(self.folder / 'audit.json', self.numbers)
-    if self.faults: atomic_write(self.folder / 'faults.txt', ''.join(f'{_fault_line(*r)}\n' for r in self.faults))
-    else: (self.folder / 'faults.txt').unlink(missing_ok=True)
+    if self.faults:
+        atomic_write(
+            self.folder / 'faults.txt', ''.join(f'{_fault_line(*r)}\n' for r in self.faults)
+        )
+    else:
+        (self.folder / 'faults.txt').unlink(missing_ok=True)
     return write_page(page, self.folder / 'index.html')

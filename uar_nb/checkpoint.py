@@ -21,84 +21,176 @@ from .model import FORMAT, UAR, find_model, read_config
 # %% ../nbs/20_checkpoint.ipynb #c005
 def _tokenizer_card(tokenizer):
     "What config.json says of a tokenizer."
-    return None if tokenizer is None else dict(name=tokenizer.name, sha256=tokenizer.sha256, codebook_size=int(tokenizer.codebook_size), grid=int(tokenizer.grid))
+    return (
+        None
+        if tokenizer is None
+        else dict(
+            name=tokenizer.name,
+            sha256=tokenizer.sha256,
+            codebook_size=int(tokenizer.codebook_size),
+            grid=int(tokenizer.grid),
+        )
+    )
 
-def _vocabulary_card(vocabulary): return dict(size=len(vocabulary), sha256=sha256_of('\n'.join(vocabulary.words)))
+
+def _vocabulary_card(vocabulary):
+    return dict(size=len(vocabulary), sha256=sha256_of('\n'.join(vocabulary.words)))
+
 
 def _check_parts(c, data, vocabulary, tokenizer, file=None):
     "Model, data, vocabulary and tokenizer must be of one training."
-    pairs = [('vocabulary', c.text_vocab, vocabulary['size']), ('max_words', c.max_words, data.max_words), ('views', c.views, data.views)]
+    pairs = [
+        ('vocabulary', c.text_vocab, vocabulary['size']),
+        ('max_words', c.max_words, data.max_words),
+        ('views', c.views, data.views),
+    ]
     if c.visual == 'tokens':
-        if tokenizer is None: raise UARError('the model reads tokens, and there is no tokenizer', file=file, field='tokenizer', remedy='give the tokenizer of its training')
-        pairs += [('codebook_size', c.image_vocab, tokenizer['codebook_size']), ('grid', c.grid, tokenizer['grid'])]
+        if tokenizer is None:
+            raise UARError(
+                'the model reads tokens, and there is no tokenizer',
+                file=file,
+                field='tokenizer',
+                remedy='give the tokenizer of its training',
+            )
+        pairs += [
+            ('codebook_size', c.image_vocab, tokenizer['codebook_size']),
+            ('grid', c.grid, tokenizer['grid']),
+        ]
     for field, ours, theirs in pairs:
-        if ours != theirs: raise UARError(f'{field} is {ours} in the model, {theirs} beside it', file=file, field=field, remedy='give the parts of one training')
+        if ours != theirs:
+            raise UARError(
+                f'{field} is {ours} in the model, {theirs} beside it',
+                file=file,
+                field=field,
+                remedy='give the parts of one training',
+            )
 
 # %% ../nbs/20_checkpoint.ipynb #c006
 def save_checkpoint(
-    folder,      # where; what was there is replaced when the new one is whole
-    model,       # a `UAR`
+    folder,  # where; what was there is replaced when the new one is whole
+    model,  # a `UAR`
     vocabulary,  # the `Vocabulary` of its training
-    data,        # a `DataConfig`
-    tokenizer,   # the tokenizer of its training; None for a model with a CNN
-) -> Path:       # the folder
+    data,  # a `DataConfig`
+    tokenizer,  # the tokenizer of its training; None for a model with a CNN
+) -> Path:  # the folder
     "Write a checkpoint folder, whole or not at all."
     tokenizer = tokenizer if model.config.visual == 'tokens' else None
     card, words = _tokenizer_card(tokenizer), _vocabulary_card(vocabulary)
     _check_parts(model.config, data, words, card)
     with atomic_folder(folder) as tmp:
-        atomic_write(tmp/'config.json', dict(format=FORMAT, version=__version__, model=model.config.to_dict(), data=data.to_dict(),
-                     images=ImageProtocol(data.picture, data.crop).to_dict(), tokenizer=card, vocabulary=words))
-        atomic_write(tmp/'vocabulary.json', vocabulary.to_dict())
+        atomic_write(
+            tmp / 'config.json',
+            dict(
+                format=FORMAT,
+                version=__version__,
+                model=model.config.to_dict(),
+                data=data.to_dict(),
+                images=ImageProtocol(data.picture, data.crop).to_dict(),
+                tokenizer=card,
+                vocabulary=words,
+            ),
+        )
+        atomic_write(tmp / 'vocabulary.json', vocabulary.to_dict())
         model.save_pretrained(tmp)
-        if hasattr(tokenizer, 'save'): tokenizer.save(tmp/'tokenizer')
+        if hasattr(tokenizer, 'save'):
+            tokenizer.save(tmp / 'tokenizer')
     return Path(folder)
 
 # %% ../nbs/20_checkpoint.ipynb #c010
 @dataclass(frozen=True)
 class Checkpoint:
     "A trained model with all that it needs."
-    model: UAR               # in evaluation mode
+
+    model: UAR  # in evaluation mode
     vocabulary: Vocabulary
     data: DataConfig
     images: ImageProtocol
-    tokenizer: object | None # None for a model with a CNN
+    tokenizer: object | None  # None for a model with a CNN
     folder: Path
+
 
 def _load_tokenizer(folder, card, given):
     "The tokenizer that a checkpoint names: given, its own, or OpenAI's from where the user keeps it."
-    if card is None: return None
-    given = given or (os.environ.get('UAR_DALLE') if not (folder/'tokenizer').is_dir() else None)
-    if given is None and not (folder/'tokenizer').is_dir():
-        raise UARError(f'needs the tokenizer {card["name"]!r}, which it does not hold', file=folder, field='tokenizer', remedy='give tokenizer=FOLDER (or set UAR_DALLE to it), where its converted weights are')
-    if given is None: found = DVAE.load(folder/'tokenizer')
-    elif isinstance(given, (str, Path)): found = load_dalle(given) if card['name'] == 'openai-dalle' else DVAE.load(given)
-    else: found = given
-    if found.sha256 != card.get('sha256'): raise UARError('the tokenizer is not the one of the training', file=folder, field='tokenizer', remedy=f'give the {card["name"]!r} with sha256 {str(card.get("sha256"))[:12]}...')
+    if card is None:
+        return None
+    given = given or (os.environ.get('UAR_DALLE') if not (folder / 'tokenizer').is_dir() else None)
+    if given is None and not (folder / 'tokenizer').is_dir():
+        raise UARError(
+            f'needs the tokenizer {card["name"]!r}, which it does not hold',
+            file=folder,
+            field='tokenizer',
+            remedy='give tokenizer=FOLDER (or set UAR_DALLE to it), where its converted weights are',
+        )
+    if given is None:
+        found = DVAE.load(folder / 'tokenizer')
+    elif isinstance(given, (str, Path)):
+        found = load_dalle(given) if card['name'] == 'openai-dalle' else DVAE.load(given)
+    else:
+        found = given
+    if found.sha256 != card.get('sha256'):
+        raise UARError(
+            'the tokenizer is not the one of the training',
+            file=folder,
+            field='tokenizer',
+            remedy=f'give the {card["name"]!r} with sha256 {str(card.get("sha256"))[:12]}...',
+        )
     return found
 
 # %% ../nbs/20_checkpoint.ipynb #c012
 def _parsed(file, field, make, values):
     "A part of config.json through its strict reader, errors with the file's name."
-    if not isinstance(values, dict): raise UARError(f'has no {field}', file=file, field=field, remedy='this is a model without its data: use UAR.from_pretrained, or fetch the whole checkpoint')
-    try: return make(values)
-    except UARError as e: raise UARError(e.what, file=file, field=e.field or field, remedy=e.remedy) from e
+    if not isinstance(values, dict):
+        raise UARError(
+            f'has no {field}',
+            file=file,
+            field=field,
+            remedy='this is a model without its data: use UAR.from_pretrained, or fetch the whole checkpoint',
+        )
+    try:
+        return make(values)
+    except UARError as e:
+        raise UARError(e.what, file=file, field=e.field or field, remedy=e.remedy) from e
+
 
 def load_checkpoint(
-    name,            # folder, name that ships with the package, or owner/name on the hub
+    name,  # folder, name that ships with the package, or owner/name on the hub
     tokenizer=None,  # a tokenizer, or the folder of one, where the checkpoint holds only its hash
 ) -> Checkpoint:
     "All parts of a checkpoint folder, each checked; anything that does not fit is one error."
-    if isinstance(name, Checkpoint): return name
+    if isinstance(name, Checkpoint):
+        return name
     folder = find_model(name)
-    values, file = read_config(folder), folder/'config.json'
+    values, file = read_config(folder), folder / 'config.json'
     data = _parsed(file, 'data', DataConfig.from_dict, values.get('data'))
     images = _parsed(file, 'images', ImageProtocol.from_dict, values.get('images'))
-    card, words = values.get('tokenizer'), _parsed(file, 'vocabulary', dict, values.get('vocabulary'))
-    vocabulary = _parsed(folder/'vocabulary.json', 'vocabulary', Vocabulary.from_dict, read_json(folder/'vocabulary.json'))
-    if words != _vocabulary_card(vocabulary): raise UARError('is not the vocabulary of the training', file=folder/'vocabulary.json', field='vocabulary', remedy='fetch the whole checkpoint again')
-    if card is not None and (not isinstance(card, dict) or set(card) != {'name', 'sha256', 'codebook_size', 'grid'}):
-        raise UARError(f'does not describe a tokenizer: {card!r}', file=file, field='tokenizer', remedy='fetch the whole checkpoint again')
+    card, words = (
+        values.get('tokenizer'),
+        _parsed(file, 'vocabulary', dict, values.get('vocabulary')),
+    )
+    vocabulary = _parsed(
+        folder / 'vocabulary.json',
+        'vocabulary',
+        Vocabulary.from_dict,
+        read_json(folder / 'vocabulary.json'),
+    )
+    if words != _vocabulary_card(vocabulary):
+        raise UARError(
+            'is not the vocabulary of the training',
+            file=folder / 'vocabulary.json',
+            field='vocabulary',
+            remedy='fetch the whole checkpoint again',
+        )
+    if card is not None and (
+        not isinstance(card, dict) or set(card) != {'name', 'sha256', 'codebook_size', 'grid'}
+    ):
+        raise UARError(
+            f'does not describe a tokenizer: {card!r}',
+            file=file,
+            field='tokenizer',
+            remedy='fetch the whole checkpoint again',
+        )
     model = UAR.from_pretrained(folder)
     _check_parts(model.config, data, words, card, file)
-    return Checkpoint(model, vocabulary, data, images, _load_tokenizer(folder, card, tokenizer), folder)
+    return Checkpoint(
+        model, vocabulary, data, images, _load_tokenizer(folder, card, tokenizer), folder
+    )

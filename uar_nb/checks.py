@@ -19,181 +19,259 @@ from .core import UARError
 from .images import PICTURE, picture_info
 
 # %% ../nbs/08c_checks.ipynb #c007
-HASH, NEAR, ALIKE = 16, 32, .98  # bits a side; near duplicates differ in at most NEAR of the 256 bits and correlate by at least ALIKE
+HASH, NEAR, ALIKE = (
+    16,
+    32,
+    0.98,
+)  # bits a side; near duplicates differ in at most NEAR of the 256 bits and correlate by at least ALIKE
+
 
 def _dct(n, rows):
     "The first rows of the orthonormal DCT-II of n points."
     k = np.arange(n)
-    matrix = np.cos(np.pi * np.arange(rows)[:, None] * (2*k + 1) / (2*n)) * np.sqrt(2/n)
+    matrix = np.cos(np.pi * np.arange(rows)[:, None] * (2 * k + 1) / (2 * n)) * np.sqrt(2 / n)
     matrix[0] /= np.sqrt(2)
     return matrix.astype(np.float32)
+
 
 def _small(pictures, side):
     "Means over squares: [..., S, S] → float32 [..., side, side]."
     pictures = np.asarray(pictures)
-    if pictures.ndim < 2 or pictures.shape[-1] != pictures.shape[-2] or pictures.shape[-1] % side or not pictures.shape[-1]:
-        raise UARError(f'pictures of shape {pictures.shape} are not squares whose side is a multiple of {side}', field='pictures', remedy='read them by read_picture')
+    if (
+        pictures.ndim < 2
+        or pictures.shape[-1] != pictures.shape[-2]
+        or pictures.shape[-1] % side
+        or not pictures.shape[-1]
+    ):
+        raise UARError(
+            f'pictures of shape {pictures.shape} are not squares whose side is a multiple of {side}',
+            field='pictures',
+            remedy='read them by read_picture',
+        )
     step = pictures.shape[-1] // side
-    return pictures.astype(np.float32).reshape(*pictures.shape[:-2], side, step, side, step).mean((-3, -1))
+    return (
+        pictures.astype(np.float32)
+        .reshape(*pictures.shape[:-2], side, step, side, step)
+        .mean((-3, -1))
+    )
+
 
 def perceptual_hash(
-    pictures # uint8 [..., 128, 128]
-):           # uint8 [..., 32]: 256 bits
+    pictures,  # uint8 [..., 128, 128]
+):  # uint8 [..., 32]: 256 bits
     "What a picture shows as 256 bits, @eq-hash."
     c = _dct(32, HASH)
-    waves = (c @ _small(pictures, 32) @ c.T).reshape(*np.shape(pictures)[:-2], HASH*HASH)
+    waves = (c @ _small(pictures, 32) @ c.T).reshape(*np.shape(pictures)[:-2], HASH * HASH)
     return np.packbits(waves > np.median(waves[..., 1:], -1, keepdims=True), axis=-1)
 
 # %% ../nbs/08c_checks.ipynb #c011
 def hash_distance(
-    a, # uint8 [..., 32]
-    b  # the same
-):     # int [...]: bits that differ, 0 to 256
+    a,  # uint8 [..., 32]
+    b,  # the same
+):  # int [...]: bits that differ, 0 to 256
     "In how many bits two hashes differ."
     return np.unpackbits(np.asarray(a) ^ np.asarray(b), axis=-1).sum(-1, dtype=int)
 
 # %% ../nbs/08c_checks.ipynb #c017
 def near_pairs(
-    hashes,     # uint8 [N, 32]
-    limit=NEAR, # largest distance
-    block=4096  # hashes a block
-):              # int [M, 3]: first, second, distance, with first < second
+    hashes,  # uint8 [N, 32]
+    limit=NEAR,  # largest distance
+    block=4096,  # hashes a block
+):  # int [M, 3]: first, second, distance, with first < second
     "All pairs of pictures whose hashes are near."
-    signs, found = 2*np.unpackbits(np.asarray(hashes), axis=-1).astype(np.float32) - 1, [np.zeros((0, 3), int)]
+    signs, found = (
+        2 * np.unpackbits(np.asarray(hashes), axis=-1).astype(np.float32) - 1,
+        [np.zeros((0, 3), int)],
+    )
     for i in range(0, len(signs), block):
         for j in range(i, len(signs), block):
-            distance = (signs.shape[1] - signs[i:i+block] @ signs[j:j+block].T) / 2
+            distance = (signs.shape[1] - signs[i : i + block] @ signs[j : j + block].T) / 2
             a, b = np.nonzero(distance <= limit)
             kept = a + i < b + j
             found.append(np.stack([a + i, b + j, distance[a, b].astype(int)], 1)[kept])
     return np.concatenate(found)
 
+
 def likeness(
-    a, # uint8 [..., 128, 128]
-    b  # the same
-):     # float [...]: from −1 to 1
+    a,  # uint8 [..., 128, 128]
+    b,  # the same
+):  # float [...]: from −1 to 1
     "Correlation of two pictures at 32×32."
-    x, y = (_small(p, 32).reshape(*np.shape(p)[:-2], 32*32) for p in (a, b))
+    x, y = (_small(p, 32).reshape(*np.shape(p)[:-2], 32 * 32) for p in (a, b))
     x, y = (z - z.mean(-1, keepdims=True) for z in (x, y))
-    return (x*y).sum(-1) / np.maximum(np.sqrt((x**2).sum(-1) * (y**2).sum(-1)), 1e-6)
+    return (x * y).sum(-1) / np.maximum(np.sqrt((x**2).sum(-1) * (y**2).sum(-1)), 1e-6)
 
 # %% ../nbs/08c_checks.ipynb #c026
-CHESTS = np.array([[  # the mean frontal and the mean lateral chest, in tenths of a standard deviation
-    [-20, -16,  -7,   4,   4,  -7, -17, -17],
-    [ -2,   3,  -1,   3,   3,   0,   3,  -2],
-    [ -3,  -1,  -8,   1,   3,  -8,  -1,  -2],
-    [ -6,  -5,  -9,   5,   6,  -9,  -5,  -6],
-    [ -7,  -4,  -6,  13,  15,  -3,  -4,  -7],
-    [ -8,  -1,   1,  14,  18,   6,  -2,  -8],
-    [ -9,   6,  13,  16,  17,  11,   3,  -9],
-    [-10,   8,  12,  16,  17,  12,   7, -11]], [
-    [ -1,  10,   9,  10,  13,  14,   6, -14],
-    [ -2,  10,   8,   9,  -2,   9,   8, -13],
-    [ -1,   5,   1,  -3,  -7,   0,   7, -14],
-    [ -9,  -9,  -1,   0,  -6,   0,   6, -15],
-    [-15,  -2,   1,   1,  -7,   1,   5, -15],
-    [-15,   0,   3,   2,  -8,   1,   3, -15],
-    [-16,   3,  13,  13,   9,   4,  -2, -16],
-    [-16,   5,  15,  14,  15,  13,  -6, -16]]])
+CHESTS = np.array(
+    [
+        [  # the mean frontal and the mean lateral chest, in tenths of a standard deviation
+            [-20, -16, -7, 4, 4, -7, -17, -17],
+            [-2, 3, -1, 3, 3, 0, 3, -2],
+            [-3, -1, -8, 1, 3, -8, -1, -2],
+            [-6, -5, -9, 5, 6, -9, -5, -6],
+            [-7, -4, -6, 13, 15, -3, -4, -7],
+            [-8, -1, 1, 14, 18, 6, -2, -8],
+            [-9, 6, 13, 16, 17, 11, 3, -9],
+            [-10, 8, 12, 16, 17, 12, 7, -11],
+        ],
+        [
+            [-1, 10, 9, 10, 13, 14, 6, -14],
+            [-2, 10, 8, 9, -2, 9, 8, -13],
+            [-1, 5, 1, -3, -7, 0, 7, -14],
+            [-9, -9, -1, 0, -6, 0, 6, -15],
+            [-15, -2, 1, 1, -7, 1, 5, -15],
+            [-15, 0, 3, 2, -8, 1, 3, -15],
+            [-16, 3, 13, 13, 9, 4, -2, -16],
+            [-16, 5, 15, 14, 15, 13, -6, -16],
+        ],
+    ]
+)
+
 
 def _unit(x):
     "Last axis with mean 0 and length 1."
     x = x - x.mean(-1, keepdims=True)
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
 
+
 def polarity(
-    pictures # uint8 [..., 128, 128]
-):           # float [...]: from −1 to 1; below 0 where the picture looks inverted
+    pictures,  # uint8 [..., 128, 128]
+):  # float [...]: from −1 to 1; below 0 where the picture looks inverted
     "How much a picture looks like a chest (1) or like its negative (−1), @eq-polarity."
     pictures = np.asarray(pictures)
-    fit = _unit(_small(pictures, 8).reshape(*pictures.shape[:-2], 64)) @ _unit(CHESTS.reshape(2, 64).astype(np.float32)).T
+    fit = (
+        _unit(_small(pictures, 8).reshape(*pictures.shape[:-2], 64))
+        @ _unit(CHESTS.reshape(2, 64).astype(np.float32)).T
+    )
     return np.take_along_axis(fit, np.abs(fit).argmax(-1)[..., None], -1)[..., 0]
 
 # %% ../nbs/08c_checks.ipynb #c032
 FLAT = 16  # grey levels
 STATES = ('ok', 'missing', 'unreadable', 'blank', 'constant', 'inverted')
 
+
 @dataclass(slots=True, eq=False)
 class PictureFacts:
     "What was found out about one picture."
-    view: object          # the `View`
-    study: str = ''       # id of its study
-    split: str = ''       # of its study
-    state: str = 'ok'     # one of `STATES`
-    format: str = ''      # 'PNG', 'JPEG', 'DICOM'; 'pixels' where there is no file
-    width: int = 0        # of the file, 0 where not known
+
+    view: object  # the `View`
+    study: str = ''  # id of its study
+    split: str = ''  # of its study
+    state: str = 'ok'  # one of `STATES`
+    format: str = ''  # 'PNG', 'JPEG', 'DICOM'; 'pixels' where there is no file
+    width: int = 0  # of the file, 0 where not known
     height: int = 0
-    spread: float = 0.    # grey levels between the 1st and the 99th percentile
-    polarity: float = 0.  # below 0 where the picture looks inverted
-    digest: bytes = b''   # of the 128×128 pixels: equal for equal pictures
-    hash: bytes = b''     # perceptual hash
-    what: str = ''        # why it could not be read
+    spread: float = 0.0  # grey levels between the 1st and the 99th percentile
+    polarity: float = 0.0  # below 0 where the picture looks inverted
+    digest: bytes = b''  # of the 128×128 pixels: equal for equal pictures
+    hash: bytes = b''  # perceptual hash
+    what: str = ''  # why it could not be read
     remedy: str = ''
 
     @property
-    def file(self): return '' if self.view.path is None else str(self.view.path)
+    def file(self):
+        return '' if self.view.path is None else str(self.view.path)
 
     @property
-    def sound(self): return self.state in ('ok', 'inverted')  # there is something to see
+    def sound(self):
+        return self.state in ('ok', 'inverted')  # there is something to see
 
 # %% ../nbs/08c_checks.ipynb #c034
 def _look(facts, pixels):
     "Fill in what the pixels tell."
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (PICTURE, PICTURE):
-        raise UARError(f'pixels are not uint8 [{PICTURE}, {PICTURE}]', remedy='read the picture by read_picture')
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.shape != (PICTURE, PICTURE)
+    ):
+        raise UARError(
+            f'pixels are not uint8 [{PICTURE}, {PICTURE}]',
+            remedy='read the picture by read_picture',
+        )
     low, high = np.percentile(pixels, (1, 99))
     facts.spread, facts.polarity = float(high - low), float(polarity(pixels))
-    facts.digest, facts.hash = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest(), perceptual_hash(pixels).tobytes()
-    facts.state = 'blank' if pixels.min() == pixels.max() else 'constant' if facts.spread < FLAT else 'inverted' if facts.polarity < 0 else 'ok'
+    facts.digest, facts.hash = (
+        hashlib.blake2b(pixels.tobytes(), digest_size=16).digest(),
+        perceptual_hash(pixels).tobytes(),
+    )
+    facts.state = (
+        'blank'
+        if pixels.min() == pixels.max()
+        else 'constant'
+        if facts.spread < FLAT
+        else 'inverted'
+        if facts.polarity < 0
+        else 'ok'
+    )
+
 
 def check_view(
-    view,     # a `View`
-    study='', # id of its study
-    split=''  # of its study
-):            # `PictureFacts`
+    view,  # a `View`
+    study='',  # id of its study
+    split='',  # of its study
+):  # `PictureFacts`
     "Read one picture and say what it is like; never raises for a bad picture."
     facts = PictureFacts(view, study, split)
     try:
-        if view.path is None and view.pixels is None: raise UARError('view has neither a file nor pixels', remedy='name its picture')
-        if view.path is None: facts.format, (facts.height, facts.width) = 'pixels', np.shape(view.pixels)
-        elif view.pixels is None or os.path.exists(view.path): facts.format, facts.width, facts.height = picture_info(view.path)
+        if view.path is None and view.pixels is None:
+            raise UARError('view has neither a file nor pixels', remedy='name its picture')
+        if view.path is None:
+            facts.format, (facts.height, facts.width) = 'pixels', np.shape(view.pixels)
+        elif view.pixels is None or os.path.exists(view.path):
+            facts.format, facts.width, facts.height = picture_info(view.path)
         _look(facts, view.picture())
     except (UARError, OSError, ValueError, TypeError) as e:
-        facts.what, facts.remedy = getattr(e, 'what', str(e)), getattr(e, 'remedy', None) or 'mend the picture, or leave the study out'
+        facts.what, facts.remedy = (
+            getattr(e, 'what', str(e)),
+            getattr(e, 'remedy', None) or 'mend the picture, or leave the study out',
+        )
         gone = view.path is not None and not os.path.exists(view.path)
         facts.state = 'missing' if gone else 'blank' if 'blank' in facts.what else 'unreadable'
     return facts
 
 # %% ../nbs/08c_checks.ipynb #c038
 def check_pictures(
-    studies,       # list of `Study`
+    studies,  # list of `Study`
     workers=None,  # threads; as many as there are cores, 16 at most
-    progress=False # show a bar
-):                 # list of `PictureFacts`, in the order of studies and views
+    progress=False,  # show a bar
+):  # list of `PictureFacts`, in the order of studies and views
     "Look at every picture of a set, once."
     jobs = [(v, s.id, s.split) for s in studies for v in s.views]
     workers, facts = workers or min(16, os.cpu_count() or 1), []
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), disable=not progress, desc='pictures', unit='') as bar:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(jobs), disable=not progress, desc='pictures', unit='') as bar,
+    ):
         for i in range(0, len(jobs), 256):
-            for found in pool.map(lambda job: check_view(*job), jobs[i:i+256]):
+            for found in pool.map(lambda job: check_view(*job), jobs[i : i + 256]):
                 facts.append(found)
                 bar.update()
     return facts
 
 # %% ../nbs/08c_checks.ipynb #c041
 def find_duplicates(
-    facts,       # list of `PictureFacts`
-    most=20_000  # of pairs near by hash that are read again; beyond it the hash alone decides
-):               # (groups: lists of positions of equal pictures, pairs: (position, position, bits, likeness))
+    facts,  # list of `PictureFacts`
+    most=20_000,  # of pairs near by hash that are read again; beyond it the hash alone decides
+):  # (groups: lists of positions of equal pictures, pairs: (position, position, bits, likeness))
     "Pictures that are equal, and pairs that are nearly so; positions are those of the list."
     alike = {}
     for i, f in enumerate(facts):
-        if f.sound: alike.setdefault(f.digest, []).append(i)
+        if f.sound:
+            alike.setdefault(f.digest, []).append(i)
     first = [group[0] for group in alike.values()]
-    hashes = np.frombuffer(b''.join(facts[i].hash for i in first), np.uint8).reshape(len(first), -1) if first else np.zeros((0, 32), np.uint8)
+    hashes = (
+        np.frombuffer(b''.join(facts[i].hash for i in first), np.uint8).reshape(len(first), -1)
+        if first
+        else np.zeros((0, 32), np.uint8)
+    )
     pairs = []
     for a, b, bits in sorted(map(tuple, near_pairs(hashes).tolist()), key=lambda p: p[2]):
         i, j = first[a], first[b]
-        close = float(likeness(facts[i].view.picture(), facts[j].view.picture())) if len(pairs) < most else float('nan')
-        if not close < ALIKE: pairs.append((i, j, int(bits), close))
+        close = (
+            float(likeness(facts[i].view.picture(), facts[j].view.picture()))
+            if len(pairs) < most
+            else float('nan')
+        )
+        if not close < ALIKE:
+            pairs.append((i, j, int(bits), close))
     return [g for g in alike.values() if len(g) > 1], pairs

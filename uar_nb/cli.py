@@ -17,309 +17,646 @@ from . import __version__
 from .core import DISCLAIMER, UARError
 
 # %% ../nbs/28_cli.ipynb #c007
-app = typer.Typer(name='uar', add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help='Chest X-ray report generation: an open implementation of UAR (Unify, Align and Refine).', epilog=DISCLAIMER)
+app = typer.Typer(
+    name='uar',
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help='Chest X-ray report generation: an open implementation of UAR (Unify, Align and Refine).',
+    epilog=DISCLAIMER,
+)
+
 
 def tidy_errors(
-    function # a command
-): # the same command
+    function,  # a command
+):  # the same command
     "A `UARError` becomes one message and exit status 2; Ctrl-C becomes status 130 and says how to go on."
+
     @functools.wraps(function)
     def run(*args, **kwargs):
-        try: return function(*args, **kwargs)
-        except UARError as e: message, status = f'error: {e}', 2
-        except KeyboardInterrupt as e: message, status = str(e) or 'stopped', 130
+        try:
+            return function(*args, **kwargs)
+        except UARError as e:
+            message, status = f'error: {e}', 2
+        except KeyboardInterrupt as e:
+            message, status = str(e) or 'stopped', 130
         print(message, file=sys.stderr)
         raise SystemExit(status)
+
     return run
 
 # %% ../nbs/28_cli.ipynb #c010
 def _command(help, *examples, under=app, name=None):
     "Registers a command with examples in its --help."
-    text = help + '\n\nExamples:\n\n\b\n' + '\n'.join(f'  {e}' for e in examples)  # \b: these lines stay as they are
+    text = (
+        help + '\n\nExamples:\n\n\b\n' + '\n'.join(f'  {e}' for e in examples)
+    )  # \b: these lines stay as they are
     return lambda function: under.command(name, help=text, epilog=DISCLAIMER)(tidy_errors(function))
 
-def _version(wanted:bool):
-    if not wanted: return
+
+def _version(wanted: bool):
+    if not wanted:
+        return
     print('uar_nb', __version__)
     raise typer.Exit()
 
+
 @app.callback()
-def _root(version:Annotated[bool, typer.Option('--version', callback=_version, is_eager=True, help='Print the version and exit.')]=False): pass
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            '--version', callback=_version, is_eager=True, help='Print the version and exit.'
+        ),
+    ] = False,
+):
+    pass
 
 # %% ../nbs/28_cli.ipynb #c011
 _Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='Print results only.')]
 _Beams = Annotated[int, typer.Option(min=1, help='Beam search; 1 = greedy.')]
-_Dalle = Annotated[Path|None, typer.Option(help='Folder of the tokenizer, where the checkpoint names OpenAI\'s.')]
+_Dalle = Annotated[
+    Path | None, typer.Option(help='Folder of the tokenizer, where the checkpoint names OpenAI\'s.')
+]
 _Seed = Annotated[int, typer.Option(help='Every random draw depends on it.')]
-_Load = Annotated[list[str], typer.Option(help='How the data set is read, name=value: text=both, split=7, images=FOLDER, views=both, unit=picture, …; may be repeated.')]
+_Load = Annotated[
+    list[str],
+    typer.Option(
+        help='How the data set is read, name=value: text=both, split=7, images=FOLDER, views=both, unit=picture, …; may be repeated.'
+    ),
+]
+
 
 def _bar(quiet):
     "Bars are for terminals, not for job logs."
     return not quiet and sys.stderr.isatty()
 
 # %% ../nbs/28_cli.ipynb #c014
-@_command('Write a set of phantom studies: drawn chest X-rays with reports, findings and boxes.', 'uar phantom 600 phantoms/', 'uar phantom 100 mine/ --layout r2gen --style single --val 20 --test 20')
+@_command(
+    'Write a set of phantom studies: drawn chest X-rays with reports, findings and boxes.',
+    'uar phantom 600 phantoms/',
+    'uar phantom 100 mine/ --layout r2gen --style single --val 20 --test 20',
+)
 def phantom(
-    number:Annotated[int, typer.Argument(min=1, help='Training studies.')],
-    out:Annotated[Path, typer.Argument(help='Folder to write.')],
-    layout:Annotated[str, typer.Option(help='phantom (with findings and boxes), r2gen, folder, jsonl, openi, kaggle or mimic.')]='phantom',
-    style:Annotated[str, typer.Option(help='single, fast or iu_xray: how freely reports are worded.')]='fast',
-    frequencies:Annotated[str, typer.Option(help='fast or iu_xray: how common each finding is.')]='fast',
-    val:Annotated[int, typer.Option(min=0, help='Validation studies.')]=0,
-    test:Annotated[int, typer.Option(min=0, help='Test studies.')]=0,
-    seed:_Seed=0,
-    quiet:_Quiet=False
+    number: Annotated[int, typer.Argument(min=1, help='Training studies.')],
+    out: Annotated[Path, typer.Argument(help='Folder to write.')],
+    layout: Annotated[
+        str,
+        typer.Option(
+            help='phantom (with findings and boxes), r2gen, folder, jsonl, openi, kaggle or mimic.'
+        ),
+    ] = 'phantom',
+    style: Annotated[
+        str, typer.Option(help='single, fast or iu_xray: how freely reports are worded.')
+    ] = 'fast',
+    frequencies: Annotated[
+        str, typer.Option(help='fast or iu_xray: how common each finding is.')
+    ] = 'fast',
+    val: Annotated[int, typer.Option(min=0, help='Validation studies.')] = 0,
+    test: Annotated[int, typer.Option(min=0, help='Test studies.')] = 0,
+    seed: _Seed = 0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.recipes import phantom_set
-    studies = phantom_set({'train': number, 'val': val, 'test': test}, out, layout, style, frequencies, seed, _bar(quiet))
+
+    studies = phantom_set(
+        {'train': number, 'val': val, 'test': test},
+        out,
+        layout,
+        style,
+        frequencies,
+        seed,
+        _bar(quiet),
+    )
     print(f'{len(studies)} studies: {out}')
 
 # %% ../nbs/28_cli.ipynb #c019
-@_command('Write the real reports of IU-Xray with pictures drawn from their expert tags.', 'uar iu-phantom NLMCXR_reports.tgz iu-phantom/', 'uar train iu-phantom/ --preset phantom --set data.rules=iu_xray --out runs/iu-phantom', name='iu-phantom')
+@_command(
+    'Write the real reports of IU-Xray with pictures drawn from their expert tags.',
+    'uar iu-phantom NLMCXR_reports.tgz iu-phantom/',
+    'uar train iu-phantom/ --preset phantom --set data.rules=iu_xray --out runs/iu-phantom',
+    name='iu-phantom',
+)
 def _iu_phantom(
-    reports:Annotated[Path, typer.Argument(help='NLMCXR_reports.tgz, or a folder of its XML files.')],
-    out:Annotated[Path, typer.Argument(help='Folder to write.')],
-    layout:Annotated[str, typer.Option(help='phantom (with findings and boxes), r2gen, folder, jsonl, openi, kaggle or mimic.')]='phantom',
-    limit:Annotated[int, typer.Option(min=0, help='The first studies of each split only; 0 = all.')]=0,
-    workers:Annotated[int, typer.Option(min=1, help='Processes that draw.')]=2,
-    seed:_Seed=0,
-    quiet:_Quiet=False
+    reports: Annotated[
+        Path, typer.Argument(help='NLMCXR_reports.tgz, or a folder of its XML files.')
+    ],
+    out: Annotated[Path, typer.Argument(help='Folder to write.')],
+    layout: Annotated[
+        str,
+        typer.Option(
+            help='phantom (with findings and boxes), r2gen, folder, jsonl, openi, kaggle or mimic.'
+        ),
+    ] = 'phantom',
+    limit: Annotated[
+        int, typer.Option(min=0, help='The first studies of each split only; 0 = all.')
+    ] = 0,
+    workers: Annotated[int, typer.Option(min=1, help='Processes that draw.')] = 2,
+    seed: _Seed = 0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.recipes import iu_phantom_set
+
     studies = iu_phantom_set(reports, out, layout, limit, seed, workers, _bar(quiet))
     print(f'{len(studies)} studies: {out}', *(f'note: {n}' for n in studies.notes), sep='\n')
 
 # %% ../nbs/28_cli.ipynb #c021
-@_command('Train UAR on real reports with drawn pictures, and ask whether it looks at the picture.', 'uar real-text NLMCXR_reports.tgz', 'uar real-text NLMCXR_reports.tgz --plan redrawn --out runs/iu_phantom/redrawn', name='real-text')
+@_command(
+    'Train UAR on real reports with drawn pictures, and ask whether it looks at the picture.',
+    'uar real-text NLMCXR_reports.tgz',
+    'uar real-text NLMCXR_reports.tgz --plan redrawn --out runs/iu_phantom/redrawn',
+    name='real-text',
+)
 def _real_text(
-    reports:Annotated[Path, typer.Argument(help='NLMCXR_reports.tgz, or a folder of its XML files.')],
-    out:Annotated[Path, typer.Option(help='Run folder; the same command goes on where it stopped.')]=Path('runs/iu_phantom/small'),
-    plan:Annotated[str, typer.Option(help='small, redrawn, paper (for a GPU) or toy.')]='small',
-    device:Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')]='auto',
-    workers:Annotated[int, typer.Option(min=1, help='Processes that draw.')]=2,
-    quiet:_Quiet=False
+    reports: Annotated[
+        Path, typer.Argument(help='NLMCXR_reports.tgz, or a folder of its XML files.')
+    ],
+    out: Annotated[
+        Path, typer.Option(help='Run folder; the same command goes on where it stopped.')
+    ] = Path('runs/iu_phantom/small'),
+    plan: Annotated[str, typer.Option(help='small, redrawn, paper (for a GPU) or toy.')] = 'small',
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')] = 'auto',
+    workers: Annotated[int, typer.Option(min=1, help='Processes that draw.')] = 2,
+    quiet: _Quiet = False,
 ):
     from uar_nb.real_text import rows_table, run_real_text
+
     result = run_real_text(out, plan, reports, device, workers, not quiet)
-    print(rows_table(result), *(f'{k}: {v if isinstance(v, str) else f"{v:+.3f}"}' for k, v in result['answer'].items()), DISCLAIMER, sep='\n')
+    print(
+        rows_table(result),
+        *(f'{k}: {v if isinstance(v, str) else f"{v:+.3f}"}' for k, v in result['answer'].items()),
+        DISCLAIMER,
+        sep='\n',
+    )
 
 # %% ../nbs/28_cli.ipynb #c025
 _downloads = typer.Typer(no_args_is_help=True, rich_markup_mode=None, epilog=DISCLAIMER)
-app.add_typer(_downloads, name='download', help='Fetch a public data set or OpenAI\'s dVAE: gone on with after a cut, verified, unpacked safely.')
+app.add_typer(
+    _downloads,
+    name='download',
+    help='Fetch a public data set or OpenAI\'s dVAE: gone on with after a cut, verified, unpacked safely.',
+)
 
 _Tries = Annotated[int, typer.Option(min=1, help='Tries in a row without progress.')]
-_Timeout = Annotated[float, typer.Option(min=.1, help='Seconds without an answer, or with less than 1 KB a second.')]
+_Timeout = Annotated[
+    float, typer.Option(min=0.1, help='Seconds without an answer, or with less than 1 KB a second.')
+]
 
-@_command('Fetch the Indiana University collection from Open-i (over 1 GB; CC BY-NC-ND 4.0) and audit it.', 'uar download iu-xray data/iu', 'uar download iu-xray data/iu --reports-only', under=_downloads, name='iu-xray')
+
+@_command(
+    'Fetch the Indiana University collection from Open-i (over 1 GB; CC BY-NC-ND 4.0) and audit it.',
+    'uar download iu-xray data/iu',
+    'uar download iu-xray data/iu --reports-only',
+    under=_downloads,
+    name='iu-xray',
+)
 def _download_iu(
-    out:Annotated[Path, typer.Argument(help='Folder to write; the same command goes on where it stopped.')],
-    reports_only:Annotated[bool, typer.Option('--reports-only', help='Leave the pictures out (1 MB): enough for phantom pictures.')]=False,
-    any_count:Annotated[bool, typer.Option('--any-count', help='Accept other numbers of files than the published ones.')]=False,
-    no_audit:Annotated[bool, typer.Option('--no-audit', help='Leave the audit out.')]=False,
-    url:Annotated[str|None, typer.Option(help='Where the two archives are. [default: Open-i]')]=None,
-    tries:_Tries=5,
-    timeout:_Timeout=30.,
-    quiet:_Quiet=False
+    out: Annotated[
+        Path, typer.Argument(help='Folder to write; the same command goes on where it stopped.')
+    ],
+    reports_only: Annotated[
+        bool,
+        typer.Option(
+            '--reports-only', help='Leave the pictures out (1 MB): enough for phantom pictures.'
+        ),
+    ] = False,
+    any_count: Annotated[
+        bool,
+        typer.Option('--any-count', help='Accept other numbers of files than the published ones.'),
+    ] = False,
+    no_audit: Annotated[bool, typer.Option('--no-audit', help='Leave the audit out.')] = False,
+    url: Annotated[
+        str | None, typer.Option(help='Where the two archives are. [default: Open-i]')
+    ] = None,
+    tries: _Tries = 5,
+    timeout: _Timeout = 30.0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.download import OPEN_I, download_iu_xray
-    got, found = download_iu_xray(out, url or OPEN_I, not reports_only, not any_count, not no_audit, tries=tries, timeout=timeout, progress=_bar(quiet))
-    for name, n in got.items(): print(f"{name}: {n['files']:,} files, {n['bytes']:,} bytes, SHA-256 {n['sha256']}")
-    if found: print(found, f'audit: {out/"audit"/"index.html"}', sep='\n')
+
+    got, found = download_iu_xray(
+        out,
+        url or OPEN_I,
+        not reports_only,
+        not any_count,
+        not no_audit,
+        tries=tries,
+        timeout=timeout,
+        progress=_bar(quiet),
+    )
+    for name, n in got.items():
+        print(f"{name}: {n['files']:,} files, {n['bytes']:,} bytes, SHA-256 {n['sha256']}")
+    if found:
+        print(found, f'audit: {out / "audit" / "index.html"}', sep='\n')
     print(f'data set: {out}')
 
 # %% ../nbs/28_cli.ipynb #c026
-@_command("Fetch OpenAI's dVAE, the paper's tokenizer (about 300 MB), and convert it without running a pickle.", 'uar download dalle-dvae models/dalle', under=_downloads, name='dalle-dvae')
+@_command(
+    "Fetch OpenAI's dVAE, the paper's tokenizer (about 300 MB), and convert it without running a pickle.",
+    'uar download dalle-dvae models/dalle',
+    under=_downloads,
+    name='dalle-dvae',
+)
 def _download_dvae(
-    out:Annotated[Path, typer.Argument(help='Folder to write; give it as --dvae.')],
-    url:Annotated[str|None, typer.Option(help='Where encoder.pkl and decoder.pkl are. [default: OpenAI]')]=None,
-    tries:_Tries=5,
-    timeout:_Timeout=30.,
-    quiet:_Quiet=False
+    out: Annotated[Path, typer.Argument(help='Folder to write; give it as --dvae.')],
+    url: Annotated[
+        str | None, typer.Option(help='Where encoder.pkl and decoder.pkl are. [default: OpenAI]')
+    ] = None,
+    tries: _Tries = 5,
+    timeout: _Timeout = 30.0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.download import OPENAI, download_dalle
-    print(f'dVAE: {download_dalle(out, url or OPENAI, tries=tries, timeout=timeout, progress=_bar(quiet))}')
+
+    print(
+        f'dVAE: {download_dalle(out, url or OPENAI, tries=tries, timeout=timeout, progress=_bar(quiet))}'
+    )
 
 # %% ../nbs/28_cli.ipynb #c028
-@_command('Examine a data set: counts, leaks between splits, report lengths, vocabulary, pictures, floors of the metrics.', 'uar audit iu_xray/', 'uar audit mimic/ --rules mimic_cxr --out runs/audit', 'uar audit iu_xray/ --load text=both --json')
+@_command(
+    'Examine a data set: counts, leaks between splits, report lengths, vocabulary, pictures, floors of the metrics.',
+    'uar audit iu_xray/',
+    'uar audit mimic/ --rules mimic_cxr --out runs/audit',
+    'uar audit iu_xray/ --load text=both --json',
+)
 def audit(
-    data:Annotated[Path, typer.Argument(help='A data set of any layout that uar train takes.')],
-    out:Annotated[Path|None, typer.Option(help='Folder for audit.json, index.html and, where there are faults, faults.txt. [default: runs/audit/ and the name of the data set]')]=None,
-    strict:Annotated[bool, typer.Option('--strict', help='End with status 1 where there are faults, for scripts.')]=False,
-    as_json:Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')]=False,
-    rules:Annotated[str|None, typer.Option(help='Cleaning of reports: iu_xray, mimic_cxr or corrected. [default: what the layout calls for]')]=None,
-    no_pictures:Annotated[bool, typer.Option('--no-pictures', help='Look at texts only.')]=False,
-    no_floors:Annotated[bool, typer.Option('--no-floors', help='Leave the floors of the metrics out.')]=False,
-    load:_Load=[],
-    quiet:_Quiet=False
+    data: Annotated[Path, typer.Argument(help='A data set of any layout that uar train takes.')],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help='Folder for audit.json, index.html and, where there are faults, faults.txt. [default: runs/audit/ and the name of the data set]'
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option('--strict', help='End with status 1 where there are faults, for scripts.'),
+    ] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')] = False,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            help='Cleaning of reports: iu_xray, mimic_cxr or corrected. [default: what the layout calls for]'
+        ),
+    ] = None,
+    no_pictures: Annotated[bool, typer.Option('--no-pictures', help='Look at texts only.')] = False,
+    no_floors: Annotated[
+        bool, typer.Option('--no-floors', help='Leave the floors of the metrics out.')
+    ] = False,
+    load: _Load = [],
+    quiet: _Quiet = False,
 ):
     from uar_nb.audit import audit as examine, audit_folder
     from uar_nb.recipes import loading
+
     folder = audit_folder(data, out)
-    found = examine(data, rules, not no_pictures, not no_floors, progress=_bar(quiet), **loading(load))
+    found = examine(
+        data, rules, not no_pictures, not no_floors, progress=_bar(quiet), **loading(load)
+    )
     page = found.save(folder)
     print(json.dumps(found.numbers, ensure_ascii=False) if as_json else f'{found}\npage: {page}')
-    if strict and found.failed: raise typer.Exit(1)
+    if strict and found.failed:
+        raise typer.Exit(1)
 
 # %% ../nbs/28_cli.ipynb #c031
-@_command('Train a discrete VAE, which turns pictures into visual words, on any folder of X-rays.', 'uar dvae xrays/ --out runs/dvae', 'uar dvae annotation.json more/ --steps 4000')
+@_command(
+    'Train a discrete VAE, which turns pictures into visual words, on any folder of X-rays.',
+    'uar dvae xrays/ --out runs/dvae',
+    'uar dvae annotation.json more/ --steps 4000',
+)
 def dvae(
-    paths:Annotated[list[Path], typer.Argument(help='Data sets, or folders of PNG, JPEG or DICOM.')],
-    out:Annotated[Path, typer.Option(help='Folder to write.')]=Path('runs/dvae'),
-    steps:Annotated[int, typer.Option(help='Training steps.')]=1500,
-    codebook:Annotated[int, typer.Option(help='Visual words.')]=512,
-    device:Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')]='auto',
-    seed:_Seed=0,
-    quiet:_Quiet=False
+    paths: Annotated[
+        list[Path], typer.Argument(help='Data sets, or folders of PNG, JPEG or DICOM.')
+    ],
+    out: Annotated[Path, typer.Option(help='Folder to write.')] = Path('runs/dvae'),
+    steps: Annotated[int, typer.Option(help='Training steps.')] = 1500,
+    codebook: Annotated[int, typer.Option(help='Visual words.')] = 512,
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')] = 'auto',
+    seed: _Seed = 0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.recipes import train_dvae_on
+
     _, numbers = train_dvae_on(paths, out, steps, codebook, seed, device, _bar(quiet))
-    for name, n in numbers.items(): print(f"{name}: {n['pictures']} pictures, PSNR {n['psnr']:.1f} dB, {n['used']} words in use, perplexity {n['perplexity']:.0f}")
+    for name, n in numbers.items():
+        print(
+            f"{name}: {n['pictures']} pictures, PSNR {n['psnr']:.1f} dB, {n['used']} words in use, perplexity {n['perplexity']:.0f}"
+        )
     print(f'dVAE: {out}')
 
-@_command('Read a data set\'s pictures once and turn them into visual words, for any number of runs.', 'uar tokenize iu_xray/annotation.json --dvae runs/dvae --out runs/tokens',
-          'uar train iu_xray/annotation.json --dvae runs/dvae --store runs/tokens --out runs/iu')
+
+@_command(
+    'Read a data set\'s pictures once and turn them into visual words, for any number of runs.',
+    'uar tokenize iu_xray/annotation.json --dvae runs/dvae --out runs/tokens',
+    'uar train iu_xray/annotation.json --dvae runs/dvae --store runs/tokens --out runs/iu',
+)
 def tokenize(
-    data:Annotated[Path, typer.Argument(help='A data set, or a folder of X-rays.')],
-    dvae:Annotated[Path, typer.Option(help='Folder of a tokenizer.')],
-    out:Annotated[Path, typer.Option(help='Folder to write.')]=Path('runs/tokens'),
-    crops:Annotated[int, typer.Option(help='Random crops of each picture, beside the whole one: the data.crops of the runs.')]=4,
-    load:_Load=[],
-    seed:_Seed=0,
-    quiet:_Quiet=False
+    data: Annotated[Path, typer.Argument(help='A data set, or a folder of X-rays.')],
+    dvae: Annotated[Path, typer.Option(help='Folder of a tokenizer.')],
+    out: Annotated[Path, typer.Option(help='Folder to write.')] = Path('runs/tokens'),
+    crops: Annotated[
+        int,
+        typer.Option(
+            help='Random crops of each picture, beside the whole one: the data.crops of the runs.'
+        ),
+    ] = 4,
+    load: _Load = [],
+    seed: _Seed = 0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.recipes import tokenize_on
+
     store = tokenize_on(data, dvae, out, crops, seed, _bar(quiet), load)
-    print(f'{store.ids.shape[0]} pictures x {store.ids.shape[1]} versions x {store.ids.shape[2]} visual words: {out}')
+    print(
+        f'{store.ids.shape[0]} pictures x {store.ids.shape[1]} versions x {store.ids.shape[2]} visual words: {out}'
+    )
 
 # %% ../nbs/28_cli.ipynb #c034
-@_command('Train a model on a data set: R2Gen\'s annotation.json, a folder with reports.csv, or a phantom set.',
-          'uar train iu_xray/annotation.json --preset iu_xray --out runs/iu',
-          'uar train phantoms/ --preset phantom --set model.d=256 --set train.stages.0.steps=4000',
-          'uar train iu_xray/ --load text=both --dvae runs/dvae --store runs/tokens --out runs/both',
-          'uar train data/ --config runs/iu/config.json --dvae runs/dvae --out runs/again')
+@_command(
+    'Train a model on a data set: R2Gen\'s annotation.json, a folder with reports.csv, or a phantom set.',
+    'uar train iu_xray/annotation.json --preset iu_xray --out runs/iu',
+    'uar train phantoms/ --preset phantom --set model.d=256 --set train.stages.0.steps=4000',
+    'uar train iu_xray/ --load text=both --dvae runs/dvae --store runs/tokens --out runs/both',
+    'uar train data/ --config runs/iu/config.json --dvae runs/dvae --out runs/again',
+)
 def train(
-    data:Annotated[Path, typer.Argument(help='annotation.json, reports.csv, or a folder that holds one of them.')],
-    preset:Annotated[str, typer.Option(help='phantom, phantom_long, phantom_paper, iu_xray or mimic_cxr.')]='iu_xray',
-    model:Annotated[str, typer.Option(help='base, a … f, uar, literal, …: a row or variant of the paper\'s tables.')]='uar',
-    config:Annotated[list[Path], typer.Option(help='JSON with some or all settings; may be repeated.')]=[],
-    settings:Annotated[list[str], typer.Option('--set', help='One setting, field=value; may be repeated.')]=[],
-    out:Annotated[Path, typer.Option(help='Run folder; the same command goes on where it stopped.')]=Path('runs/train'),
-    dvae:Annotated[Path|None, typer.Option(help='Folder of a tokenizer; otherwise one is trained on these pictures.')]=None,
-    dvae_extra:Annotated[list[Path], typer.Option(help='More X-rays for that dVAE: data sets or folders of pictures; may be repeated.')]=[],
-    dvae_steps:Annotated[int, typer.Option(help='Training steps of that dVAE.')]=1500,
-    codebook:Annotated[int, typer.Option(help='Visual words of that dVAE.')]=512,
-    load:_Load=[],
-    store:Annotated[Path|None, typer.Option(help='Folder that uar tokenize wrote; otherwise tokens are made and kept in the run folder.')]=None,
-    quiet:_Quiet=False
+    data: Annotated[
+        Path,
+        typer.Argument(help='annotation.json, reports.csv, or a folder that holds one of them.'),
+    ],
+    preset: Annotated[
+        str, typer.Option(help='phantom, phantom_long, phantom_paper, iu_xray or mimic_cxr.')
+    ] = 'iu_xray',
+    model: Annotated[
+        str,
+        typer.Option(help='base, a … f, uar, literal, …: a row or variant of the paper\'s tables.'),
+    ] = 'uar',
+    config: Annotated[
+        list[Path], typer.Option(help='JSON with some or all settings; may be repeated.')
+    ] = [],
+    settings: Annotated[
+        list[str], typer.Option('--set', help='One setting, field=value; may be repeated.')
+    ] = [],
+    out: Annotated[
+        Path, typer.Option(help='Run folder; the same command goes on where it stopped.')
+    ] = Path('runs/train'),
+    dvae: Annotated[
+        Path | None,
+        typer.Option(help='Folder of a tokenizer; otherwise one is trained on these pictures.'),
+    ] = None,
+    dvae_extra: Annotated[
+        list[Path],
+        typer.Option(
+            help='More X-rays for that dVAE: data sets or folders of pictures; may be repeated.'
+        ),
+    ] = [],
+    dvae_steps: Annotated[int, typer.Option(help='Training steps of that dVAE.')] = 1500,
+    codebook: Annotated[int, typer.Option(help='Visual words of that dVAE.')] = 512,
+    load: _Load = [],
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help='Folder that uar tokenize wrote; otherwise tokens are made and kept in the run folder.'
+        ),
+    ] = None,
+    quiet: _Quiet = False,
 ):
     from uar_nb.recipes import configure, train_on
-    done = train_on(data, configure(preset, model, config, settings), out, dvae, dvae_extra, dvae_steps, codebook, not quiet, load, store)
-    if int(os.environ.get('RANK', 0)): return  # one of several processes speaks for all
-    best = '' if done['best'] is None else f", best {done['monitor']} {done['best']:.4f} at step {done['best_step']}"
-    print(f"{done['steps']} steps in {done['seconds']:.0f} s{best}\ncheckpoint: {done['checkpoint']}")
+
+    done = train_on(
+        data,
+        configure(preset, model, config, settings),
+        out,
+        dvae,
+        dvae_extra,
+        dvae_steps,
+        codebook,
+        not quiet,
+        load,
+        store,
+    )
+    if int(os.environ.get('RANK', 0)):
+        return  # one of several processes speaks for all
+    best = (
+        ''
+        if done['best'] is None
+        else f", best {done['monitor']} {done['best']:.4f} at step {done['best_step']}"
+    )
+    print(
+        f"{done['steps']} steps in {done['seconds']:.0f} s{best}\ncheckpoint: {done['checkpoint']}"
+    )
 
 # %% ../nbs/28_cli.ipynb #c037
-@_command('Write the report of one study from its picture or pictures (frontal first).', 'uar generate frontal.png --checkpoint runs/iu/checkpoint',
-          'uar generate frontal.dcm lateral.dcm --checkpoint runs/iu/checkpoint --attention maps/ --json')
+@_command(
+    'Write the report of one study from its picture or pictures (frontal first).',
+    'uar generate frontal.png --checkpoint runs/iu/checkpoint',
+    'uar generate frontal.dcm lateral.dcm --checkpoint runs/iu/checkpoint --attention maps/ --json',
+)
 def generate(
-    pictures:Annotated[list[Path], typer.Argument(help='PNG, JPEG or DICOM: the views of one study.')],
-    checkpoint:Annotated[str, typer.Option(help='Checkpoint folder, or the name of one.')],
-    attention:Annotated[Path|None, typer.Option(help='Folder for one attention map a word.')]=None,
-    as_json:Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')]=False,
-    beams:_Beams=3,
-    dvae:_Dalle=None
+    pictures: Annotated[
+        list[Path], typer.Argument(help='PNG, JPEG or DICOM: the views of one study.')
+    ],
+    checkpoint: Annotated[str, typer.Option(help='Checkpoint folder, or the name of one.')],
+    attention: Annotated[
+        Path | None, typer.Option(help='Folder for one attention map a word.')
+    ] = None,
+    as_json: Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')] = False,
+    beams: _Beams = 3,
+    dvae: _Dalle = None,
 ):
     from uar_nb.recipes import report_on, save_attention
+
     report = report_on(pictures, checkpoint, beams, dvae)
-    if attention is not None: save_attention(report, attention)
-    if as_json: print(json.dumps(report.to_dict(), ensure_ascii=False))
-    else: print(report.text or '(no words)', DISCLAIMER, sep='\n\n')
+    if attention is not None:
+        save_attention(report, attention)
+    if as_json:
+        print(json.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        print(report.text or '(no words)', DISCLAIMER, sep='\n\n')
 
 # %% ../nbs/28_cli.ipynb #c039
-@_command('Score a checkpoint on a data set.', 'uar evaluate iu_xray/annotation.json --checkpoint runs/iu/checkpoint --out runs/iu/test', 'uar evaluate phantoms/ --checkpoint runs/demo/checkpoint --split val --beams 1')
+@_command(
+    'Score a checkpoint on a data set.',
+    'uar evaluate iu_xray/annotation.json --checkpoint runs/iu/checkpoint --out runs/iu/test',
+    'uar evaluate phantoms/ --checkpoint runs/demo/checkpoint --split val --beams 1',
+)
 def evaluate(
-    data:Annotated[Path, typer.Argument(help='A data set with reports.')],
-    checkpoint:Annotated[str, typer.Option(help='Checkpoint folder, or the name of one.')],
-    split:Annotated[str, typer.Option(help='train, val or test.')]='test',
-    out:Annotated[Path|None, typer.Option(help='Folder for predictions.jsonl and scores.json.')]=None,
-    beams:_Beams=3,
-    dvae:_Dalle=None,
-    limit:Annotated[int, typer.Option(min=0, help='The first studies only; 0 = all.')]=0,
-    metric:Annotated[list[str], typer.Option(help='BLEU, METEOR (starts Java), ROUGE_L or CIDEr; may be repeated. [default: all]')]=[],
-    load:_Load=[],
-    quiet:_Quiet=False
+    data: Annotated[Path, typer.Argument(help='A data set with reports.')],
+    checkpoint: Annotated[str, typer.Option(help='Checkpoint folder, or the name of one.')],
+    split: Annotated[str, typer.Option(help='train, val or test.')] = 'test',
+    out: Annotated[
+        Path | None, typer.Option(help='Folder for predictions.jsonl and scores.json.')
+    ] = None,
+    beams: _Beams = 3,
+    dvae: _Dalle = None,
+    limit: Annotated[int, typer.Option(min=0, help='The first studies only; 0 = all.')] = 0,
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            help='BLEU, METEOR (starts Java), ROUGE_L or CIDEr; may be repeated. [default: all]'
+        ),
+    ] = [],
+    load: _Load = [],
+    quiet: _Quiet = False,
 ):
     from uar_nb.recipes import evaluate_on
-    done, floors = evaluate_on(data, checkpoint, out, split, beams, limit, dvae, metric or ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'), _bar(quiet), load)
-    print(done if floors is None else floors.table(model=done.row()), *(f'note: {n}' for n in done.notes if floors is not None), DISCLAIMER, sep='\n\n')
+
+    done, floors = evaluate_on(
+        data,
+        checkpoint,
+        out,
+        split,
+        beams,
+        limit,
+        dvae,
+        metric or ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
+        _bar(quiet),
+        load,
+    )
+    print(
+        done if floors is None else floors.table(model=done.row()),
+        *(f'note: {n}' for n in done.notes if floors is not None),
+        DISCLAIMER,
+        sep='\n\n',
+    )
 
 # %% ../nbs/28_cli.ipynb #c042
-_Plan = Annotated[str, typer.Option(help='A plan of the demo: quick, long, short, toy, or paper (the paper\'s size, for a GPU).')]
+_Plan = Annotated[
+    str,
+    typer.Option(
+        help='A plan of the demo: quick, long, short, toy, or paper (the paper\'s size, for a GPU).'
+    ),
+]
+
 
 def _planned(name, seed):
     "A plan of the demo with a seed."
     from dataclasses import replace
     from uar_nb.demo import _plan_of
+
     return replace(_plan_of(name), seed=seed)
 
-@_command('Train the whole of UAR on phantoms and write a page that shows what it learned.', 'uar demo', 'uar demo --long --out runs/long', 'uar demo --plan paper --device cuda --out runs/paper')
+
+@_command(
+    'Train the whole of UAR on phantoms and write a page that shows what it learned.',
+    'uar demo',
+    'uar demo --long --out runs/long',
+    'uar demo --plan paper --device cuda --out runs/paper',
+)
 def demo(
-    out:Annotated[Path, typer.Option(help='Folder to write.')]=Path('runs/demo'),
-    plan:_Plan='quick',
-    long:Annotated[bool, typer.Option('--long', help='Full quality, up to 40 minutes: the same as --plan long.')]=False,
-    device:Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')]='auto',
-    workers:Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')]=2,
-    seed:_Seed=0,
-    quiet:_Quiet=False
+    out: Annotated[Path, typer.Option(help='Folder to write.')] = Path('runs/demo'),
+    plan: _Plan = 'quick',
+    long: Annotated[
+        bool,
+        typer.Option('--long', help='Full quality, up to 40 minutes: the same as --plan long.'),
+    ] = False,
+    device: Annotated[str, typer.Option(help='auto, cpu, cuda or mps.')] = 'auto',
+    workers: Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')] = 2,
+    seed: _Seed = 0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.demo import run_demo
-    if long and plan not in ('quick', 'long'): raise UARError(f'--long and --plan {plan} are two plans', field='plan', remedy='give one of them')
+
+    if long and plan not in ('quick', 'long'):
+        raise UARError(
+            f'--long and --plan {plan} are two plans', field='plan', remedy='give one of them'
+        )
     run_demo(out, _planned('long' if long else plan, seed), device, workers, not quiet)
 
 # %% ../nbs/28_cli.ipynb #c044
-@_command('Train rows of the paper\'s ablation on the same phantoms and compare them; rows that are there are kept.', 'uar ladder', 'uar ladder --row base --row uar --plan quick --out runs/ladder')
+@_command(
+    'Train rows of the paper\'s ablation on the same phantoms and compare them; rows that are there are kept.',
+    'uar ladder',
+    'uar ladder --row base --row uar --plan quick --out runs/ladder',
+)
 def ladder(
-    out:Annotated[Path, typer.Option(help='Folder to write: one run folder a row, and ladder.json.')]=Path('runs/ladder'),
-    row:Annotated[list[str], typer.Option(help='A model preset; may be repeated. [default: base, a, e, uar]')]=[],
-    plan:_Plan='short',
-    workers:Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')]=2,
-    seed:_Seed=0,
-    quiet:_Quiet=False
+    out: Annotated[
+        Path, typer.Option(help='Folder to write: one run folder a row, and ladder.json.')
+    ] = Path('runs/ladder'),
+    row: Annotated[
+        list[str], typer.Option(help='A model preset; may be repeated. [default: base, a, e, uar]')
+    ] = [],
+    plan: _Plan = 'short',
+    workers: Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')] = 2,
+    seed: _Seed = 0,
+    quiet: _Quiet = False,
 ):
     from uar_nb.ladder import ROWS, train_ladder
+
     found = train_ladder(out, tuple(row) or ROWS, _planned(plan, seed), workers, not quiet)
     names = list(next(iter(found.values())))
     print(f'{"row":10}' + ''.join(f'{n:>11}' for n in names))
-    for name, n in found.items(): print(f'{name:10}' + ''.join(f'{n[k]:>11.3f}' if isinstance(n[k], float) else f'{n[k]:>11,}' for k in names))
-    print(f'numbers: {out/"ladder.json"}')
+    for name, n in found.items():
+        print(
+            f'{name:10}'
+            + ''.join(
+                f'{n[k]:>11.3f}' if isinstance(n[k], float) else f'{n[k]:>11,}' for k in names
+            )
+        )
+    print(f'numbers: {out / "ladder.json"}')
 
 # %% ../nbs/28_cli.ipynb #c046
-@_command('Train second stages with several kinds of mask, each from several seeds, from the first stage of a demo.',
-          'uar refine runs/demo', 'uar refine runs/long --plan long --variant "no mask" --variant predicted --seeds 3 --out runs/refine', name='refine')
+@_command(
+    'Train second stages with several kinds of mask, each from several seeds, from the first stage of a demo.',
+    'uar refine runs/demo',
+    'uar refine runs/long --plan long --variant "no mask" --variant predicted --seeds 3 --out runs/refine',
+    name='refine',
+)
 def _refine(
-    run:Annotated[Path, typer.Argument(help='Folder of the demo, with checkpoint_stage1, dvae and store.')],
-    plan:_Plan='quick',
-    variant:Annotated[list[str], typer.Option(help='A kind of second stage; may be repeated: no mask, literal, predicted, gate, consistency, free mean, predicted sum, predicted k=10, … (a wrong name lists all). [default: no mask, literal, predicted, gate, consistency]')]=[],
-    seeds:Annotated[int, typer.Option(min=1, help='Seeds of each; three or more give an interval.')]=3,
-    out:Annotated[Path, typer.Option(help='Folder to write: one run folder a variant and seed, and tir.json.')]=Path('runs/refine'),
-    workers:Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')]=2,
-    quiet:_Quiet=False
+    run: Annotated[
+        Path, typer.Argument(help='Folder of the demo, with checkpoint_stage1, dvae and store.')
+    ],
+    plan: _Plan = 'quick',
+    variant: Annotated[
+        list[str],
+        typer.Option(
+            help='A kind of second stage; may be repeated: no mask, literal, predicted, gate, consistency, free mean, predicted sum, predicted k=10, … (a wrong name lists all). [default: no mask, literal, predicted, gate, consistency]'
+        ),
+    ] = [],
+    seeds: Annotated[
+        int, typer.Option(min=1, help='Seeds of each; three or more give an interval.')
+    ] = 3,
+    out: Annotated[
+        Path, typer.Option(help='Folder to write: one run folder a variant and seed, and tir.json.')
+    ] = Path('runs/refine'),
+    workers: Annotated[int, typer.Option(min=1, help='Processes that draw phantoms.')] = 2,
+    quiet: _Quiet = False,
 ):
     from uar_nb.ladder import compare_variants, refine
-    if not (run/'checkpoint_stage1').is_dir(): raise UARError('holds no checkpoint_stage1', file=run, remedy='name the folder of a finished demo')
+
+    if not (run / 'checkpoint_stage1').is_dir():
+        raise UARError(
+            'holds no checkpoint_stage1', file=run, remedy='name the folder of a finished demo'
+        )
     named = dict(variants=tuple(variant)) if variant else {}
-    rows = refine(out, run/'checkpoint_stage1', _planned(plan, 0), run, seeds=tuple(range(seeds)), workers=workers, progress=not quiet, **named)
+    rows = refine(
+        out,
+        run / 'checkpoint_stage1',
+        _planned(plan, 0),
+        run,
+        seeds=tuple(range(seeds)),
+        workers=workers,
+        progress=not quiet,
+        **named,
+    )
     control = rows[0]['variant']
     for number in ('f1', 'CIDEr', 'pointing'):
-        for name, n in compare_variants(rows, number, control).items(): print(f'{number:10}{name:16}{n["mean"]:8.3f}{n["difference"]:+8.3f} ± {n["half_width"]:.3f}')
-    print(f'numbers: {out/"tir.json"}')
+        for name, n in compare_variants(rows, number, control).items():
+            print(
+                f'{number:10}{name:16}{n["mean"]:8.3f}{n["difference"]:+8.3f} ± {n["half_width"]:.3f}'
+            )
+    print(f'numbers: {out / "tir.json"}')
 
 # %% ../nbs/28_cli.ipynb #c050
 def main(
-    argv:list[str]|None=None # arguments; None: of the process
+    argv: list[str] | None = None,  # arguments; None: of the process
 ):
     "Entry point of `uar`: runs a command and ends the process with its exit status."
-    before, warnings.showwarning = warnings.showwarning, lambda message, *_, **__: print(f'warning: {message}', file=sys.stderr)
-    try: app(args=argv, prog_name='uar')
-    finally: warnings.showwarning = before
+    before, warnings.showwarning = (
+        warnings.showwarning,
+        lambda message, *_, **__: print(f'warning: {message}', file=sys.stderr),
+    )
+    try:
+        app(args=argv, prog_name='uar')
+    finally:
+        warnings.showwarning = before

@@ -19,58 +19,75 @@ from .dvae import Residual
 # %% ../nbs/17_cnn.ipynb #c006
 class Bottleneck(nn.Module):
     "The residual block of ResNet50 and deeper (@eq-bottleneck), with torchvision's names."
-    def __init__(self,
-        c_in:int,    # channels that come in
-        width:int,   # channels of the 3×3 convolution; 4·width go out
-        stride:int=1 # of the 3×3 convolution
+
+    def __init__(
+        self,
+        c_in: int,  # channels that come in
+        width: int,  # channels of the 3×3 convolution; 4·width go out
+        stride: int = 1,  # of the 3×3 convolution
     ):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(c_in, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = nn.Conv2d(width, 4*width, 1, bias=False), nn.BatchNorm2d(4*width)
+        self.conv2, self.bn2 = (
+            nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
         self.downsample = None
-        if stride != 1 or c_in != 4*width:
-            self.downsample = nn.Sequential(nn.Conv2d(c_in, 4*width, 1, stride, bias=False), nn.BatchNorm2d(4*width))
+        if stride != 1 or c_in != 4 * width:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(c_in, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
 
-    def forward(self,
-        x # [B, c_in, H, W]
-    ): # [B, 4·width, H/stride, W/stride]
+    def forward(
+        self,
+        x,  # [B, c_in, H, W]
+    ):  # [B, 4·width, H/stride, W/stride]
         shortcut = x if self.downsample is None else self.downsample(x)
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         return F.relu(shortcut + self.bn3(self.conv3(y)))
 
 # %% ../nbs/17_cnn.ipynb #c012
-IMAGENET_MEAN, IMAGENET_STD = (.485, .456, .406), (.229, .224, .225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # %% ../nbs/17_cnn.ipynb #c013
 class ResNet(nn.Module):
     "The trunk of a bottleneck ResNet: pictures → a sequence of feature vectors. The defaults are ResNet101."
-    def __init__(self,
-        blocks=(3, 4, 23, 3), # bottlenecks in each of the four layers
-        width:int=64          # channels behind the first convolution
+
+    def __init__(
+        self,
+        blocks=(3, 4, 23, 3),  # bottlenecks in each of the four layers
+        width: int = 64,  # channels behind the first convolution
     ):
         super().__init__()
-        self.blocks, self.channels = tuple(blocks), 32*width
-        self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.BatchNorm2d(width)
+        self.blocks, self.channels = tuple(blocks), 32 * width
+        self.conv1, self.bn1 = (
+            nn.Conv2d(3, width, 7, 2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+        )
         c_in = width
         for i, n in enumerate(self.blocks):
-            w = width*2**i
-            layer = [Bottleneck(c_in if j == 0 else 4*w, w, 2 if i > 0 and j == 0 else 1) for j in range(n)]
-            self.add_module(f'layer{i+1}', nn.Sequential(*layer))
-            c_in = 4*w
+            w = width * 2**i
+            layer = [
+                Bottleneck(c_in if j == 0 else 4 * w, w, 2 if i > 0 and j == 0 else 1)
+                for j in range(n)
+            ]
+            self.add_module(f'layer{i + 1}', nn.Sequential(*layer))
+            c_in = 4 * w
         self.register_buffer('mean', torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer('std', torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         for m in self.modules():
-            if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
 
-    def feature_map(self, x): # [B, 1, H, W] in [0, 1] → [B, channels, H/32, W/32]
+    def feature_map(self, x):  # [B, 1, H, W] in [0, 1] → [B, channels, H/32, W/32]
         "The last feature map (@eq-bottleneck, block after block)."
-        x = (x - self.mean)/self.std  # one grey channel becomes three by broadcasting
+        x = (x - self.mean) / self.std  # one grey channel becomes three by broadcasting
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
-    def forward(self, x): # [B, 1, 112, 112] in [0, 1] → [B, 16, channels]
+    def forward(self, x):  # [B, 1, 112, 112] in [0, 1] → [B, 16, channels]
         return self.feature_map(x).flatten(2).transpose(1, 2)
 
 # %% ../nbs/17_cnn.ipynb #c015
@@ -81,56 +98,87 @@ def ResNet101():
 # %% ../nbs/17_cnn.ipynb #c023
 def _read_arrays(path):
     "The name → tensor dict of a .safetensors or .pth file."
-    if not path.is_file(): raise UARError('there is no such file', file=path, remedy='check the path')
-    if path.suffix == '.safetensors': return load_tensors(path)[0]
-    if path.suffix not in ('.pth', '.pt'): raise UARError('is neither .safetensors nor .pth', file=path, remedy='pass the checkpoint file')
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    if not path.is_file():
+        raise UARError('there is no such file', file=path, remedy='check the path')
+    if path.suffix == '.safetensors':
+        return load_tensors(path)[0]
+    if path.suffix not in ('.pth', '.pt'):
+        raise UARError(
+            'is neither .safetensors nor .pth', file=path, remedy='pass the checkpoint file'
+        )
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e:
-        raise UARError('holds more than arrays, or is damaged; nothing of it was run', file=path, remedy='use the weights that torchvision publishes') from e
+        raise UARError(
+            'holds more than arrays, or is damaged; nothing of it was run',
+            file=path,
+            remedy='use the weights that torchvision publishes',
+        ) from e
     except (RuntimeError, OSError, EOFError, ValueError) as e:
-        raise UARError(f'is not a whole checkpoint ({type(e).__name__})', file=path, remedy='download it again') from e
-    if isinstance(state, dict) and isinstance(state.get('state_dict'), dict): state = state['state_dict']
+        raise UARError(
+            f'is not a whole checkpoint ({type(e).__name__})', file=path, remedy='download it again'
+        ) from e
+    if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
+        state = state['state_dict']
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
         raise UARError('is not a dictionary of arrays', file=path, remedy='save model.state_dict()')
     return state
 
 # %% ../nbs/17_cnn.ipynb #c024
 def load_resnet(
-    path,                # .safetensors or .pth with torchvision's key names
-    blocks=(3, 4, 23, 3), # bottlenecks in each layer
-    width:int=64         # channels behind the first convolution
-)->ResNet: # in evaluation mode
+    path,  # .safetensors or .pth with torchvision's key names
+    blocks=(3, 4, 23, 3),  # bottlenecks in each layer
+    width: int = 64,  # channels behind the first convolution
+) -> ResNet:  # in evaluation mode
     "A ResNet trunk with weights from a file; strict but for the classifier."
     path = Path(path)
     state = {k: v for k, v in _read_arrays(path).items() if not k.startswith('fc.')}
     model = ResNet(blocks, width)
     want = model.state_dict()
     for k in want:
-        if k.endswith('num_batches_tracked'): state.setdefault(k, want[k])
-    faults = [f'{k} is missing' for k in want if k not in state] + [f'{k} is not part of it' for k in state if k not in want]
-    faults += [f'{k} is {tuple(state[k].shape)}, not {tuple(v.shape)}' for k, v in want.items() if k in state and state[k].shape != v.shape]
+        if k.endswith('num_batches_tracked'):
+            state.setdefault(k, want[k])
+    faults = [f'{k} is missing' for k in want if k not in state] + [
+        f'{k} is not part of it' for k in state if k not in want
+    ]
+    faults += [
+        f'{k} is {tuple(state[k].shape)}, not {tuple(v.shape)}'
+        for k, v in want.items()
+        if k in state and state[k].shape != v.shape
+    ]
     if faults:
-        raise UARError(f'does not fit a ResNet with blocks {tuple(blocks)}: {len(faults)} faults, first: ' + '; '.join(faults[:3]),
-                       file=path, field='weights', remedy='pass the checkpoint of this ResNet')
+        raise UARError(
+            f'does not fit a ResNet with blocks {tuple(blocks)}: {len(faults)} faults, first: '
+            + '; '.join(faults[:3]),
+            file=path,
+            field='weights',
+            remedy='pass the checkpoint of this ResNet',
+        )
     model.load_state_dict(state)
     return model.eval()
 
 # %% ../nbs/17_cnn.ipynb #c030
 class SmallCNN(nn.Module):
     "A small residual network trained from nothing: pictures → a sequence of feature vectors."
-    def __init__(self,
-        channels:int=128, # length of a feature vector
-        grid:int=14,      # 14 or 7 places a side
-        blocks:int=2      # residual blocks at the end
+
+    def __init__(
+        self,
+        channels: int = 128,  # length of a feature vector
+        grid: int = 14,  # 14 or 7 places a side
+        blocks: int = 2,  # residual blocks at the end
     ):
         super().__init__()
-        if grid not in (7, 14): raise UARError(f'unknown grid {grid!r}', field='grid', remedy='use 14 or 7')
+        if grid not in (7, 14):
+            raise UARError(f'unknown grid {grid!r}', field='grid', remedy='use 14 or 7')
         self.channels, self.grid = channels, grid
-        half = channels//2
+        half = channels // 2
         last = [nn.ReLU(), nn.Conv2d(half, channels, 4, 2, padding=1)]
-        if grid == 7: last += [nn.ReLU(), nn.Conv2d(channels, channels, 4, 2, padding=1)]
-        self.net = nn.Sequential(nn.Conv2d(1, half, 8, 4, padding=2), *last, *[Residual(channels) for _ in range(blocks)])
+        if grid == 7:
+            last += [nn.ReLU(), nn.Conv2d(channels, channels, 4, 2, padding=1)]
+        self.net = nn.Sequential(
+            nn.Conv2d(1, half, 8, 4, padding=2), *last, *[Residual(channels) for _ in range(blocks)]
+        )
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x): # [B, 1, 112, 112] in [0, 1] → [B, grid², channels]
-        return self.net((x - .5)*4).flatten(2).transpose(1, 2)
+    def forward(self, x):  # [B, 1, 112, 112] in [0, 1] → [B, grid², channels]
+        return self.net((x - 0.5) * 4).flatten(2).transpose(1, 2)

@@ -14,33 +14,71 @@ from .core import UARError
 # %% ../nbs/18_config.ipynb #c005
 def _number(value, kind, text):
     "An int or float, from a string too where `text`; booleans and NaN are no numbers here."
-    if text and isinstance(value, str): value = float(value) if kind is float or not value.strip().lstrip('+-').isdigit() else int(value)
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or kind is int and value != int(value): raise ValueError
+    if text and isinstance(value, str):
+        value = (
+            float(value)
+            if kind is float or not value.strip().lstrip('+-').isdigit()
+            else int(value)
+        )
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not math.isfinite(value)
+        or kind is int
+        and value != int(value)
+    ):
+        raise ValueError
     return kind(value)
+
 
 def _sequence(value, kind, text):
     "A tuple of the type that `kind` names, from a list, JSON or `1,1,0`."
     if text and isinstance(value, str):
-        value = json.loads(value) if value.strip()[:1] in '[{' else [v for v in value.strip(' ()').split(',') if v.strip()]
-    if not isinstance(value, (list, tuple)): raise ValueError
+        value = (
+            json.loads(value)
+            if value.strip()[:1] in '[{'
+            else [v for v in value.strip(' ()').split(',') if v.strip()]
+        )
+    if not isinstance(value, (list, tuple)):
+        raise ValueError
     return tuple(_fit(v, get_args(kind)[0], text) for v in value)
 
-_WORDS = {'true': True, 'yes': True, 'on': True, '1': True, 'false': False, 'no': False, 'off': False, '0': False}
+
+_WORDS = {
+    'true': True,
+    'yes': True,
+    'on': True,
+    '1': True,
+    'false': False,
+    'no': False,
+    'off': False,
+    '0': False,
+}
+
+
 def _fit(value, kind, text=False):
     "`value` in the type that the hint `kind` names, or ValueError."
     if isinstance(kind, types.UnionType):
         for option in get_args(kind):
-            try: return _fit(value, option, text)
-            except (ValueError, TypeError): pass
+            try:
+                return _fit(value, option, text)
+            except (ValueError, TypeError):
+                pass
         raise ValueError
     if kind is type(None):
-        if value is None or text and str(value).lower() in ('none', 'null'): return None
+        if value is None or text and str(value).lower() in ('none', 'null'):
+            return None
         raise ValueError
-    if get_origin(kind) is tuple: return _sequence(value, kind, text)
-    if is_dataclass(kind): return value if isinstance(value, kind) else kind.from_dict(value)
-    if kind in (int, float): return _number(value, kind, text)
-    if kind is bool and text and isinstance(value, str): return _WORDS[value.lower()] if value.lower() in _WORDS else _fit(value, kind)
-    if not isinstance(value, kind): raise ValueError
+    if get_origin(kind) is tuple:
+        return _sequence(value, kind, text)
+    if is_dataclass(kind):
+        return value if isinstance(value, kind) else kind.from_dict(value)
+    if kind in (int, float):
+        return _number(value, kind, text)
+    if kind is bool and text and isinstance(value, str):
+        return _WORDS[value.lower()] if value.lower() in _WORDS else _fit(value, kind)
+    if not isinstance(value, kind):
+        raise ValueError
     return value
 
 # %% ../nbs/18_config.ipynb #c008
@@ -48,37 +86,67 @@ def _opt(default, *allowed, low=None, high=None):
     "A field with its default and either the allowed strings or a range."
     return field(default=default, metadata=dict(allowed=allowed, low=low, high=high))
 
+
 def _unknown(cls, name, path=None):
     "The error for a field that does not exist, with the known ones and the nearest name."
     known = [f.name for f in fields(cls)]
-    hint = ''.join(f'did you mean {near!r}? ' for near in difflib.get_close_matches(str(name), known, 1))
-    return UARError(f'{cls.__name__.strip("_")} has no field {name!r}', field=path or str(name), remedy=f'{hint}known fields: {", ".join(known)}')
+    hint = ''.join(
+        f'did you mean {near!r}? ' for near in difflib.get_close_matches(str(name), known, 1)
+    )
+    return UARError(
+        f'{cls.__name__.strip("_")} has no field {name!r}',
+        field=path or str(name),
+        remedy=f'{hint}known fields: {", ".join(known)}',
+    )
+
 
 def _checked(cls, f, value, path=None, text=False):
     "A value in the type and range of field `f`, or the error that says what it takes."
-    kind, (allowed, low, high) = get_type_hints(cls)[f.name], (f.metadata.get(k) for k in ('allowed', 'low', 'high'))
-    takes = f'a value of type {getattr(kind, "__name__", kind)}' + (f' from {low} to {"infinity" if high is None else high}' if low is not None else '')
-    if allowed: takes = 'one of ' + ', '.join(map(repr, allowed))
+    kind, (allowed, low, high) = (
+        get_type_hints(cls)[f.name],
+        (f.metadata.get(k) for k in ('allowed', 'low', 'high')),
+    )
+    takes = f'a value of type {getattr(kind, "__name__", kind)}' + (
+        f' from {low} to {"infinity" if high is None else high}' if low is not None else ''
+    )
+    if allowed:
+        takes = 'one of ' + ', '.join(map(repr, allowed))
     try:
         fitted = _fit(value, kind, text)
-        if isinstance(fitted, str): good = not allowed or fitted in allowed
-        else: good = not isinstance(fitted, (int, float)) or (low is None or fitted >= low) and (high is None or fitted <= high)
-        if not good: raise ValueError
+        if isinstance(fitted, str):
+            good = not allowed or fitted in allowed
+        else:
+            good = (
+                not isinstance(fitted, (int, float))
+                or (low is None or fitted >= low)
+                and (high is None or fitted <= high)
+            )
+        if not good:
+            raise ValueError
         return fitted
-    except (ValueError, TypeError): raise UARError(f'{f.name} cannot be {value!r}', field=path or f.name, remedy=f'give {takes}') from None
+    except (ValueError, TypeError):
+        raise UARError(
+            f'{f.name} cannot be {value!r}', field=path or f.name, remedy=f'give {takes}'
+        ) from None
 
 # %% ../nbs/18_config.ipynb #c010
 class _Strict:
     "What all configs share: checked fields, to_dict, strict from_dict, override."
+
     def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, _checked(type(self), f, getattr(self, f.name)))
+        for f in fields(self):
+            object.__setattr__(self, f.name, _checked(type(self), f, getattr(self, f.name)))
         self.check()
 
-    def check(self): "Rules between fields; configs override it."
+    def check(self):
+        "Rules between fields; configs override it."
 
     def _require(self, good, name, remedy):
         "Raise the error of a rule between fields."
-        if not good: raise UARError(f'{name} cannot be {getattr(self, name)!r} here', field=name, remedy=remedy)
+        if not good:
+            raise UARError(
+                f'{name} cannot be {getattr(self, name)!r} here', field=name, remedy=remedy
+            )
 
     def to_dict(self):
         "All fields as a dict that JSON can hold (tuples become lists)."
@@ -87,9 +155,14 @@ class _Strict:
     @classmethod
     def from_dict(cls, values):
         "A config from a dict; unknown fields and values are errors."
-        if not isinstance(values, dict): raise UARError(f'{cls.__name__} needs a dict, not {type(values).__name__}', remedy='give {"field": value, ...}')
+        if not isinstance(values, dict):
+            raise UARError(
+                f'{cls.__name__} needs a dict, not {type(values).__name__}',
+                remedy='give {"field": value, ...}',
+            )
         for name in values:
-            if name not in {f.name for f in fields(cls)}: raise _unknown(cls, name)
+            if name not in {f.name for f in fields(cls)}:
+                raise _unknown(cls, name)
         return cls(**values)
 
 # %% ../nbs/18_config.ipynb #c011
@@ -98,15 +171,24 @@ def _walk(cls, values, path):
     *steps, last = path.split('.')
     for step in steps:
         if isinstance(values, list):
-            if not step.isdigit() or int(step) >= len(values): raise UARError(f'no item {step!r}', field=path, remedy=f'items are numbered 0 to {len(values) - 1}')
+            if not step.isdigit() or int(step) >= len(values):
+                raise UARError(
+                    f'no item {step!r}',
+                    field=path,
+                    remedy=f'items are numbered 0 to {len(values) - 1}',
+                )
             values = values[int(step)]
             continue
-        if step not in get_type_hints(cls): raise _unknown(cls, step, path)
+        if step not in get_type_hints(cls):
+            raise _unknown(cls, step, path)
         kind = get_type_hints(cls)[step]
         cls, values = get_args(kind)[0] if get_origin(kind) is tuple else kind, values[step]
-        if not is_dataclass(cls): raise UARError(f'{step!r} has no parts', field=path, remedy=f'set {step!r} itself')
-    if isinstance(values, list) or last not in get_type_hints(cls): raise _unknown(cls, last, path)
+        if not is_dataclass(cls):
+            raise UARError(f'{step!r} has no parts', field=path, remedy=f'set {step!r} itself')
+    if isinstance(values, list) or last not in get_type_hints(cls):
+        raise _unknown(cls, last, path)
     return cls, values, last
+
 
 def _override(self, changes):
     "A copy with `changes`: {dotted path: value}, strings read by the field's type."
@@ -115,35 +197,38 @@ def _override(self, changes):
         cls, holder, name = _walk(type(self), values, path)
         value = _checked(cls, cls.__dataclass_fields__[name], value, path, text=True)
         holder[name] = json.loads(json.dumps(value, default=asdict))
-        if name in ('steps', 'epochs') and value: holder['epochs' if name == 'steps' else 'steps'] = 0
+        if name in ('steps', 'epochs') and value:
+            holder['epochs' if name == 'steps' else 'steps'] = 0
         self._shared(values, path, value)
     return type(self).from_dict(values)
+
+
 _Strict.override, _Strict._shared = _override, lambda self, values, path, value: None
 
 # %% ../nbs/18_config.ipynb #c014
 @dataclass(frozen=True)
 class _Sizes(_Strict):
-    text_vocab: int = _opt(0, low=0)              # |V_R| with the four special words; 0 = from the data
-    image_vocab: int = _opt(8192, low=2)          # |V_I|, the dVAE's codebook
-    grid: int = _opt(14, low=1)                   # visual tokens on a side: L = grid² a view (112 / 8 = 14)
-    views: int = _opt(2, low=1, high=8)           # most views of a study
-    max_words: int = _opt(60, low=1)              # word positions of the decoder: <bos> and max_words - 1 words
-    period_id: int = _opt(0, low=0)               # id of '.', for losses that know sentences; 0 = from the data
-    d: int = _opt(512, low=2)                     # width of the model
-    heads: int = _opt(8, low=1)                   # attention heads of encoder and decoder
-    d_ff: int = _opt(2048, low=1)                 # width of the feed-forward layers
-    encoder_layers: int = _opt(3, low=0)          # 0: visual features go straight to the decoder
+    text_vocab: int = _opt(0, low=0)  # |V_R| with the four special words; 0 = from the data
+    image_vocab: int = _opt(8192, low=2)  # |V_I|, the dVAE's codebook
+    grid: int = _opt(14, low=1)  # visual tokens on a side: L = grid² a view (112 / 8 = 14)
+    views: int = _opt(2, low=1, high=8)  # most views of a study
+    max_words: int = _opt(60, low=1)  # word positions of the decoder: <bos> and max_words - 1 words
+    period_id: int = _opt(0, low=0)  # id of '.', for losses that know sentences; 0 = from the data
+    d: int = _opt(512, low=2)  # width of the model
+    heads: int = _opt(8, low=1)  # attention heads of encoder and decoder
+    d_ff: int = _opt(2048, low=1)  # width of the feed-forward layers
+    encoder_layers: int = _opt(3, low=0)  # 0: visual features go straight to the decoder
     decoder_layers: int = _opt(3, low=1)
-    dropout: float = _opt(.1, low=0., high=.9)    # decoder and text
-    image_dropout: float = _opt(.1, low=0., high=.9)  # encoder and visual features
-    norm_first: bool = _opt(True)                 # pre-LN (True) or post-LN as in the first Transformer
+    dropout: float = _opt(0.1, low=0.0, high=0.9)  # decoder and text
+    image_dropout: float = _opt(0.1, low=0.0, high=0.9)  # encoder and visual features
+    norm_first: bool = _opt(True)  # pre-LN (True) or post-LN as in the first Transformer
     # positions of visual tokens: row + column vectors ('2d'), the same but smooth at first, one vector a place, none
     positions: str = _opt('2d', '2d', 'smooth', 'flat', 'none')
-    neighbours: int = _opt(0, low=0)              # 3x3 convolutions before the encoder (ours)
-    scale_features: bool = _opt(True)             # times sqrt(d) before the Transformer
-    tie_head: bool = _opt(False)                  # Head shares W_R
-    qk_gain: float = _opt(1., low=.01, high=10.)  # factor on the initial W_Q and W_K
-    cross_gain: float = _opt(1.25, low=.01, high=10.)  # the same for text-to-image attention
+    neighbours: int = _opt(0, low=0)  # 3x3 convolutions before the encoder (ours)
+    scale_features: bool = _opt(True)  # times sqrt(d) before the Transformer
+    tie_head: bool = _opt(False)  # Head shares W_R
+    qk_gain: float = _opt(1.0, low=0.01, high=10.0)  # factor on the initial W_Q and W_K
+    cross_gain: float = _opt(1.25, low=0.01, high=10.0)  # the same for text-to-image attention
     visual: str = _opt('tokens', 'tokens', 'resnet101', 'small_cnn')  # 'tokens' = LSU
 
 # %% ../nbs/18_config.ipynb #c015
@@ -151,116 +236,155 @@ class _Sizes(_Strict):
 class _Modules(_Sizes):
     # Eq. 6; 'memory' is R2GenCMN's, 'none' is no CRA
     basis: str = _opt('orthogonal', 'orthogonal', 'uniform', 'normal', 'memory', 'none')
-    basis_size: int = _opt(2048, low=1)           # rows of B
+    basis_size: int = _opt(2048, low=1)  # rows of B
     basis_layout: str = _opt('groups', 'groups', 'columns')  # orthonormal where rows > d
-    train_basis: bool = _opt(False)               # learn B itself, not only gamma and beta
+    train_basis: bool = _opt(False)  # learn B itself, not only gamma and beta
     fusion: str = _opt('dual_gate', 'dual_gate', 'none', 'addition')  # Eq. 9 and Table 4
-    gate_bias: bool = _opt(True)                  # bias in Eq. 8
+    gate_bias: bool = _opt(True)  # bias in Eq. 8
     last_term: str = _opt('outside', 'outside', 'inside')  # F~ of Eq. 9 and the forget gate
     cra_scale: str = _opt('head', 'head', 'model')  # Eq. 7: sqrt(d_head) or sqrt(d)
-    cra_heads: int = _opt(8, low=1)               # heads of the attention to the basis
-    memory_topk: int = _opt(32, low=1)            # rows that answer where the basis is a memory
-    cra_dropout: float = _opt(0., low=0., high=.9)  # on F~
-    cra_norm: bool = _opt(False)                  # LayerNorm on F
-    global_loss: bool = _opt(True)                # Eq. 10
-    margin: float = _opt(.4, low=0., high=2.)     # alpha of Eq. 10
+    cra_heads: int = _opt(8, low=1)  # heads of the attention to the basis
+    memory_topk: int = _opt(32, low=1)  # rows that answer where the basis is a memory
+    cra_dropout: float = _opt(0.0, low=0.0, high=0.9)  # on F~
+    cra_norm: bool = _opt(False)  # LayerNorm on F
+    global_loss: bool = _opt(True)  # Eq. 10
+    margin: float = _opt(0.4, low=0.0, high=2.0)  # alpha of Eq. 10
     negatives: str = _opt('all', 'all', 'hardest')
     pooling: str = _opt('mean', 'mean', 'max')
     aligned: str = _opt('cra', 'cra', 'encoder')  # Eq. 10 pools F^(I) or encoded (ours)
-    centre: bool = _opt(True)                     # subtract the running mean before the cosine
+    centre: bool = _opt(True)  # subtract the running mean before the cosine
 
 # %% ../nbs/18_config.ipynb #c016
 @dataclass(frozen=True)
 class UARConfig(_Modules):
     "Everything that decides what a UAR model is. Each row of Tables 2-4 is a value of it."
+
     mask: str = _opt('none', 'none', 'free', 'predicted')  # M of Eq. 11: T x L, or from h and F
-    mask_form: str = _opt('scaled', 'scaled', 'gate')      # + k sigma(M) as printed, or + log sigma(M)
-    mask_on: bool = _opt(True)                    # False while stage 1 trains
+    mask_form: str = _opt('scaled', 'scaled', 'gate')  # + k sigma(M) as printed, or + log sigma(M)
+    mask_on: bool = _opt(True)  # False while stage 1 trains
     mask_layers: tuple[int, ...] | str = _opt('all', 'all')  # decoder layers with a mask
     mask_heads: str = _opt('shared', 'shared', 'each')
     mask_scale: str = _opt('head', 'head', 'model')  # Eq. 11: sqrt(d_head) or sqrt(d)
-    mask_init: float = _opt(.001, low=0.)          # std of the initial M or of its projections
-    k: float = _opt(1000., low=0.)                # Eq. 11
-    ce: str = _opt('mean', 'mean', 'sum')         # Eq. 5 over words
+    mask_init: float = _opt(0.001, low=0.0)  # std of the initial M or of its projections
+    k: float = _opt(1000.0, low=0.0)  # Eq. 11
+    ce: str = _opt('mean', 'mean', 'sum')  # Eq. 5 over words
     mask_reduction: str = _opt('mean', 'mean', 'sum')  # Eq. 12 over words and places
-    mask_weight: float = _opt(1., low=0.)         # its share of lambda_3
-    consistency: float = _opt(0., low=0.)         # weight: one place for a sentence's words (ours)
-    mask_budget: float = _opt(0., low=0.)         # weight: mean of sigma(M) near mask_share (ours)
-    mask_share: float = _opt(.1, low=0., high=1.)
-    mask_contrast: float = _opt(0., low=0.)       # weight: M prefers the own image (ours)
+    mask_weight: float = _opt(1.0, low=0.0)  # its share of lambda_3
+    consistency: float = _opt(0.0, low=0.0)  # weight: one place for a sentence's words (ours)
+    mask_budget: float = _opt(0.0, low=0.0)  # weight: mean of sigma(M) near mask_share (ours)
+    mask_share: float = _opt(0.1, low=0.0, high=1.0)
+    mask_contrast: float = _opt(0.0, low=0.0)  # weight: M prefers the own image (ours)
 
     def check(self):
-        self._require(self.d % self.heads == 0, 'd', f'd must be a multiple of heads = {self.heads}')
-        self._require(self.basis == 'none' or self.d % self.cra_heads == 0, 'cra_heads', f'd = {self.d} must be a multiple of cra_heads')
-        good = self.mask_layers == 'all' or self.mask_layers and all(0 <= i < self.decoder_layers for i in self.mask_layers)
-        self._require(good, 'mask_layers', f"give 'all' or layer numbers from 0 to {self.decoder_layers - 1}")
-        self._require(self.mask != 'none' or not (self.mask_budget or self.mask_contrast), 'mask', 'mask_budget and mask_contrast need a mask: free or predicted')
-        self._require(self.mask == 'predicted' or not self.mask_contrast, 'mask_contrast', 'Only a predicted mask can compare images: set mask=predicted')
+        self._require(
+            self.d % self.heads == 0, 'd', f'd must be a multiple of heads = {self.heads}'
+        )
+        self._require(
+            self.basis == 'none' or self.d % self.cra_heads == 0,
+            'cra_heads',
+            f'd = {self.d} must be a multiple of cra_heads',
+        )
+        good = (
+            self.mask_layers == 'all'
+            or self.mask_layers
+            and all(0 <= i < self.decoder_layers for i in self.mask_layers)
+        )
+        self._require(
+            good, 'mask_layers', f"give 'all' or layer numbers from 0 to {self.decoder_layers - 1}"
+        )
+        self._require(
+            self.mask != 'none' or not (self.mask_budget or self.mask_contrast),
+            'mask',
+            'mask_budget and mask_contrast need a mask: free or predicted',
+        )
+        self._require(
+            self.mask == 'predicted' or not self.mask_contrast,
+            'mask_contrast',
+            'Only a predicted mask can compare images: set mask=predicted',
+        )
 
 # %% ../nbs/18_config.ipynb #c019
 @dataclass(frozen=True)
 class Stage(_Strict):
     "One stage of training (Section 3.5): how long, which weights of Eq. 13, which learning rates."
+
     name: str = _opt('stage1')
-    steps: int = _opt(0, low=0)                   # optimizer steps; 0 where epochs are given
-    epochs: int = _opt(0, low=0)                  # passes over the training studies; 0 where steps are given
-    lambdas: tuple[float, ...] = _opt((1., 1., 0.))  # of CE, global and mask loss (Eq. 13)
-    mask_on: bool = _opt(False)                   # whether the mask of Eq. 11 takes part
-    lr: float = _opt(5e-4, low=0.)                # highest learning rate
-    mask_lr: float | None = _opt(None, low=0.)    # of the mask's own parameters; none = lr
-    warmup: int = _opt(0, low=0)                  # steps of linear warm-up
+    steps: int = _opt(0, low=0)  # optimizer steps; 0 where epochs are given
+    epochs: int = _opt(0, low=0)  # passes over the training studies; 0 where steps are given
+    lambdas: tuple[float, ...] = _opt((1.0, 1.0, 0.0))  # of CE, global and mask loss (Eq. 13)
+    mask_on: bool = _opt(False)  # whether the mask of Eq. 11 takes part
+    lr: float = _opt(5e-4, low=0.0)  # highest learning rate
+    mask_lr: float | None = _opt(None, low=0.0)  # of the mask's own parameters; none = lr
+    warmup: int = _opt(0, low=0)  # steps of linear warm-up
     schedule: str = _opt('cosine', 'cosine', 'constant')
 
     def check(self):
-        self._require(len(self.lambdas) == 3, 'lambdas', 'Give three weights: cross-entropy, global, mask')
-        self._require((self.steps > 0) != (self.epochs > 0), 'steps', 'Give a positive number of either steps or epochs')
+        self._require(
+            len(self.lambdas) == 3, 'lambdas', 'Give three weights: cross-entropy, global, mask'
+        )
+        self._require(
+            (self.steps > 0) != (self.epochs > 0),
+            'steps',
+            'Give a positive number of either steps or epochs',
+        )
 
 # %% ../nbs/18_config.ipynb #c021
 @dataclass(frozen=True)
 class TrainConfig(_Strict):
     "How a model is trained: stages, batch, optimizer, hardware, validation."
+
     stages: tuple[Stage, ...] = _opt((Stage(epochs=1),))
-    batch_size: int = _opt(16, low=1)             # studies a step and process
-    accumulate: int = _opt(1, low=1)              # batches an optimizer step
-    weight_decay: float = _opt(.02, low=0.)       # AdamW, matrices only
-    betas: tuple[float, ...] = _opt((.9, .98))
-    clip: float = _opt(1., low=0.)                # largest gradient norm; 0 = no clipping
-    label_smoothing: float = _opt(0., low=0., high=.9)
+    batch_size: int = _opt(16, low=1)  # studies a step and process
+    accumulate: int = _opt(1, low=1)  # batches an optimizer step
+    weight_decay: float = _opt(0.02, low=0.0)  # AdamW, matrices only
+    betas: tuple[float, ...] = _opt((0.9, 0.98))
+    clip: float = _opt(1.0, low=0.0)  # largest gradient norm; 0 = no clipping
+    label_smoothing: float = _opt(0.0, low=0.0, high=0.9)
     seed: int = _opt(0, low=0)
-    eval_every: int = _opt(0, low=0)              # steps between validations; 0 = each epoch
-    save_every: int = _opt(0, low=0)              # steps between resume states; 0 = at each validation
-    log_every: int = _opt(10, low=1)              # steps between log rows
-    eval_studies: int = _opt(0, low=0)            # validation studies written for while training; 0 = all
+    eval_every: int = _opt(0, low=0)  # steps between validations; 0 = each epoch
+    save_every: int = _opt(0, low=0)  # steps between resume states; 0 = at each validation
+    log_every: int = _opt(10, low=1)  # steps between log rows
+    eval_studies: int = _opt(0, low=0)  # validation studies written for while training; 0 = all
     # the validation score by which the best checkpoint is chosen
     monitor: str = _opt('CIDEr', 'CIDEr', 'BLEU_4', 'findings_f1', 'loss')
-    beam: int = _opt(3, low=1)                    # beams of validation and test
-    threads: int = _opt(0, low=0)                 # CPU threads; 0 = as torch finds
+    beam: int = _opt(3, low=1)  # beams of validation and test
+    threads: int = _opt(0, low=0)  # CPU threads; 0 = as torch finds
     precision: str = _opt('auto', 'auto', 'no', 'bf16', 'fp16')
     device: str = _opt('auto')
-    trunk: str = _opt('')                         # file with torchvision's ResNet101 weights, for Base
+    trunk: str = _opt('')  # file with torchvision's ResNet101 weights, for Base
 
     def check(self):
         self._require(bool(self.stages), 'stages', 'Give at least one stage')
-        self._require(len({s.name for s in self.stages}) == len(self.stages), 'stages', 'Give each stage a name of its own')
-        self._require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), 'betas', 'Give two numbers from 0 to below 1')
+        self._require(
+            len({s.name for s in self.stages}) == len(self.stages),
+            'stages',
+            'Give each stage a name of its own',
+        )
+        self._require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+            'betas',
+            'Give two numbers from 0 to below 1',
+        )
 
 # %% ../nbs/18_config.ipynb #c023
 @dataclass(frozen=True)
 class DataConfig(_Strict):
     "How reports become words and pictures become tokens."
+
     rules: str = _opt('iu_xray', 'iu_xray', 'mimic_cxr', 'corrected')  # cleaning of reports
-    min_count: int = _opt(3, low=1)               # a word enters the vocabulary from this count on
+    min_count: int = _opt(3, low=1)  # a word enters the vocabulary from this count on
     max_words: int = _opt(60, low=1)
     views: int = _opt(2, low=1, high=8)
-    crops: int = _opt(4, low=0)                   # random crops kept for each picture; 0 = direct resize only
-    resize: float = _opt(.25, low=0., high=1.)    # training's share of direct resizes
-    picture: int = _opt(128, low=128, high=128)   # side to which images are resized; the paper's
-    crop: int = _opt(112, low=112, high=112)      # side of the random crop and at inference
+    crops: int = _opt(4, low=0)  # random crops kept for each picture; 0 = direct resize only
+    resize: float = _opt(0.25, low=0.0, high=1.0)  # training's share of direct resizes
+    picture: int = _opt(128, low=128, high=128)  # side to which images are resized; the paper's
+    crop: int = _opt(112, low=112, high=112)  # side of the random crop and at inference
 
 # %% ../nbs/18_config.ipynb #c026
 @dataclass(frozen=True)
 class RunConfig(_Strict):
     "A whole run: model, data, training. `name` says which preset it began as."
+
     name: str = _opt('own')
     model: UARConfig = UARConfig()
     data: DataConfig = DataConfig()
@@ -269,24 +393,46 @@ class RunConfig(_Strict):
     def check(self):
         for shared in ('max_words', 'views'):
             a, b = getattr(self.model, shared), getattr(self.data, shared)
-            if a != b: raise UARError(f'model.{shared} is {a}, data.{shared} is {b}', field=shared, remedy='give both the same value')
+            if a != b:
+                raise UARError(
+                    f'model.{shared} is {a}, data.{shared} is {b}',
+                    field=shared,
+                    remedy='give both the same value',
+                )
         if self.model.mask == 'none' and any(s.mask_on for s in self.train.stages):
-            raise UARError('a stage turns a mask on that the model does not have', field='model.mask', remedy="set model.mask to 'free' or 'predicted', or the stage's mask_on to false")
+            raise UARError(
+                'a stage turns a mask on that the model does not have',
+                field='model.mask',
+                remedy="set model.mask to 'free' or 'predicted', or the stage's mask_on to false",
+            )
 
     def _shared(self, values, path, value):
         "Keep what model and data share equal when one side is set."
         side, _, name = path.partition('.')
-        if side in ('model', 'data') and name in ('max_words', 'views'): values['model'][name] = values['data'][name] = value
+        if side in ('model', 'data') and name in ('max_words', 'views'):
+            values['model'][name] = values['data'][name] = value
 
 # %% ../nbs/18_config.ipynb #c029
 def leaves(
-    value,    # what `to_dict` gives, or a part of it
-    path=''   # of that part
-) -> dict:    # {dotted path: value}
+    value,  # what `to_dict` gives, or a part of it
+    path='',  # of that part
+) -> dict:  # {dotted path: value}
     "All fields below a value by their dotted path."
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) and value and isinstance(value[0], dict) else None
-    if items is None: return {path: value}
-    return {k: v for key, inner in items for k, v in leaves(inner, f'{path}.{key}' if path else str(key)).items()}
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+        else None
+    )
+    if items is None:
+        return {path: value}
+    return {
+        k: v
+        for key, inner in items
+        for k, v in leaves(inner, f'{path}.{key}' if path else str(key)).items()
+    }
+
 
 def config_difference(
     a,  # a config
@@ -294,4 +440,8 @@ def config_difference(
 ) -> dict:  # {dotted path: (value in a, value in b)}; '-' where one side lacks the field
     "The fields in which two configs differ."
     left, right = leaves(a.to_dict()), leaves(b.to_dict())
-    return {k: (left.get(k, '-'), right.get(k, '-')) for k in {**left, **right} if left.get(k, '-') != right.get(k, '-')}
+    return {
+        k: (left.get(k, '-'), right.get(k, '-'))
+        for k in {**left, **right}
+        if left.get(k, '-') != right.get(k, '-')
+    }

@@ -18,54 +18,71 @@ from safetensors import SafetensorError, safe_open
 # %% ../nbs/00_core.ipynb #c006
 DISCLAIMER = 'For research and teaching only. Not a medical device, never for diagnosis.'
 
+
 class UARError(Exception):
     "An error that the user can mend: it names the thing and the remedy."
-    def __init__(self,
-        what:str,            # what is wrong, as a short sentence
+
+    def __init__(
+        self,
+        what: str,  # what is wrong, as a short sentence
         *,
-        file=None,           # the file or folder that it is about
-        field:str|None=None, # the field, column or option that it is about
-        remedy:str|None=None # what to do about it
+        file=None,  # the file or folder that it is about
+        field: str | None = None,  # the field, column or option that it is about
+        remedy: str | None = None,  # what to do about it
     ):
-        self.what, self.file, self.field, self.remedy = what, None if file is None else str(file), field, remedy
+        self.what, self.file, self.field, self.remedy = (
+            what,
+            None if file is None else str(file),
+            field,
+            remedy,
+        )
         where = ', '.join(x for x in (self.file, field) if x)
-        super().__init__((f'{where}: ' if where else '') + what + (f' — {remedy}' if remedy else ''))
+        super().__init__(
+            (f'{where}: ' if where else '') + what + (f' — {remedy}' if remedy else '')
+        )
 
-    def __reduce__(self): return _rebuild_error, (type(self), self.what, self.file, self.field, self.remedy)
+    def __reduce__(self):
+        return _rebuild_error, (type(self), self.what, self.file, self.field, self.remedy)
 
-def _rebuild_error(cls, what, file, field, remedy): return cls(what, file=file, field=field, remedy=remedy)
+
+def _rebuild_error(cls, what, file, field, remedy):
+    return cls(what, file=file, field=field, remedy=remedy)
 
 # %% ../nbs/00_core.ipynb #c009
 def optional_import(
-    module:str, # module to import, e.g. 'pydicom'
-    extra:str,  # the extra of `uar_nb` that brings it, e.g. 'dicom'
-    why:str     # what needs it, e.g. 'reading DICOM files'
-): # the imported module
+    module: str,  # module to import, e.g. 'pydicom'
+    extra: str,  # the extra of `uar_nb` that brings it, e.g. 'dicom'
+    why: str,  # what needs it, e.g. 'reading DICOM files'
+):  # the imported module
     "Import a package that only some users need, or say which extra brings it."
-    try: return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
     except (ImportError, RuntimeError, OSError) as e:
-        raise UARError(f'{why} needs the package {module.split(".")[0]!r}, which does not load here ({e})',
-                       remedy=f"pip install 'uar_nb[{extra}]'") from e
+        raise UARError(
+            f'{why} needs the package {module.split(".")[0]!r}, which does not load here ({e})',
+            remedy=f"pip install 'uar_nb[{extra}]'",
+        ) from e
 
 # %% ../nbs/00_core.ipynb #c012
 def derive_seed(
-    *parts # any mix of numbers, strings, None: what the draw depends on
-)->int: # a 63-bit seed, the same in every process
+    *parts,  # any mix of numbers, strings, None: what the draw depends on
+) -> int:  # a 63-bit seed, the same in every process
     "A seed that depends on the named parts alone."
     text = '\x1f'.join(f'{type(p).__name__}:{p}' for p in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), 'big') >> 1
 
+
 def numpy_rng(
-    *parts # as in `derive_seed`
-)->np.random.Generator: # a generator of its own
+    *parts,  # as in `derive_seed`
+) -> np.random.Generator:  # a generator of its own
     "A NumPy generator seeded by the named parts."
     return np.random.default_rng(derive_seed(*parts))
 
 # %% ../nbs/00_core.ipynb #c015
 @contextmanager
 def torch_rng(
-    *parts,     # as in `derive_seed`
-    device=None # also seed this device, e.g. a CUDA device
+    *parts,  # as in `derive_seed`
+    device=None,  # also seed this device, e.g. a CUDA device
 ):
     "Inside the block PyTorch draws from a generator seeded by the named parts; outside nothing changes."
     device = torch.device(device) if device is not None else torch.device('cpu')
@@ -76,32 +93,52 @@ def torch_rng(
 
 # %% ../nbs/00_core.ipynb #c018
 def pick_hardware(
-    device:str='auto',   # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
-    precision:str='auto' # 'auto', 'no', 'bf16', 'fp16'
-)->tuple[torch.device, str]: # (device, precision in Accelerate's words)
+    device: str = 'auto',  # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
+    precision: str = 'auto',  # 'auto', 'no', 'bf16', 'fp16'
+) -> tuple[torch.device, str]:  # (device, precision in Accelerate's words)
     "Choose device and precision; 'auto' takes the fastest that is safe."
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if device == 'auto': device = 'cuda' if cuda else 'mps' if mps else 'cpu'
-    try: dev = torch.device(device)
-    except RuntimeError as e: raise UARError(f'unknown device {device!r}', field='device', remedy="use 'auto', 'cpu', 'cuda' or 'mps'") from e
+    if device == 'auto':
+        device = 'cuda' if cuda else 'mps' if mps else 'cpu'
+    try:
+        dev = torch.device(device)
+    except RuntimeError as e:
+        raise UARError(
+            f'unknown device {device!r}',
+            field='device',
+            remedy="use 'auto', 'cpu', 'cuda' or 'mps'",
+        ) from e
     if (dev.type == 'cuda' and not cuda) or (dev.type == 'mps' and not mps):
-        raise UARError(f'this machine has no {dev.type} device', field='device', remedy="use 'auto' or 'cpu'")
+        raise UARError(
+            f'this machine has no {dev.type} device', field='device', remedy="use 'auto' or 'cpu'"
+        )
     if precision not in ('auto', 'no', 'bf16', 'fp16'):
-        raise UARError(f'unknown precision {precision!r}', field='precision', remedy="use 'auto', 'no', 'bf16' or 'fp16'")
-    if precision == 'auto': precision = 'bf16' if dev.type == 'cuda' and torch.cuda.is_bf16_supported() else 'no'
+        raise UARError(
+            f'unknown precision {precision!r}',
+            field='precision',
+            remedy="use 'auto', 'no', 'bf16' or 'fp16'",
+        )
+    if precision == 'auto':
+        precision = 'bf16' if dev.type == 'cuda' and torch.cuda.is_bf16_supported() else 'no'
     if precision == 'fp16' and dev.type != 'cuda':
-        raise UARError(f'fp16 needs a CUDA device, not {dev.type}', field='precision', remedy="use 'auto' or 'no'")
+        raise UARError(
+            f'fp16 needs a CUDA device, not {dev.type}',
+            field='precision',
+            remedy="use 'auto' or 'no'",
+        )
     return dev, precision
 
 # %% ../nbs/00_core.ipynb #c021
 def atomic_write(
-    path,                      # file to write
-    data:bytes|str|dict|list   # the content; a dict or list is written as JSON
-)->Path: # the path
+    path,  # file to write
+    data: bytes | str | dict | list,  # the content; a dict or list is written as JSON
+) -> Path:  # the path
     "Write a whole file or nothing. The only place of the package that writes files."
     path = Path(path)
-    if isinstance(data, (dict, list)): data = json.dumps(data, indent=1, ensure_ascii=False) + '\n'
-    if isinstance(data, str): data = data.encode('utf-8')
+    if isinstance(data, (dict, list)):
+        data = json.dumps(data, indent=1, ensure_ascii=False) + '\n'
+    if isinstance(data, str):
+        data = data.encode('utf-8')
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,37 +150,50 @@ def atomic_write(
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
     except OSError as e:
-        if tmp: Path(tmp).unlink(missing_ok=True)
-        raise UARError(f'cannot be written ({e.strerror or e})', file=path, remedy='free space or choose another folder; what was there before is untouched') from e
+        if tmp:
+            Path(tmp).unlink(missing_ok=True)
+        raise UARError(
+            f'cannot be written ({e.strerror or e})',
+            file=path,
+            remedy='free space or choose another folder; what was there before is untouched',
+        ) from e
     return path
 
 # %% ../nbs/00_core.ipynb #c024
 def _alive(pid):
     "Whether a process of this machine still runs; where that cannot be asked, it does."
-    if os.name == 'nt': return True
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except OSError: pass
+    if os.name == 'nt':
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
     return True
 
+
 def settle_folder(
-    path # a folder that `atomic_folder` writes
-)->Path: # the path
+    path,  # a folder that `atomic_folder` writes
+) -> Path:  # the path
     "Undo what a process that died inside `atomic_folder` left behind."
     path = Path(path)
     old = path.with_name(path.name + '.old')
     if old.exists():
-        if path.exists(): shutil.rmtree(old)
-        else: os.replace(old, path)
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            os.replace(old, path)
     for left in path.parent.glob(f'{glob.escape(path.name)}.tmp-*-*'):
-        pid = left.name[len(path.name)+5:].split('-')[0]
-        if pid.isdigit() and not _alive(int(pid)): shutil.rmtree(left, ignore_errors=True)
+        pid = left.name[len(path.name) + 5 :].split('-')[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
     return path
 
 # %% ../nbs/00_core.ipynb #c026
 @contextmanager
 def atomic_folder(
-    path # folder to write
+    path,  # folder to write
 ):
     "Gives a temporary folder that becomes `path` when the block ends well, and vanishes when it does not."
     path = settle_folder(path)
@@ -153,67 +203,98 @@ def atomic_folder(
         tmp = Path(tempfile.mkdtemp(prefix=f'{path.name}.tmp-{os.getpid()}-', dir=path.parent))
         os.chmod(tmp, 0o755)
         yield tmp
-        if path.exists(): os.replace(path, old)
+        if path.exists():
+            os.replace(path, old)
         os.replace(tmp, path)
-        if old.exists(): shutil.rmtree(old)
-    except UARError as e: # name the folder that the user knows, not the temporary one
-        if tmp and e.file: e = type(e)(e.what, file=e.file.replace(str(tmp), str(path)), field=e.field, remedy=e.remedy) if type(e) is UARError else e
+        if old.exists():
+            shutil.rmtree(old)
+    except UARError as e:  # name the folder that the user knows, not the temporary one
+        if tmp and e.file:
+            e = (
+                type(e)(
+                    e.what, file=e.file.replace(str(tmp), str(path)), field=e.field, remedy=e.remedy
+                )
+                if type(e) is UARError
+                else e
+            )
         raise e
     except OSError as e:
-        raise UARError(f'cannot be written ({e.strerror or e})', file=path, remedy='free space or choose another folder') from e
+        raise UARError(
+            f'cannot be written ({e.strerror or e})',
+            file=path,
+            remedy='free space or choose another folder',
+        ) from e
     finally:
-        if tmp: shutil.rmtree(tmp, ignore_errors=True)
+        if tmp:
+            shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #c029
 def read_json(
-    path # file to read
-): # what the JSON holds
+    path,  # file to read
+):  # what the JSON holds
     "Read a JSON file; a missing or damaged one is a `UARError`."
     path = Path(path)
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError as e: raise UARError('there is no such file', file=path, remedy='check the path') from e
-    except (UnicodeDecodeError, json.JSONDecodeError) as e: raise UARError(f'is not JSON ({e})', file=path, remedy='mend or fetch the file again') from e
-    except OSError as e: raise UARError(f'cannot be read ({e.strerror or e})', file=path, remedy='check path and permissions') from e
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as e:
+        raise UARError('there is no such file', file=path, remedy='check the path') from e
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise UARError(
+            f'is not JSON ({e})', file=path, remedy='mend or fetch the file again'
+        ) from e
+    except OSError as e:
+        raise UARError(
+            f'cannot be read ({e.strerror or e})', file=path, remedy='check path and permissions'
+        ) from e
+
 
 def load_tensors(
-    path,        # a .safetensors file
-    device='cpu' # where to put the tensors
-)->tuple[dict, dict]: # (name → tensor, metadata)
+    path,  # a .safetensors file
+    device='cpu',  # where to put the tensors
+) -> tuple[dict, dict]:  # (name → tensor, metadata)
     "Read a safetensors file; a missing or damaged one is a `UARError`."
     path = Path(path)
-    if not path.is_file(): raise UARError('there is no such file', file=path, remedy='check the path')
+    if not path.is_file():
+        raise UARError('there is no such file', file=path, remedy='check the path')
     try:
         with safe_open(path, framework='pt', device=str(device)) as f:
             return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
     except (SafetensorError, OSError, ValueError) as e:
-        raise UARError(f'is not a whole safetensors file ({e})', file=path, remedy='copy or download it again') from e
+        raise UARError(
+            f'is not a whole safetensors file ({e})', file=path, remedy='copy or download it again'
+        ) from e
 
 # %% ../nbs/00_core.ipynb #c031
 def sha256_of(
-    *things # bytes, strings, arrays, tensors or `Path`s of files
-)->str: # hexadecimal digest
+    *things,  # bytes, strings, arrays, tensors or `Path`s of files
+) -> str:  # hexadecimal digest
     "The identity of some content: equal content, equal digest."
     h = hashlib.sha256()
     for x in things:
-        if isinstance(x, torch.Tensor): x = x.detach().cpu().contiguous().numpy()
-        if isinstance(x, np.ndarray): x = f'{x.dtype}{x.shape}'.encode() + np.ascontiguousarray(x).tobytes()
-        if isinstance(x, str): x = x.encode('utf-8')
+        if isinstance(x, torch.Tensor):
+            x = x.detach().cpu().contiguous().numpy()
+        if isinstance(x, np.ndarray):
+            x = f'{x.dtype}{x.shape}'.encode() + np.ascontiguousarray(x).tobytes()
+        if isinstance(x, str):
+            x = x.encode('utf-8')
         if isinstance(x, Path):
             with x.open('rb') as f:
-                for block in iter(lambda: f.read(1 << 20), b''): h.update(block)
-        else: h.update(x)
+                for block in iter(lambda: f.read(1 << 20), b''):
+                    h.update(block)
+        else:
+            h.update(x)
     return h.hexdigest()
 
 # %% ../nbs/00_core.ipynb #dd1f7eb2
 def repository_root(
     start=None,  # a folder or file inside the clone; None: the current folder
-)->Path:  # the folder of the clone
+) -> Path:  # the folder of the clone
     "The first folder, from here upwards, whose `settings.ini` has `lib_name = uar_nb`."
     start = Path(start or '.').resolve()
     for folder in (start, *start.parents):
         settings = configparser.ConfigParser(interpolation=None)
         try:
-            settings.read(folder/'settings.ini', encoding='utf-8')  # no file: nothing is read
+            settings.read(folder / 'settings.ini', encoding='utf-8')  # no file: nothing is read
         except (configparser.Error, UnicodeDecodeError):
             continue  # another project's file
         if settings.get('DEFAULT', 'lib_name', fallback=None) == 'uar_nb':
@@ -227,9 +308,9 @@ def repository_root(
 # %% ../nbs/00_core.ipynb #38f09beb
 def kept_result(
     name,  # a file of `data/results`, e.g. 'tir.json'
-)->Path:  # where it lies
+) -> Path:  # where it lies
     "The path of a measurement that the repository keeps."
-    path = repository_root()/'data'/'results'/name
+    path = repository_root() / 'data' / 'results' / name
     if not path.is_file():
         raise UARError(
             'the repository keeps no such result',

@@ -20,10 +20,13 @@ def gram_schmidt(
     "Gram-Schmidt orthogonalisation of rows, by QR with a positive diagonal of R"
     n, d = vectors.shape
     if n > d:
-        raise UARError(f'{n} vectors cannot be orthonormal in {d} dimensions', field='basis_size',
-                       remedy="use make_basis with layout='groups' or 'columns'")
+        raise UARError(
+            f'{n} vectors cannot be orthonormal in {d} dimensions',
+            field='basis_size',
+            remedy="use make_basis with layout='groups' or 'columns'",
+        )
     q, r = torch.linalg.qr(vectors.mT)
-    return (q*r.diagonal().sign()).mT
+    return (q * r.diagonal().sign()).mT
 
 # %% ../nbs/14_cra.ipynb #c010
 def make_basis(
@@ -34,18 +37,27 @@ def make_basis(
     layout: str = 'groups',  # n > d, orthogonal: 'groups' of d orthonormal rows, or orthonormal 'columns'
 ) -> torch.Tensor:  # [n, d], float32; mean squared row length 1 ('columns': d/n)
     "The set of basis vectors B"
-    check_options(basis=(kind, 'orthogonal', 'uniform', 'normal'), basis_layout=(layout, 'groups', 'columns'))
+    check_options(
+        basis=(kind, 'orthogonal', 'uniform', 'normal'), basis_layout=(layout, 'groups', 'columns')
+    )
     g = torch.Generator().manual_seed(derive_seed('basis', kind, n, d, seed))
-    if kind == 'uniform': return ((2*torch.rand(n, d, generator=g, dtype=torch.float64) - 1)*(3/d)**0.5).float()
+    if kind == 'uniform':
+        return (
+            (2 * torch.rand(n, d, generator=g, dtype=torch.float64) - 1) * (3 / d) ** 0.5
+        ).float()
     b = torch.randn(n, d, generator=g, dtype=torch.float64)
-    if kind == 'normal': return (b*d**-0.5).float()
-    if layout == 'columns' and n > d: return gram_schmidt(b.mT).mT.contiguous().float()
+    if kind == 'normal':
+        return (b * d**-0.5).float()
+    if layout == 'columns' and n > d:
+        return gram_schmidt(b.mT).mT.contiguous().float()
     return torch.cat([gram_schmidt(rows) for rows in b.split(d)]).float()
 
 # %% ../nbs/14_cra.ipynb #c015
 class CRA(nn.Module):
     "Features of either modality through a shared basis and two gates (Eq. 6-9)"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # width
         heads: int,  # heads of the attention to the basis
         basis_size: int,  # number of basis vectors
@@ -55,38 +67,48 @@ class CRA(nn.Module):
         scale: str = 'head',  # Eq. 7: 'head' sqrt(d_h), 'model' sqrt(d)
         gate_bias: bool = True,  # bias in the gates; Eq. 8 prints none
         last_term: str = 'outside',  # the last F~ of Eq. 9: 'outside' the forget gate as printed, or 'inside'
-        dropout: float = 0.,  # on F~, in training
+        dropout: float = 0.0,  # on F~, in training
         norm: bool = False,  # LayerNorm on the result
         basis_layout: str = 'groups',  # see `make_basis`
         affine: str = 'full',  # gamma, beta: 'full' [n, d] as Eq. 6 says, or 'shared' [d] as LayerNorm has them
         seed: int = 0,  # of the basis
     ):
         super().__init__()
-        check_options(fusion=(fusion, 'dual_gate', 'none', 'addition'), last_term=(last_term, 'outside', 'inside'), affine=(affine, 'full', 'shared'))
+        check_options(
+            fusion=(fusion, 'dual_gate', 'none', 'addition'),
+            last_term=(last_term, 'outside', 'inside'),
+            affine=(affine, 'full', 'shared'),
+        )
         B = make_basis(basis, basis_size, d, seed, basis_layout)
-        if train_basis: self.B = nn.Parameter(B)
-        else: self.register_buffer('B', B)
+        if train_basis:
+            self.B = nn.Parameter(B)
+        else:
+            self.register_buffer('B', B)
         shape = B.shape if affine == 'full' else (d,)
         self.gamma, self.beta = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
         self.attention = MultiHeadAttention(d, heads, scale=scale)
         self.fusion, self.last_term, self.dropout = fusion, last_term, dropout
-        if fusion == 'dual_gate': self._make_gates(d, gate_bias)
+        if fusion == 'dual_gate':
+            self._make_gates(d, gate_bias)
         self.norm = nn.LayerNorm(d) if norm else nn.Identity()
 
 # %% ../nbs/14_cra.ipynb #c016
 @patch
 def _make_gates(self: CRA, d, bias):
     "W_1 and W_2 of both gates, side by side: input gate first, forget gate second"
-    self.gate_e, self.gate_f = nn.Linear(d, 2*d, bias=False), nn.Linear(d, 2*d, bias=bias)
+    self.gate_e, self.gate_f = nn.Linear(d, 2 * d, bias=False), nn.Linear(d, 2 * d, bias=bias)
     for weight in (self.gate_e.weight, self.gate_f.weight):
-        for gate in weight.data.chunk(2): nn.init.xavier_uniform_(gate)
-    if bias: nn.init.zeros_(self.gate_f.bias)
+        for gate in weight.data.chunk(2):
+            nn.init.xavier_uniform_(gate)
+    if bias:
+        nn.init.zeros_(self.gate_f.bias)
 
 # %% ../nbs/14_cra.ipynb #c018
 @patch
 def adjusted(self: CRA):
     "gamma * B + beta (Eq. 6), [n, d]"
-    return self.gamma*self.B + self.beta
+    return self.gamma * self.B + self.beta
+
 
 @patch
 def keys_values(self: CRA) -> KeyValue:
@@ -99,24 +121,29 @@ def gates(self: CRA, E, A):
     "Input and forget gate of E and the attended features A = F~ (Eq. 8)"
     return (self.gate_e(E) + self.gate_f(A)).sigmoid().chunk(2, -1)
 
+
 @patch
-def fuse(self: CRA,
+def fuse(
+    self: CRA,
     E: torch.Tensor,  # embeddings [..., d]
     A: torch.Tensor,  # attended features F~ [..., d]
 ) -> tuple:  # (F [..., d], the two gates or None)
     "Mix the embedding and what the basis made of it (Eq. 9, Table 4)"
-    if self.fusion == 'none': return A, None
-    if self.fusion == 'addition': return E + A, None
+    if self.fusion == 'none':
+        return A, None
+    if self.fusion == 'addition':
+        return E + A, None
     G_I, G_F = self.gates(E, A)
-    rest = G_F*E + A if self.last_term == 'outside' else G_F*(E + A)
-    return G_I*torch.tanh(E + A) + rest, (G_I, G_F)
+    rest = G_F * E + A if self.last_term == 'outside' else G_F * (E + A)
+    return G_I * torch.tanh(E + A) + rest, (G_I, G_F)
 
 # %% ../nbs/14_cra.ipynb #c027
 @patch
-def forward(self: CRA,
+def forward(
+    self: CRA,
     E: torch.Tensor,  # embeddings of either modality [..., d]
     trace: bool = False,  # also every intermediate, by name
-    kv: KeyValue|None = None,  # from `keys_values`, to share them between calls
+    kv: KeyValue | None = None,  # from `keys_values`, to share them between calls
 ) -> torch.Tensor:  # F [..., d], or (F, dict)
     "F = CRA(E), each position on its own (Eq. 2)"
     kv = self.keys_values() if kv is None else kv
@@ -124,16 +151,20 @@ def forward(self: CRA,
     A = dropout(got.out, self.dropout, self.training).view(E.shape)
     fused, gates = self.fuse(E, A)
     out = self.norm(fused)
-    if not trace: return out
+    if not trace:
+        return out
     weights = got.weights[0].transpose(0, 1).unflatten(0, E.shape[:-1])
-    return out, dict(attended=A, weights=weights, input_gate=gates and gates[0], forget_gate=gates and gates[1])
+    return out, dict(
+        attended=A, weights=weights, input_gate=gates and gates[0], forget_gate=gates and gates[1]
+    )
 
 # %% ../nbs/14_cra.ipynb #c033
 @patch
-def for_ids(self: CRA,
+def for_ids(
+    self: CRA,
     table_weight: torch.Tensor,  # look-up table of the modality [V, d]
     ids: torch.Tensor,  # tokens [...]
-    kv: KeyValue|None = None,  # from `keys_values`
+    kv: KeyValue | None = None,  # from `keys_values`
 ) -> torch.Tensor:  # F of each token [..., d]
     "CRA of tokens, computed once per distinct id and gathered"
     distinct, place = ids.unique(return_inverse=True)
@@ -141,7 +172,8 @@ def for_ids(self: CRA,
 
 # %% ../nbs/14_cra.ipynb #c037
 @patch
-def gram(self: CRA,
+def gram(
+    self: CRA,
     adjusted: bool = True,  # of gamma * B + beta; False: of B
 ) -> torch.Tensor:  # [n, n]
     "Cosines between all pairs of basis vectors"

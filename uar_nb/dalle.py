@@ -15,19 +15,43 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .core import UARError, atomic_folder, atomic_write, load_tensors, optional_import, read_json, sha256_of
+from uar_nb.core import (
+    UARError,
+    atomic_folder,
+    atomic_write,
+    load_tensors,
+    optional_import,
+    read_json,
+    sha256_of,
+)
 
 # %% ../nbs/10_dalle.ipynb #c008
 def dalle_package():
     "The package `dall_e`, or an error that says how to install it without torchvision."
-    try: return optional_import('dall_e', 'dalle', "OpenAI's dVAE")
+    try:
+        return optional_import('dall_e', 'dalle', "OpenAI's dVAE")
     except UARError as e:
-        raise UARError(e.what, field='dall_e', remedy="pip install --no-deps DALL-E, then pip install 'uar_nb[dalle]' (its metadata would drag in torchvision)") from e
+        raise UARError(
+            e.what,
+            field='dall_e',
+            remedy="pip install --no-deps DALL-E, then pip install 'uar_nb[dalle]' (its metadata would drag in torchvision)",
+        ) from e
 
 # %% ../nbs/10_dalle.ipynb #c011
 def _check_pictures(x):
-    if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % 8 or x.shape[3] % 8 or x.dtype != torch.float32:
-        raise UARError(f'pictures of shape {tuple(x.shape)} and type {x.dtype}', field='x', remedy='pass float32 [B, 1, H, W], H and W multiples of 8')
+    if (
+        x.ndim != 4
+        or x.shape[1] != 1
+        or x.shape[2] % 8
+        or x.shape[3] % 8
+        or x.dtype != torch.float32
+    ):
+        raise UARError(
+            f'pictures of shape {tuple(x.shape)} and type {x.dtype}',
+            field='x',
+            remedy='pass float32 [B, 1, H, W], H and W multiples of 8',
+        )
+
 
 def _digest(state):
     "The identity of a dict of arrays."
@@ -36,11 +60,13 @@ def _digest(state):
 # %% ../nbs/10_dalle.ipynb #c012
 class OpenAIdVAE(nn.Module):
     "OpenAI's dVAE as a tokenizer: frozen, M = 8, 8,192 visual words."
+
     name, grid = 'openai-dalle', 14
 
-    def __init__(self,
-        encoder,     # a `dall_e.Encoder`
-        decoder=None # a `dall_e.Decoder`; only `decode` needs it
+    def __init__(
+        self,
+        encoder,  # a `dall_e.Encoder`
+        decoder=None,  # a `dall_e.Decoder`; only `decode` needs it
     ):
         super().__init__()
         self.encoder = encoder.requires_grad_(False).eval()
@@ -51,15 +77,18 @@ class OpenAIdVAE(nn.Module):
         return super().train(False)
 
     @property
-    def codebook_size(self): return self.encoder.vocab_size
+    def codebook_size(self):
+        return self.encoder.vocab_size
+
     @functools.cached_property
-    def sha256(self): # the identity of the weights
+    def sha256(self):  # the identity of the weights
         return _digest(self.encoder.state_dict())
 
     @torch.no_grad()
-    def encode(self,
-        x # [B, 1, 112, 112] in [0, 1]
-    ): # int64 [B, 196]
+    def encode(
+        self,
+        x,  # [B, 1, 112, 112] in [0, 1]
+    ):  # int64 [B, 196]
         "Eq. @eq-dalle-ids: the best visual word at each place, row by row."
         _check_pictures(x)
         mapped = dalle_package().map_pixels(x.expand(-1, 3, -1, -1))
@@ -72,29 +101,59 @@ def _allowed():
     from dall_e.decoder import DecoderBlock
     from dall_e.encoder import EncoderBlock
     from dall_e.utils import Conv2d
-    return [dall_e.Encoder, EncoderBlock, dall_e.Decoder, DecoderBlock, Conv2d, nn.Sequential, nn.ReLU, nn.MaxPool2d, nn.Upsample, nn.Identity]
+
+    return [
+        dall_e.Encoder,
+        EncoderBlock,
+        dall_e.Decoder,
+        DecoderBlock,
+        Conv2d,
+        nn.Sequential,
+        nn.ReLU,
+        nn.MaxPool2d,
+        nn.Upsample,
+        nn.Identity,
+    ]
 
 # %% ../nbs/10_dalle.ipynb #c019
 def read_pickle(
-    data:bytes, # content of encoder.pkl, or of a pickled state_dict
-    name='encoder.pkl' # what to call it in an error
-)->dict: # name → float32 tensor
+    data: bytes,  # content of encoder.pkl, or of a pickled state_dict
+    name='encoder.pkl',  # what to call it in an error
+) -> dict:  # name → float32 tensor
     "The arrays of a pickled `dall_e.Encoder` or `Decoder`; anything that is not on the list of allowed classes is refused."
-    try: unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
-    except Exception: unsafe = []  # damaged, or not in PyTorch's zip format: the next step says so
+    try:
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
+    except Exception:
+        unsafe = []  # damaged, or not in PyTorch's zip format: the next step says so
     known = {f'{c.__module__}.{c.__qualname__}' for c in _allowed()}
     if strange := sorted(set(unsafe) - known):
-        raise UARError(f'asks to run {", ".join(strange[:3])}; nothing of it was run', file=name, remedy='do not use this file; fetch it from OpenAI')
+        raise UARError(
+            f'asks to run {", ".join(strange[:3])}; nothing of it was run',
+            file=name,
+            remedy='do not use this file; fetch it from OpenAI',
+        )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
             warnings.simplefilter('ignore')  # PyTorch's remarks on old pickle protocols
             loaded = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as e:
-        raise UARError('holds more than arrays and the allowed classes, or is no checkpoint; nothing of it was run', file=name, remedy='do not use this file; fetch it from OpenAI') from e
+        raise UARError(
+            'holds more than arrays and the allowed classes, or is no checkpoint; nothing of it was run',
+            file=name,
+            remedy='do not use this file; fetch it from OpenAI',
+        ) from e
     except Exception as e:
-        raise UARError(f'is damaged or not a checkpoint ({type(e).__name__})', file=name, remedy='download it again') from e
+        raise UARError(
+            f'is damaged or not a checkpoint ({type(e).__name__})',
+            file=name,
+            remedy='download it again',
+        ) from e
     state = loaded.state_dict() if isinstance(loaded, nn.Module) else loaded
-    if not isinstance(state, dict) or not state or not all(torch.is_tensor(v) for v in state.values()):
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(torch.is_tensor(v) for v in state.values())
+    ):
         raise UARError('is no network', file=name, remedy='pass encoder.pkl or decoder.pkl')
     return {k: v.detach().float().contiguous() for k, v in state.items()}
 
@@ -103,8 +162,21 @@ def _sizes(state, kind):
     "The arguments of `dall_e.Encoder` or `Decoder`, read off the shapes of its arrays."
     first, last = state['blocks.input.w'], state['blocks.output.conv.w']
     blocks = len({k.split('.')[2] for k in state if k.startswith('blocks.group_1.block_')})
-    if kind == 'Encoder': return dict(n_hid=first.shape[0], n_blk_per_group=blocks, input_channels=first.shape[1], vocab_size=last.shape[0])
-    return dict(n_init=first.shape[0], n_hid=last.shape[1], n_blk_per_group=blocks, output_channels=last.shape[0]//2, vocab_size=first.shape[1])
+    if kind == 'Encoder':
+        return dict(
+            n_hid=first.shape[0],
+            n_blk_per_group=blocks,
+            input_channels=first.shape[1],
+            vocab_size=last.shape[0],
+        )
+    return dict(
+        n_init=first.shape[0],
+        n_hid=last.shape[1],
+        n_blk_per_group=blocks,
+        output_channels=last.shape[0] // 2,
+        vocab_size=first.shape[1],
+    )
+
 
 def _network(state, kind, file):
     "An encoder or a decoder from its arrays."
@@ -113,59 +185,117 @@ def _network(state, kind, file):
         made = make(**_sizes(state, kind))
         made.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as e:
-        raise UARError(f"the arrays are not those of OpenAI's {kind.lower()}", file=file, field='weights', remedy=f'convert {kind.lower()}.pkl again') from e
+        raise UARError(
+            f"the arrays are not those of OpenAI's {kind.lower()}",
+            file=file,
+            field='weights',
+            remedy=f'convert {kind.lower()}.pkl again',
+        ) from e
     return made
 
-def _build(state, file): return OpenAIdVAE(_network(state, 'Encoder', file))
+
+def _build(state, file):
+    return OpenAIdVAE(_network(state, 'Encoder', file))
 
 # %% ../nbs/10_dalle.ipynb #c028
 def _read(file):
-    try: return Path(file).read_bytes()
+    try:
+        return Path(file).read_bytes()
     except OSError as e:
-        raise UARError(f'cannot be read ({e.strerror or e})', file=file, remedy='give the path of encoder.pkl, or fetch it with `uar download dalle-dvae`') from e
+        raise UARError(
+            f'cannot be read ({e.strerror or e})',
+            file=file,
+            remedy='give the path of encoder.pkl, or fetch it with `uar download dalle-dvae`',
+        ) from e
+
 
 def convert_pickle(
-    pkl,          # encoder.pkl
-    folder,       # folder to write
-    decoder=None, # decoder.pkl, where decoding is wanted, too
-    source=None   # where the files are from, for config.json
-)->Path: # the folder, which `load_dalle` reads
+    pkl,  # encoder.pkl
+    folder,  # folder to write
+    decoder=None,  # decoder.pkl, where decoding is wanted, too
+    source=None,  # where the files are from, for config.json
+) -> Path:  # the folder, which `load_dalle` reads
     "Write the arrays of OpenAI's pickles as safetensors, once; the folder appears whole or not at all."
-    data = {name: (file, _read(file)) for name, file in (('Encoder', pkl), ('Decoder', decoder)) if file is not None}
+    data = {
+        name: (file, _read(file))
+        for name, file in (('Encoder', pkl), ('Decoder', decoder))
+        if file is not None
+    }
     made = {kind: _network(read_pickle(d, f), kind, f) for kind, (f, d) in data.items()}
     dvae = OpenAIdVAE(made['Encoder'])
-    if decoder is not None and made['Decoder'].vocab_size != dvae.codebook_size: raise UARError(f"has {made['Decoder'].vocab_size} visual words, the encoder {dvae.codebook_size}", file=decoder, field='codebook_size', remedy='use files that belong together')
-    about = dict(kind='uar_nb.openai-dalle', sha256=dvae.sha256, codebook_size=dvae.codebook_size, decoder=decoder is not None,
-                 source=dict(source or {}, files={Path(f).name: dict(bytes=len(d), sha256=hashlib.sha256(d).hexdigest()) for f, d in data.values()}))
+    if decoder is not None and made['Decoder'].vocab_size != dvae.codebook_size:
+        raise UARError(
+            f"has {made['Decoder'].vocab_size} visual words, the encoder {dvae.codebook_size}",
+            file=decoder,
+            field='codebook_size',
+            remedy='use files that belong together',
+        )
+    about = dict(
+        kind='uar_nb.openai-dalle',
+        sha256=dvae.sha256,
+        codebook_size=dvae.codebook_size,
+        decoder=decoder is not None,
+        source=dict(
+            source or {},
+            files={
+                Path(f).name: dict(bytes=len(d), sha256=hashlib.sha256(d).hexdigest())
+                for f, d in data.values()
+            },
+        ),
+    )
     with atomic_folder(folder) as tmp:
-        for kind, network in made.items(): atomic_write(tmp/dict(Encoder='model.safetensors', Decoder='decoder.safetensors')[kind], safetensors.torch.save(network.state_dict(), metadata={'format': 'pt'}))
-        atomic_write(tmp/'config.json', about)
+        for kind, network in made.items():
+            atomic_write(
+                tmp / dict(Encoder='model.safetensors', Decoder='decoder.safetensors')[kind],
+                safetensors.torch.save(network.state_dict(), metadata={'format': 'pt'}),
+            )
+        atomic_write(tmp / 'config.json', about)
     return Path(folder)
 
 # %% ../nbs/10_dalle.ipynb #c030
 def load_dalle(
-    path,        # a folder that `convert_pickle` wrote, or encoder.pkl
-    device='cpu' # where to put it
-)->OpenAIdVAE: # frozen, ready to encode
+    path,  # a folder that `convert_pickle` wrote, or encoder.pkl
+    device='cpu',  # where to put it
+) -> OpenAIdVAE:  # frozen, ready to encode
     "OpenAI's dVAE from disk; never from the network."
     path = Path(path)
-    if not path.is_dir(): return _build(read_pickle(_read(path), path), path).to(device)
-    about = read_json(path/'config.json')
+    if not path.is_dir():
+        return _build(read_pickle(_read(path), path), path).to(device)
+    about = read_json(path / 'config.json')
     if not isinstance(about, dict) or about.get('kind') != 'uar_nb.openai-dalle':
-        raise UARError("is not the config of OpenAI's dVAE", file=path/'config.json', field='kind', remedy='convert encoder.pkl again')
+        raise UARError(
+            "is not the config of OpenAI's dVAE",
+            file=path / 'config.json',
+            field='kind',
+            remedy='convert encoder.pkl again',
+        )
     network = lambda kind, file: _network(load_tensors(file)[0], kind, file)
-    dvae = OpenAIdVAE(network('Encoder', path/'model.safetensors'), network('Decoder', path/'decoder.safetensors') if about.get('decoder') else None)
+    dvae = OpenAIdVAE(
+        network('Encoder', path / 'model.safetensors'),
+        network('Decoder', path / 'decoder.safetensors') if about.get('decoder') else None,
+    )
     if dvae.sha256 != about.get('sha256'):
-        raise UARError('the weights are not those that were converted', file=path/'model.safetensors', field='sha256', remedy='convert encoder.pkl again')
+        raise UARError(
+            'the weights are not those that were converted',
+            file=path / 'model.safetensors',
+            field='sha256',
+            remedy='convert encoder.pkl again',
+        )
     return dvae.to(device)
 
 # %% ../nbs/10_dalle.ipynb #c035
 @patch
 @torch.no_grad()
-def decode(self:OpenAIdVAE,
-    ids # [B, 196]
-): # [B, 1, 112, 112] in [0, 1]
+def decode(
+    self: OpenAIdVAE,
+    ids,  # [B, 196]
+):  # [B, 1, 112, 112] in [0, 1]
     "Eq. @eq-dalle-decode: what the words keep of a picture."
-    if self.decoder is None: raise UARError('this dVAE has no decoder', field='decoder', remedy='fetch both files with `uar download dalle-dvae`, or pass decoder= to convert_pickle')
+    if self.decoder is None:
+        raise UARError(
+            'this dVAE has no decoder',
+            field='decoder',
+            remedy='fetch both files with `uar download dalle-dvae`, or pass decoder= to convert_pickle',
+        )
     words = F.one_hot(ids.unflatten(1, (self.grid, -1)), self.codebook_size).movedim(-1, 1).float()
     return dalle_package().unmap_pixels(self.decoder(words)[:, :3].sigmoid()).mean(1, keepdim=True)

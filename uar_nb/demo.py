@@ -29,281 +29,476 @@ from .floors import all_floors, shuffle_control
 from .evaluation import evaluate, prepare
 from .training import Trainer
 from .runs import read_log
-from .analysis import alignment_score, attention_figure, grounding, nearest_reports, retrieval, study_vectors
+from uar_nb.analysis import (
+    alignment_score,
+    attention_figure,
+    grounding,
+    nearest_reports,
+    retrieval,
+    study_vectors,
+)
 from .page import Page, write_page
 
 # %% ../nbs/27_demo.ipynb #c006
 @dataclass(frozen=True)
 class DemoPlan:
     "What a demo does; everything that decides its result."
-    train: int = 5000       # training studies
-    val: int = 200          # validation studies
-    test: int = 300         # test studies, from a seed of their own
-    dvae_steps: int = 300   # training steps of the dVAE
-    preset: str = 'phantom' # run preset
-    model: str = 'uar'      # model preset
-    changes: tuple = ()     # ('field', value) pairs that change the preset
-    style: str = 'fast'     # of the reports
-    frequencies: str = 'fast' # of the findings
-    seed: int = 0           # of everything
-    threads: int = 2        # CPU threads of training, part of the result
+
+    train: int = 5000  # training studies
+    val: int = 200  # validation studies
+    test: int = 300  # test studies, from a seed of their own
+    dvae_steps: int = 300  # training steps of the dVAE
+    preset: str = 'phantom'  # run preset
+    model: str = 'uar'  # model preset
+    changes: tuple = ()  # ('field', value) pairs that change the preset
+    style: str = 'fast'  # of the reports
+    frequencies: str = 'fast'  # of the findings
+    seed: int = 0  # of everything
+    threads: int = 2  # CPU threads of training, part of the result
 
     def to_dict(self):
         "The plan as JSON holds it."
         return json.loads(json.dumps(asdict(self)))
 
-    def run_config(self)->RunConfig:
+    def run_config(self) -> RunConfig:
         "The configuration of the training."
         config, changes = run_preset(self.preset, self.model), dict(self.changes)
-        if len(config.train.stages) == 1:  # a model without a second stage trains as many steps in its only one
+        if (
+            len(config.train.stages) == 1
+        ):  # a model without a second stage trains as many steps in its only one
             second = {k: changes.pop(k) for k in list(changes) if k.startswith('train.stages.1.')}
-            if 'train.stages.0.steps' in changes: changes['train.stages.0.steps'] += second.get('train.stages.1.steps', 0)
+            if 'train.stages.0.steps' in changes:
+                changes['train.stages.0.steps'] += second.get('train.stages.1.steps', 0)
         return config.override({'train.seed': self.seed, 'train.threads': self.threads, **changes})
 
 # %% ../nbs/27_demo.ipynb #c008
 _QUICK = (('train.eval_every', 1500), ('train.eval_studies', 100), ('train.monitor', 'findings_f1'))
-_SHORT = (*_QUICK, ('train.stages.0.steps', 1200), ('train.stages.1.steps', 150), ('train.eval_every', 1200))
+_SHORT = (
+    *_QUICK,
+    ('train.stages.0.steps', 1200),
+    ('train.stages.1.steps', 150),
+    ('train.eval_every', 1200),
+)
 _LONG = (('train.eval_every', 2500), ('train.eval_studies', 200), ('train.monitor', 'findings_f1'))
-_TOY = (('train.stages.0.steps', 6), ('train.stages.1.steps', 3), ('train.eval_every', 6), ('model.d', 32), ('model.d_ff', 32), ('model.basis_size', 32), ('data.crops', 1), ('train.beam', 1))
+_TOY = (
+    ('train.stages.0.steps', 6),
+    ('train.stages.1.steps', 3),
+    ('train.eval_every', 6),
+    ('model.d', 32),
+    ('model.d_ff', 32),
+    ('model.basis_size', 32),
+    ('data.crops', 1),
+    ('train.beam', 1),
+)
 PLANS = {
     'quick': DemoPlan(changes=_QUICK),
     'long': DemoPlan(train=15000, dvae_steps=600, preset='phantom_long', changes=_LONG),
     'short': DemoPlan(train=4000, changes=_SHORT),
-    'paper': DemoPlan(train=50000, val=1000, test=1000, dvae_steps=3000, preset='phantom_paper', changes=(('train.eval_studies', 200), ('train.monitor', 'findings_f1'))),
+    'paper': DemoPlan(
+        train=50000,
+        val=1000,
+        test=1000,
+        dvae_steps=3000,
+        preset='phantom_paper',
+        changes=(('train.eval_studies', 200), ('train.monitor', 'findings_f1')),
+    ),
     'toy': DemoPlan(24, 6, 6, 4, changes=_TOY, threads=1),
 }
 
+
 def _plan_of(plan):
     "A plan by its name, or as it is."
-    if isinstance(plan, str) and plan not in PLANS: raise UARError(f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}')
+    if isinstance(plan, str) and plan not in PLANS:
+        raise UARError(
+            f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(PLANS)}'
+        )
     return PLANS[plan] if isinstance(plan, str) else plan
+
 
 @contextmanager
 def _threads_of(plan):
     "Inside the block torch computes with the plan's threads; afterwards with as many as before."
     before = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
-    try: yield
-    finally: torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 # %% ../nbs/27_demo.ipynb #c011
 _drawn = {}
 
+
 def demo_studies(
-    plan:DemoPlan,  # sizes, style, seed
-    workers:int=1,  # processes
-    progress=False  # show bars
-)->list: # training, validation and test studies
+    plan: DemoPlan,  # sizes, style, seed
+    workers: int = 1,  # processes
+    progress=False,  # show bars
+) -> list:  # training, validation and test studies
     "The phantoms of a demo; the test set has a seed of its own. The last set is kept: a second call for it is free."
     key = plan.train, plan.val, plan.test, plan.style, plan.frequencies, plan.seed
-    if key in _drawn: return list(_drawn[key])
+    if key in _drawn:
+        return list(_drawn[key])
     fresh = derive_seed('fresh test set', plan.seed) % 10**6
-    draw = lambda n, seed, split: make_studies(n, seed, style=plan.style, frequencies=plan.frequencies, split=split, workers=workers if n >= 200 else 1, progress=progress)
-    studies = draw(plan.train, plan.seed, 'train') + draw(plan.val, plan.seed, 'val') + draw(plan.test, fresh, 'test')
+    draw = lambda n, seed, split: make_studies(
+        n,
+        seed,
+        style=plan.style,
+        frequencies=plan.frequencies,
+        split=split,
+        workers=workers if n >= 200 else 1,
+        progress=progress,
+    )
+    studies = (
+        draw(plan.train, plan.seed, 'train')
+        + draw(plan.val, plan.seed, 'val')
+        + draw(plan.test, fresh, 'test')
+    )
     _drawn.clear()
     _drawn[key] = studies
     return list(studies)
 
 # %% ../nbs/27_demo.ipynb #c014
 def demo_dvae(
-    studies,        # studies; the training split is used
-    plan:DemoPlan,  # length and seed
-    folder,         # kept there; read again when it is there already
-    device='cpu',   # where to train
-    progress=False  # show a bar
-)->tuple: # (DVAE, numbers on validation pictures)
+    studies,  # studies; the training split is used
+    plan: DemoPlan,  # length and seed
+    folder,  # kept there; read again when it is there already
+    device='cpu',  # where to train
+    progress=False,  # show a bar
+) -> tuple:  # (DVAE, numbers on validation pictures)
     "Train the demo's dVAE, or read it again, and measure it on pictures that it has not seen."
     folder = Path(folder)
     pick = lambda split: np.stack([v.pixels for s in studies if s.split == split for v in s.views])
-    if (folder/'config.json').exists(): dvae = DVAE.load(folder)
+    if (folder / 'config.json').exists():
+        dvae = DVAE.load(folder)
     else:
-        dvae, _ = train_dvae(pick('train'), DVAEConfig(standardise=True), steps=plan.dvae_steps, seed=plan.seed, progress=progress, device=device)
+        dvae, _ = train_dvae(
+            pick('train'),
+            DVAEConfig(standardise=True),
+            steps=plan.dvae_steps,
+            seed=plan.seed,
+            progress=progress,
+            device=device,
+        )
         dvae.save(folder)
     dvae = dvae.to(device)
     x = shrink(to_float(pick('val'))).to(device)
     ids = dvae.encode(x)
-    return dvae, dict(psnr=float(psnr(dvae.target(x), dvae.decode(ids))), **code_use(ids, dvae.codebook_size))
+    return dvae, dict(
+        psnr=float(psnr(dvae.target(x), dvae.decode(ids))), **code_use(ids, dvae.codebook_size)
+    )
 
 # %% ../nbs/27_demo.ipynb #c017
 def demo_scores(
-    model,           # a trained UAR
-    data:dict,       # split → `StudyData`
-    plan:DemoPlan,   # style, for the ceiling
-    beams:int=3,     # of the reports
-    folder=None,     # predictions.jsonl and scores.json are written there
-    progress=False   # show a bar
-)->dict: # evaluation, floors, shuffle, rows (name → numbers), summary
+    model,  # a trained UAR
+    data: dict,  # split → `StudyData`
+    plan: DemoPlan,  # style, for the ceiling
+    beams: int = 3,  # of the reports
+    folder=None,  # predictions.jsonl and scores.json are written there
+    progress=False,  # show a bar
+) -> dict:  # evaluation, floors, shuffle, rows (name → numbers), summary
     "Scores of the test set with floors, ceiling and the image-shuffle control."
     done = evaluate(model, data['test'], beams, folder, progress=progress)
     floors = all_floors(data['train'], data['val'], data['test'], style=plan.style)
     true = [list(s.findings) for s in data['test'].studies]
-    shuffle = shuffle_control(done.reports, data['test'].references, predicted=[read_findings(r) for r in done.reports], true=true)
+    shuffle = shuffle_control(
+        done.reports,
+        data['test'].references,
+        predicted=[read_findings(r) for r in done.reports],
+        true=true,
+    )
     ours = {**done.scores.values, 'F1': done.findings['f1'], 'exact': done.findings['exact']}
-    rows = {'UAR (this run)': ours, 'image-shuffle control': {k: v for k, v in shuffle.items() if k != 'std'}, **{n: floors.row(n) for n in floors}}
+    rows = {
+        'UAR (this run)': ours,
+        'image-shuffle control': {k: v for k, v in shuffle.items() if k != 'std'},
+        **{n: floors.row(n) for n in floors},
+    }
     best = {k: floors.best(k) for k in ('F1', 'CIDEr', 'BLEU_4')}
     nearest = max(floors.row(n)['F1'] for n in floors if n.startswith('nearest'))
-    summary = dict(F1=ours['F1'], nearest_F1=nearest, above_nearest=ours['F1']-nearest, above_shuffle=ours['F1']-shuffle['F1'], CIDEr=ours['CIDEr'], best_floor_CIDEr=best['CIDEr'][1],
-                   CIDEr_ratio=ours['CIDEr']/best['CIDEr'][1], exact=ours['exact'], diversity=diversity(done.reports, data['train'].references))
+    summary = dict(
+        F1=ours['F1'],
+        nearest_F1=nearest,
+        above_nearest=ours['F1'] - nearest,
+        above_shuffle=ours['F1'] - shuffle['F1'],
+        CIDEr=ours['CIDEr'],
+        best_floor_CIDEr=best['CIDEr'][1],
+        CIDEr_ratio=ours['CIDEr'] / best['CIDEr'][1],
+        exact=ours['exact'],
+        diversity=diversity(done.reports, data['train'].references),
+    )
     return dict(evaluation=done, floors=floors, shuffle=shuffle, rows=rows, summary=summary)
 
+
 def demo_alignment(
-    model,     # a trained UAR
-    data:dict  # split → `StudyData`
-)->dict: # retrieval, alignment (two readings), grounding, vectors
+    model,  # a trained UAR
+    data: dict,  # split → `StudyData`
+) -> dict:  # retrieval, alignment (two readings), grounding, vectors
     "Retrieval, alignment score and the pointing game on the test set."
     image, text, keys = study_vectors(model, data['test'])
     scores = {reading: alignment_score(image @ text.T, reading) for reading in ('global', 'row')}
-    return dict(retrieval=retrieval(image, text, keys), alignment=scores, grounding=grounding(model, data['val'], data['test']), vectors=(image, text))
+    return dict(
+        retrieval=retrieval(image, text, keys),
+        alignment=scores,
+        grounding=grounding(model, data['val'], data['test']),
+        vectors=(image, text),
+    )
 
 # %% ../nbs/27_demo.ipynb #c021
 def loss_figure(
-    folder # run folder with log.jsonl
-): # figure
+    folder,  # run folder with log.jsonl
+):  # figure
     "Losses over the steps of both stages, training and validation."
     fig, axes = plots.new_figure(1, 2, (3.4, 2.2))
+
     def curves(rows, names):
-        found = {n: [(r['total'], r[n]) for r in rows if isinstance(r.get(n), (int, float))] for n in names}
+        found = {
+            n: [(r['total'], r[n]) for r in rows if isinstance(r.get(n), (int, float))]
+            for n in names
+        }
         return {n: tuple(zip(*points)) for n, points in found.items() if points}
-    plots.plot_curves(curves(read_log(folder, 'train'), ('ce', 'global', 'mask')), ylabel='training loss', ax=axes[0, 0])
+
+    plots.plot_curves(
+        curves(read_log(folder, 'train'), ('ce', 'global', 'mask')),
+        ylabel='training loss',
+        ax=axes[0, 0],
+    )
     val = read_log(folder, 'val')
-    plots.plot_curves(curves(val, ('CIDEr', 'findings_f1', 'BLEU_4')) or curves(val, ('loss',)), ylabel='validation', ax=axes[0, 1])
+    plots.plot_curves(
+        curves(val, ('CIDEr', 'findings_f1', 'BLEU_4')) or curves(val, ('loss',)),
+        ylabel='validation',
+        ax=axes[0, 1],
+    )
     return fig
 
+
 def retrieval_rows(
-    data,            # `StudyData`
-    vectors,         # (image vectors, report vectors)
-    queries=range(4),# positions of images
-    k:int=3          # reports an image
-)->list: # rows for a table: picture, rank, cosine, report
+    data,  # `StudyData`
+    vectors,  # (image vectors, report vectors)
+    queries=range(4),  # positions of images
+    k: int = 3,  # reports an image
+) -> list:  # rows for a table: picture, rank, cosine, report
     "The reports that an image finds, for a table; the image's own report is marked."
     rows = []
     for q in queries:
         picture = plots.show_images([data.studies[q].views[0].picture()], size=1.1)
         for rank, (j, cosine) in enumerate(nearest_reports(*vectors, q, k), 1):
-            same = {f.key for f in data.studies[j].findings} == {f.key for f in data.studies[q].findings}
-            rows.append([picture if rank == 1 else '', rank, cosine, 'its own' if j == q else 'same findings' if same else '', data.references[j]])
+            same = {f.key for f in data.studies[j].findings} == {
+                f.key for f in data.studies[q].findings
+            }
+            rows.append(
+                [
+                    picture if rank == 1 else '',
+                    rank,
+                    cosine,
+                    'its own' if j == q else 'same findings' if same else '',
+                    data.references[j],
+                ]
+            )
     return rows
 
 # %% ../nbs/27_demo.ipynb #c024
 def _longest(times, file):
     "Seconds of each step; a step that was found done keeps the time that it took."
     before = read_json(file) if file.exists() else {}
-    return {k: max(v, before.get('seconds', {}).get(k, 0.)) for k, v in times.items()}
+    return {k: max(v, before.get('seconds', {}).get(k, 0.0)) for k, v in times.items()}
+
 
 def _settle_plan(plan, folder):
     "A folder holds one demo: another plan needs another folder."
-    file, wanted = Path(folder)/'plan.json', plan.to_dict()
+    file, wanted = Path(folder) / 'plan.json', plan.to_dict()
     if file.exists() and read_json(file) != wanted:
-        raise UARError('holds a demo of another plan', file=folder, remedy='choose another folder with --out, or remove this one')
+        raise UARError(
+            'holds a demo of another plan',
+            file=folder,
+            remedy='choose another folder with --out, or remove this one',
+        )
     atomic_write(file, wanted)
 
 # %% ../nbs/27_demo.ipynb #c026
 def _steps_before(plan, folder, device, workers, progress, say):
     "Phantoms, dVAE, tokens, training: everything up to the checkpoint."
     start = time.time()
-    say(f'drawing {plan.train+plan.val+plan.test} phantom studies')
+    say(f'drawing {plan.train + plan.val + plan.test} phantom studies')
     studies = demo_studies(plan, workers, progress)
-    times = {'phantoms': time.time()-start}
+    times = {'phantoms': time.time() - start}
     say('training the dVAE')
     start = time.time()
-    dvae, tokens = demo_dvae(studies, plan, folder/'dvae', device, progress)
-    times['dvae'] = time.time()-start
-    say(f'tokenizing; the dVAE has {tokens["psnr"]:.1f} dB and uses {tokens["used"]} of {dvae.codebook_size} codes')
+    dvae, tokens = demo_dvae(studies, plan, folder / 'dvae', device, progress)
+    times['dvae'] = time.time() - start
+    say(
+        f'tokenizing; the dVAE has {tokens["psnr"]:.1f} dB and uses {tokens["used"]} of {dvae.codebook_size} codes'
+    )
     start = time.time()
-    prepared = prepare(plan.run_config(), studies, dvae, folder/'store', progress)
-    times['tokens'] = time.time()-start
+    prepared = prepare(plan.run_config(), studies, dvae, folder / 'store', progress)
+    times['tokens'] = time.time() - start
     say('training UAR, two stages')
     start = time.time()
-    fitted = Trainer(prepared.config, prepared.model, prepared.data['train'], prepared.data['val'], dvae, folder, progress=progress).fit()
-    times['training'] = time.time()-start
+    fitted = Trainer(
+        prepared.config,
+        prepared.model,
+        prepared.data['train'],
+        prepared.data['val'],
+        dvae,
+        folder,
+        progress=progress,
+    ).fit()
+    times['training'] = time.time() - start
     return prepared, tokens, fitted, times
 
 # %% ../nbs/27_demo.ipynb #c028
 def _summary(plan, prepared, tokens, scores, aligned, times):
     "Everything that a reader asks about a run, as JSON."
     back = lambda d: {k: v for k, v in d.items() if k != 'vectors'}
-    return dict(summary=scores['summary'], rows=scores['rows'], findings=scores['evaluation'].findings, recipe=scores['evaluation'].scores.recipe, dvae=tokens, plan=plan.to_dict(),
-                **back(aligned), seconds={k: round(v, 1) for k, v in times.items()}, parameters=sum(p.numel() for p in prepared.model.parameters()),
-                versions=dict(torch=torch.__version__, threads=plan.threads, cores=os.cpu_count()))
+    return dict(
+        summary=scores['summary'],
+        rows=scores['rows'],
+        findings=scores['evaluation'].findings,
+        recipe=scores['evaluation'].scores.recipe,
+        dvae=tokens,
+        plan=plan.to_dict(),
+        **back(aligned),
+        seconds={k: round(v, 1) for k, v in times.items()},
+        parameters=sum(p.numel() for p in prepared.model.parameters()),
+        versions=dict(torch=torch.__version__, threads=plan.threads, cores=os.cpu_count()),
+    )
+
 
 COLUMNS = 'F1 exact CIDEr BLEU_1 BLEU_4 METEOR ROUGE_L'.split()
+
 
 def _score_section(page, result):
     "The table of scores with floors, and what it says."
     s, r, g = result['summary'], result['retrieval'], result['grounding']
     page.section('Scores beside their floors')
-    page.text('F1: findings (kind, side, zone) read back from the written reports, micro-averaged. exact: share of studies whose findings are all right. A floor does not look at the picture, or '
-              'copies the report of the most similar training picture. The ceiling knows all findings and words them afresh. The shuffle control hands the model’s own reports to other patients.', 'note')
-    page.table(['system', *COLUMNS], [[n, *(row.get(c) for c in COLUMNS)] for n, row in result['rows'].items()], mark=[0])
-    page.text(f"F1 is {s['F1']:.3f}: {s['above_nearest']:+.3f} against the nearest-image floor, {s['above_shuffle']:+.3f} against the shuffle control. CIDEr is {s['CIDEr_ratio']:.2f} times the best floor's.")
+    page.text(
+        'F1: findings (kind, side, zone) read back from the written reports, micro-averaged. exact: share of studies whose findings are all right. A floor does not look at the picture, or '
+        'copies the report of the most similar training picture. The ceiling knows all findings and words them afresh. The shuffle control hands the model’s own reports to other patients.',
+        'note',
+    )
+    page.table(
+        ['system', *COLUMNS],
+        [[n, *(row.get(c) for c in COLUMNS)] for n, row in result['rows'].items()],
+        mark=[0],
+    )
+    page.text(
+        f"F1 is {s['F1']:.3f}: {s['above_nearest']:+.3f} against the nearest-image floor, {s['above_shuffle']:+.3f} against the shuffle control. CIDEr is {s['CIDEr_ratio']:.2f} times the best floor's."
+    )
     way, chance = r['image_to_text'], r['chance']
-    page.text(f"Among {r['n']} reports an image finds its own within the first five in {way['recall@5']:.1%} of cases (chance {chance['recall@5']:.1%}); the median rank is {way['median_rank']:.0f}.")
-    page.text(f"Where a sentence states a finding, its attention peaks inside the finding’s box in {g['pointing']:.1%} of {g['count']} cases (chance {g['chance']:.1%}; with another study’s picture "
-              f"{g['shuffled']['pointing']:.1%}); layer {g['layer']}, chosen on validation studies.")
+    page.text(
+        f"Among {r['n']} reports an image finds its own within the first five in {way['recall@5']:.1%} of cases (chance {chance['recall@5']:.1%}); the median rank is {way['median_rank']:.0f}."
+    )
+    page.text(
+        f"Where a sentence states a finding, its attention peaks inside the finding’s box in {g['pointing']:.1%} of {g['count']} cases (chance {g['chance']:.1%}; with another study’s picture "
+        f"{g['shuffled']['pointing']:.1%}); layer {g['layer']}, chosen on validation studies."
+    )
     kinds = result['findings']['by_kind']
-    page.table(['finding', 'in test', 'precision', 'recall', 'F1', 'pointing'],
-               [[k.replace('_', ' '), v['true'], v['precision'], v['recall'], v['f1'], g['by_kind'].get(k, {}).get('pointing')] for k, v in kinds.items()])
+    page.table(
+        ['finding', 'in test', 'precision', 'recall', 'F1', 'pointing'],
+        [
+            [
+                k.replace('_', ' '),
+                v['true'],
+                v['precision'],
+                v['recall'],
+                v['f1'],
+                g['by_kind'].get(k, {}).get('pointing'),
+            ]
+            for k, v in kinds.items()
+        ],
+    )
 
 # %% ../nbs/27_demo.ipynb #c030
 def _report_section(page, data, model, scores, layer, count=6):
     "True and written reports of the busiest of the first test studies, with attention of the true sentences."
     page.section('Reports and where their words look')
-    page.text('The first test studies with most findings, not chosen by how well they went. Each column is a sentence of the true report that states a finding; colour is its attention, boxes are the truth.')
+    page.text(
+        'The first test studies with most findings, not chosen by how well they went. Each column is a sentence of the true report that states a finding; colour is its attention, boxes are the truth.'
+    )
     first = range(min(40, len(data)))
     for i in sorted(first, key=lambda i: -len(data.studies[i].findings))[:count]:
-        page.table(['', 'report', 'findings'], [[n, t, ', '.join(' '.join(filter(None, f.key)) for f in fs) or 'none'] for n, t, fs in (
-            ('true', data.references[i], data.studies[i].findings), ('written', scores['evaluation'].reports[i], read_findings(scores['evaluation'].reports[i])))])
+        page.table(
+            ['', 'report', 'findings'],
+            [
+                [n, t, ', '.join(' '.join(filter(None, f.key)) for f in fs) or 'none']
+                for n, t, fs in (
+                    ('true', data.references[i], data.studies[i].findings),
+                    (
+                        'written',
+                        scores['evaluation'].reports[i],
+                        read_findings(scores['evaluation'].reports[i]),
+                    ),
+                )
+            ],
+        )
         page.figure(attention_figure(model, data, i, layer), f'Study {data.studies[i].id}')
 
 # %% ../nbs/27_demo.ipynb #c031
 def _page(
     folder,  # run folder
-    data,    # test `StudyData`
-    model,   # a trained UAR
+    data,  # test `StudyData`
+    model,  # a trained UAR
     scores,  # of `demo_scores`
-    aligned, # of `demo_alignment`
-    result   # of the run
-)->Path:     # index.html
+    aligned,  # of `demo_alignment`
+    result,  # of the run
+) -> Path:  # index.html
     "The page of a demo, one self-contained file."
-    page = Page('UAR on phantom chest X-rays', f"{result['plan']['train']} training studies, {result['parameters']/1e6:.2f} million parameters, {sum(result['seconds'].values())/60:.1f} minutes")
-    page.text('Every picture here was generated; no patient is shown. The findings and boxes are known because the generator drew them.')
+    page = Page(
+        'UAR on phantom chest X-rays',
+        f"{result['plan']['train']} training studies, {result['parameters'] / 1e6:.2f} million parameters, {sum(result['seconds'].values()) / 60:.1f} minutes",
+    )
+    page.text(
+        'Every picture here was generated; no patient is shown. The findings and boxes are known because the generator drew them.'
+    )
     _score_section(page, result)
     _report_section(page, data, model, scores, result['grounding']['layer'])
     page.section('Retrieval')
     page.text('The reports that a picture finds among those of the test set.')
-    page.table(['picture', 'rank', 'cosine', '', 'report'], retrieval_rows(data, aligned['vectors'], range(min(4, len(data)))))
+    page.table(
+        ['picture', 'rank', 'cosine', '', 'report'],
+        retrieval_rows(data, aligned['vectors'], range(min(4, len(data)))),
+    )
     page.section('Training')
-    page.figure(loss_figure(folder), 'Losses and validation scores over the steps; the second stage begins where the mask loss does.')
+    page.figure(
+        loss_figure(folder),
+        'Losses and validation scores over the steps; the second stage begins where the mask loss does.',
+    )
     d = result['dvae']
-    page.text(f"dVAE: {d['psnr']:.1f} dB on validation pictures, {d['used']} codes used, perplexity {d['perplexity']:.0f}.")
+    page.text(
+        f"dVAE: {d['psnr']:.1f} dB on validation pictures, {d['used']} codes used, perplexity {d['perplexity']:.0f}."
+    )
     page.table(['step', 'seconds'], [[k, v] for k, v in result['seconds'].items()])
     page.table(['software', 'value'], [[k, str(v)] for k, v in result['versions'].items()])
-    return write_page(page, Path(folder)/'index.html')
+    return write_page(page, Path(folder) / 'index.html')
 
 # %% ../nbs/27_demo.ipynb #c032
 def run_demo(
-    folder='runs/demo', # where everything goes
-    plan='quick',       # a name of `PLANS` or a `DemoPlan`
-    device='auto',      # where to train
-    workers:int=2,      # processes that draw phantoms
-    progress:bool=True  # show bars and say what happens
-)->dict: # summary, files, seconds by step
+    folder='runs/demo',  # where everything goes
+    plan='quick',  # a name of `PLANS` or a `DemoPlan`
+    device='auto',  # where to train
+    workers: int = 2,  # processes that draw phantoms
+    progress: bool = True,  # show bars and say what happens
+) -> dict:  # summary, files, seconds by step
     "The whole story on phantoms, from nothing to a page."
     plan, folder = _plan_of(plan), Path(folder)
     _settle_plan(plan, folder)
     where, _ = pick_hardware(device)
-    say = (lambda text: print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True)) if progress else lambda text: None
+    say = (
+        (lambda text: print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True))
+        if progress
+        else lambda text: None
+    )
     with _threads_of(plan):
         prepared, tokens, fitted, times = _steps_before(plan, folder, where, workers, progress, say)
         say('writing and scoring the reports of the test set')
         start = time.time()
         model = load_checkpoint(fitted['checkpoint']).model.to(where)
-        scores = demo_scores(model, prepared.data, plan, prepared.config.train.beam, folder, progress)
+        scores = demo_scores(
+            model, prepared.data, plan, prepared.config.train.beam, folder, progress
+        )
         aligned = demo_alignment(model, prepared.data)
-        times['evaluation'] = time.time()-start
-        times = _longest(times, folder/'summary.json')
+        times['evaluation'] = time.time() - start
+        times = _longest(times, folder / 'summary.json')
         result = _summary(plan, prepared, tokens, scores, aligned, times)
-        atomic_write(folder/'summary.json', result)
+        atomic_write(folder / 'summary.json', result)
         page = _page(folder, prepared.data['test'], model, scores, aligned, result)
-    say(f'done in {sum(times.values())/60:.1f} minutes: open {page}')
+    say(f'done in {sum(times.values()) / 60:.1f} minutes: open {page}')
     return result

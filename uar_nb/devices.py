@@ -14,56 +14,76 @@ from .xray import splat, step
 
 # %% ../nbs/05d_devices.ipynb #c005
 def curve(
-    points,      # list of (u, v)
-    samples=240  # points on the curve
-):               # [samples, 2]
+    points,  # list of (u, v)
+    samples=240,  # points on the curve
+):  # [samples, 2]
     "Points along a smooth curve through `points` (@eq-curve-points)"
     p = np.array(points, np.float64)
-    p = np.concatenate([2*p[:1] - p[1:2], p, 2*p[-1:] - p[-2:-1]])
+    p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     t = np.linspace(0, len(points) - 1 - 1e-9, samples)
     i, f = t.astype(int), (t % 1)[:, None]
     a, b, c, d = p[i], p[i + 1], p[i + 2], p[i + 3]
-    return .5*(2*b + (c - a)*f + (2*a - 5*b + 4*c - d)*f**2 + (3*b - a - 3*c + d)*f**3)
+    return 0.5 * (
+        2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3
+    )
 
 # %% ../nbs/05d_devices.ipynb #c007
 def wire(
-    chest,     # changed in place
-    points,    # list of (u, v)
-    depth,     # optical depth in the middle of the wire
-    sigma=.75  # half its thickness, pixels
-):             # alpha mask
+    chest,  # changed in place
+    points,  # list of (u, v)
+    depth,  # optical depth in the middle of the wire
+    sigma=0.75,  # half its thickness, pixels
+):  # alpha mask
     "Draw a wire through points"
     p = curve(points)
-    gap = np.sqrt(((p[1:] - p[:-1])**2).sum(1)).sum()*64/len(p)
-    line = splat(chest, p[:, 0], p[:, 1], np.full(len(p), gap*2.5066*sigma, np.float32), sigma)
-    chest.metal += depth*line
-    return np.clip(line*1.3, 0, 1)
+    gap = np.sqrt(((p[1:] - p[:-1]) ** 2).sum(1)).sum() * 64 / len(p)
+    line = splat(chest, p[:, 0], p[:, 1], np.full(len(p), gap * 2.5066 * sigma, np.float32), sigma)
+    chest.metal += depth * line
+    return np.clip(line * 1.3, 0, 1)
 
 # %% ../nbs/05d_devices.ipynb #c010
 def line(chest, finding, rng):
     "A central venous line: from the shoulder of its side into the upper vena cava"
     s = 1 if finding.side == 'left' else -1
-    j = lambda x: x + float(rng.normal(0, .012))
-    end = float(rng.uniform(-.06, .08))
+    j = lambda x: x + float(rng.normal(0, 0.012))
+    end = float(rng.uniform(-0.06, 0.08))
     if chest.view == 'frontal':
-        points = [(s*j(.66), j(-.52)), (s*j(.45), j(-.64)), (s*j(.24), j(-.60))]
-        points += [(j(.02), j(-.42)), (j(-.085), j(-.30)), (-.095, end)] if s > 0 else [(-.115, j(-.44)), (j(-.095), -.24), (-.095, end)]
-        return [wire(chest, points, 1.8, .85)]
-    return [wire(chest, [(j(-.22), j(-.72)), (j(-.04), j(-.52)), (j(.0), -.3), (-.02, end)], 1.8, .85)]
+        points = [(s * j(0.66), j(-0.52)), (s * j(0.45), j(-0.64)), (s * j(0.24), j(-0.60))]
+        points += (
+            [(j(0.02), j(-0.42)), (j(-0.085), j(-0.30)), (-0.095, end)]
+            if s > 0
+            else [(-0.115, j(-0.44)), (j(-0.095), -0.24), (-0.095, end)]
+        )
+        return [wire(chest, points, 1.8, 0.85)]
+    return [
+        wire(
+            chest,
+            [(j(-0.22), j(-0.72)), (j(-0.04), j(-0.52)), (j(0.0), -0.3), (-0.02, end)],
+            1.8,
+            0.85,
+        )
+    ]
 
 
 def sternotomy(chest, finding, rng):
     "A column of wire loops that close the breastbone"
-    n, start = int(rng.integers(5, 8)), rng.uniform(-.42, -.36)
+    n, start = int(rng.integers(5, 8)), rng.uniform(-0.42, -0.36)
     total = 0
     for k in range(n):
-        v, w = start + .095*k, rng.uniform(.030, .042)
-        if chest.view == 'frontal': loop = [(-w, v), (-.3*w, v - .022), (w, v - .008), (.6*w, v + .022), (-w, v + .004)]
+        v, w = start + 0.095 * k, rng.uniform(0.030, 0.042)
+        if chest.view == 'frontal':
+            loop = [
+                (-w, v),
+                (-0.3 * w, v - 0.022),
+                (w, v - 0.008),
+                (0.6 * w, v + 0.022),
+                (-w, v + 0.004),
+            ]
         else:
             f = float(chest.shapes['front'][np.abs(chest.v[:, 64] - v).argmin(), 64])
-            loop = [(f - .02, v - .02), (f + .03, v), (f - .02, v + .02)]
-        shift = .05*chest.pose.turn if chest.view == 'frontal' else 0
-        total = total + wire(chest, [(u - shift, y) for u, y in loop], 2.6, .6)
+            loop = [(f - 0.02, v - 0.02), (f + 0.03, v), (f - 0.02, v + 0.02)]
+        shift = 0.05 * chest.pose.turn if chest.view == 'frontal' else 0
+        total = total + wire(chest, [(u - shift, y) for u, y in loop], 2.6, 0.6)
     return [np.clip(total, 0, 1)]
 
 # %% ../nbs/05d_devices.ipynb #c012
@@ -71,17 +91,36 @@ def pacemaker(chest, finding, rng):
     "A generator under the skin of the chest and its lead into the heart"
     s = 1 if finding.side == 'left' else -1
     b, low = chest.body, chest.body.dome + chest.body.dome_gap
-    cu, cv, t = s*rng.uniform(.47, .56), rng.uniform(-.46, -.36), rng.uniform(-.3, .3)
-    tip = rng.uniform(.16, .24), low - .10
+    cu, cv, t = s * rng.uniform(0.47, 0.56), rng.uniform(-0.46, -0.36), rng.uniform(-0.3, 0.3)
+    tip = rng.uniform(0.16, 0.24), low - 0.10
     if chest.view == 'frontal':
         du, dv = chest.u - cu, chest.v - cv
-        du, dv = du*math.cos(t) + dv*math.sin(t), dv*math.cos(t) - du*math.sin(t)
-        can = step(1 - np.sqrt(np.sqrt(np.square(np.square(du/.135)) + np.square(np.square(dv/.11)))), .12)
-        points = [(cu - s*.02, cv - .10), (s*.30, -.60), (.05 if s > 0 else -.14, -.50), (-.10, -.30), (-.10, low - .38), (.02, low - .17), tip]
+        du, dv = du * math.cos(t) + dv * math.sin(t), dv * math.cos(t) - du * math.sin(t)
+        can = step(
+            1
+            - np.sqrt(np.sqrt(np.square(np.square(du / 0.135)) + np.square(np.square(dv / 0.11)))),
+            0.12,
+        )
+        points = [
+            (cu - s * 0.02, cv - 0.10),
+            (s * 0.30, -0.60),
+            (0.05 if s > 0 else -0.14, -0.50),
+            (-0.10, -0.30),
+            (-0.10, low - 0.38),
+            (0.02, low - 0.17),
+            tip,
+        ]
     else:
         front = float(chest.shapes['front'][np.abs(chest.v[:, 64] - cv).argmin(), 64])
-        du, dv = chest.u - front + .10, chest.v - cv
-        can = step(1 - np.maximum(np.abs(du + .2*dv)/.045, np.abs(dv)/.11), .2)
-        points = [(front - .06, cv - .09), (-.05, -.55), (.02, -.30), (-.02, low - .35), (-.18, low - .14), (-.30, low - .10)]
-    chest.metal += 2.6*can
-    return [can, wire(chest, points, 1.7, .7)]
+        du, dv = chest.u - front + 0.10, chest.v - cv
+        can = step(1 - np.maximum(np.abs(du + 0.2 * dv) / 0.045, np.abs(dv) / 0.11), 0.2)
+        points = [
+            (front - 0.06, cv - 0.09),
+            (-0.05, -0.55),
+            (0.02, -0.30),
+            (-0.02, low - 0.35),
+            (-0.18, low - 0.14),
+            (-0.30, low - 0.10),
+        ]
+    chest.metal += 2.6 * can
+    return [can, wire(chest, points, 1.7, 0.7)]

@@ -19,120 +19,181 @@ from .core import UARError, optional_import
 # %% ../nbs/02b_dicom.ipynb #c007
 MAX_PIXELS = 64_000_000  # larger pictures are refused undecoded
 
+
 def check_size(
     width,  # pixels in a row
-    height, # rows
-    path    # file that the error names
+    height,  # rows
+    path,  # file that the error names
 ):
     "Refuse a picture that is empty or too large, before any pixel is decoded."
-    if width < 1 or height < 1: raise UARError(f'picture of {width}×{height} pixels', file=path, remedy='fetch the picture again')
+    if width < 1 or height < 1:
+        raise UARError(
+            f'picture of {width}×{height} pixels', file=path, remedy='fetch the picture again'
+        )
     if width * height > MAX_PIXELS:
-        raise UARError(f'picture of {width:,}×{height:,} pixels is over the limit of {MAX_PIXELS:,}', file=path, remedy='make it smaller first')
+        raise UARError(
+            f'picture of {width:,}×{height:,} pixels is over the limit of {MAX_PIXELS:,}',
+            file=path,
+            remedy='make it smaller first',
+        )
+
 
 def damaged(
-    path, # file
-    kind  # its format
-):        # the error, to be raised
+    path,  # file
+    kind,  # its format
+):  # the error, to be raised
     "The error of a file that ends too early or holds nonsense."
-    return UARError(f'{kind} file is truncated or damaged', file=path, remedy='fetch or export the picture again')
+    return UARError(
+        f'{kind} file is truncated or damaged',
+        file=path,
+        remedy='fetch or export the picture again',
+    )
 
 # %% ../nbs/02b_dicom.ipynb #c010
 def stretch(
-    values # of any kind and shape
-):         # float32 of the same shape, 0..255
+    values,  # of any kind and shape
+):  # float32 of the same shape, 0..255
     "The real range to 0..255, @eq-real-range; black where all values are equal."
     values = np.asarray(values)
     values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
     low, high = float(values.min()), float(values.max())
-    return ((values - low) * (255 / (high - low))).astype(np.float32) if high > low else np.zeros(values.shape, np.float32)
+    return (
+        ((values - low) * (255 / (high - low))).astype(np.float32)
+        if high > low
+        else np.zeros(values.shape, np.float32)
+    )
+
 
 def window_level(
-    values,            # pixel values after the modality LUT
-    centre,            # c
-    width,             # w
-    function='LINEAR'  # 'LINEAR', 'LINEAR_EXACT' or 'SIGMOID'
-):                     # float32 in [0, 1]
+    values,  # pixel values after the modality LUT
+    centre,  # c
+    width,  # w
+    function='LINEAR',  # 'LINEAR', 'LINEAR_EXACT' or 'SIGMOID'
+):  # float32 in [0, 1]
     "DICOM's window, @eq-window."
     values = np.asarray(values, np.float32)
-    if function == 'SIGMOID': return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80)))
-    if function == 'LINEAR_EXACT': return np.clip((values - centre) / width + .5, 0, 1)
-    if width <= 1: return (values > centre - .5).astype(np.float32)
-    return np.clip((values - (centre - .5)) / (width - 1) + .5, 0, 1)
+    if function == 'SIGMOID':
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80)))
+    if function == 'LINEAR_EXACT':
+        return np.clip((values - centre) / width + 0.5, 0, 1)
+    if width <= 1:
+        return (values > centre - 0.5).astype(np.float32)
+    return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 # %% ../nbs/02b_dicom.ipynb #c015
 def apply_table(
-    values,   # whole numbers
-    first,    # the value that the first entry belongs to
-    entries   # 1-D array
-):            # the entry of each value
+    values,  # whole numbers
+    first,  # the value that the first entry belongs to
+    entries,  # 1-D array
+):  # the entry of each value
     "A DICOM lookup table; values outside it get its first or last entry."
     return np.asarray(entries)[np.clip(np.asarray(values, np.int64) - first, 0, len(entries) - 1)]
+
 
 def _table(item, signed):
     "(first value, entries) of an item of a LUT sequence."
     count, first, bits = (int(v) for v in item.LUTDescriptor)
     count, data = count % 65536 or 65536, item.LUTData
-    if first > 32767 and signed: first -= 65536
-    if first < 0 and not signed: first += 65536
-    if isinstance(data, bytes): data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else np.uint16)
+    if first > 32767 and signed:
+        first -= 65536
+    if first < 0 and not signed:
+        first += 65536
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else np.uint16)
     entries = np.atleast_1d(np.asarray(data)).astype(np.int64) % 65536
-    if len(entries) < count: raise ValueError('table is shorter than declared')
+    if len(entries) < count:
+        raise ValueError('table is shorter than declared')
     return first, entries[:count]
 
 # %% ../nbs/02b_dicom.ipynb #c018
 def _first(value):
     "The first of a DICOM element's values, None where it has none."
-    if isinstance(value, (str, int, float)) or not hasattr(value, '__len__'): return None if value == '' else value
+    if isinstance(value, (str, int, float)) or not hasattr(value, '__len__'):
+        return None if value == '' else value
     return value[0] if len(value) else None
+
 
 def _number(ds, name, default=None):
     "A finite number of the header, or the default where the element is absent or empty."
     try:
         value = _first(ds.get(name))
         number = default if value is None else float(value)
-    except Exception: number = np.nan
-    if number is not None and not np.isfinite(number): raise UARError('element of the DICOM header is not a number', field=name, remedy='mend it, or export the picture again')
+    except Exception:
+        number = np.nan
+    if number is not None and not np.isfinite(number):
+        raise UARError(
+            'element of the DICOM header is not a number',
+            field=name,
+            remedy='mend it, or export the picture again',
+        )
     return number
+
 
 def _modality(ds, stored):
     "Modality LUT: table, or slope and intercept."
     tables = ds.get('ModalityLUTSequence')
-    if tables: return apply_table(stored, *_table(tables[0], ds.get('PixelRepresentation') == 1))
-    slope, intercept = _number(ds, 'RescaleSlope', 1.), _number(ds, 'RescaleIntercept', 0.)
-    if (slope, intercept) == (1, 0): return stored
-    return stored.astype(np.float64 if stored.dtype.itemsize > 2 else np.float32) * slope + intercept
+    if tables:
+        return apply_table(stored, *_table(tables[0], ds.get('PixelRepresentation') == 1))
+    slope, intercept = _number(ds, 'RescaleSlope', 1.0), _number(ds, 'RescaleIntercept', 0.0)
+    if (slope, intercept) == (1, 0):
+        return stored
+    return (
+        stored.astype(np.float64 if stored.dtype.itemsize > 2 else np.float32) * slope + intercept
+    )
+
 
 def _voi(ds, values):
     "VOI table or window to 0..255; None where the file has neither."
-    tables, centre, width = ds.get('VOILUTSequence'), _number(ds, 'WindowCenter'), _number(ds, 'WindowWidth')
+    tables, centre, width = (
+        ds.get('VOILUTSequence'),
+        _number(ds, 'WindowCenter'),
+        _number(ds, 'WindowWidth'),
+    )
     if tables:
-        first, entries = _table(tables[0], bool(values.min() < 0) or ds.get('PixelRepresentation') == 1)
-        return apply_table(np.round(values), first, entries).astype(np.float32) * (255 / (2 ** max(1, int(entries.max()).bit_length()) - 1))
-    if centre is None or width is None or width <= 0: return None
-    return 255 * window_level(values, centre, width, str(ds.get('VOILUTFunction') or 'LINEAR').upper())
+        first, entries = _table(
+            tables[0], bool(values.min() < 0) or ds.get('PixelRepresentation') == 1
+        )
+        return apply_table(np.round(values), first, entries).astype(np.float32) * (
+            255 / (2 ** max(1, int(entries.max()).bit_length()) - 1)
+        )
+    if centre is None or width is None or width <= 0:
+        return None
+    return 255 * window_level(
+        values, centre, width, str(ds.get('VOILUTFunction') or 'LINEAR').upper()
+    )
 
 # %% ../nbs/02b_dicom.ipynb #c019
 def _padding(ds, stored):
     "Where the pixels of the frame are: the padding value, or the range from it to the limit."
     ends = [_number(ds, name) for name in ('PixelPaddingValue', 'PixelPaddingRangeLimit')]
-    if ends[0] is None: return np.zeros(stored.shape, bool)
+    if ends[0] is None:
+        return np.zeros(stored.shape, bool)
     low, high = sorted(int(e) for e in (ends[0], ends[0] if ends[1] is None else ends[1]))
     outside = (stored >= low) & (stored <= high)
     if low == high:  # a value beyond the stored bits reaches us without those bits
         low &= (1 << int(ds.BitsStored)) - 1
-        if stored.dtype.kind == 'i' and low >> (int(ds.BitsStored) - 1): low -= 1 << int(ds.BitsStored)
+        if stored.dtype.kind == 'i' and low >> (int(ds.BitsStored) - 1):
+            low -= 1 << int(ds.BitsStored)
         outside |= stored == low
     return np.zeros(stored.shape, bool) if outside.all() else outside
 
+
 def _grey(ds, stored, path):
     "Stored values to grey, float32 0..255: modality LUT, VOI, polarity, padding."
-    if stored.dtype.kind == 'f': stored = np.nan_to_num(stored, nan=float(np.nanmin(stored)))
+    if stored.dtype.kind == 'f':
+        stored = np.nan_to_num(stored, nan=float(np.nanmin(stored)))
     outside, values = _padding(ds, stored), _modality(ds, stored)
     grey, inside = _voi(ds, values), values[~outside]
-    if grey is None: grey = stretch(np.clip(values, inside.min(), inside.max()))
+    if grey is None:
+        grey = stretch(np.clip(values, inside.min(), inside.max()))
     elif grey.min() == grey.max() and inside.min() < inside.max():
-        raise UARError('the window of the DICOM header makes every pixel the same grey', file=path, remedy='mend WindowCenter and WindowWidth, or export the picture again')
-    if ds.PhotometricInterpretation == 'MONOCHROME1': grey = 255 - grey
+        raise UARError(
+            'the window of the DICOM header makes every pixel the same grey',
+            file=path,
+            remedy='mend WindowCenter and WindowWidth, or export the picture again',
+        )
+    if ds.PhotometricInterpretation == 'MONOCHROME1':
+        grey = 255 - grey
     return np.where(outside, 0, grey).astype(np.float32)
 
 # %% ../nbs/02b_dicom.ipynb #c023
@@ -145,72 +206,113 @@ SOPClassUID ViewPosition ViewCodeSequence PatientOrientation PixelData FloatPixe
 # %% ../nbs/02b_dicom.ipynb #c024
 _quiet = threading.Lock()
 
+
 def _pydicom(path=None):
     "The package, or an error that says what to install."
     try:
         pydicom, error = optional_import('pydicom', 'dicom', 'reading DICOM files'), None
         optional_import('pydicom.pixels', 'dicom', 'reading DICOM files')
-    except UARError as e: error = UARError(e.what, file=path, remedy=e.remedy)
-    if error: raise error
+    except UARError as e:
+        error = UARError(e.what, file=path, remedy=e.remedy)
+    if error:
+        raise error
     return pydicom
+
 
 @contextmanager
 def _silence():
     "No warning and no log line of pydicom or its decoders, one thread at a time."
-    loggers = [logging.getLogger(name) for name in ('pydicom', 'pylibjpeg', 'libjpeg', 'openjpeg', 'rle', 'PIL')]
+    loggers = [
+        logging.getLogger(name)
+        for name in ('pydicom', 'pylibjpeg', 'libjpeg', 'openjpeg', 'rle', 'PIL')
+    ]
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         levels = [(log, log.level) for log in loggers]
         try:
-            for log in loggers: log.setLevel(logging.CRITICAL + 1)
+            for log in loggers:
+                log.setLevel(logging.CRITICAL + 1)
             yield
         finally:
-            for log, level in levels: log.setLevel(level)
+            for log, level in levels:
+                log.setLevel(level)
 
 # %% ../nbs/02b_dicom.ipynb #c025
 def view_of(
-    position,        # DICOM's ViewPosition, e.g. 'PA'
-    meaning='',      # meaning of the view's code, e.g. 'postero-anterior'
-    orientation=''   # PatientOrientation's first value, e.g. 'L'
-):                   # 'frontal', 'lateral' or 'unknown'
+    position,  # DICOM's ViewPosition, e.g. 'PA'
+    meaning='',  # meaning of the view's code, e.g. 'postero-anterior'
+    orientation='',  # PatientOrientation's first value, e.g. 'L'
+):  # 'frontal', 'lateral' or 'unknown'
     "The view that DICOM's words name; only plain projections count."
     for word in (position, meaning):
         word = re.sub('[^a-z]', '', str(word or '').lower())
-        if word: return 'frontal' if word in ('pa', 'ap', 'posteroanterior', 'anteroposterior') else 'lateral' if word in ('ll', 'rl', 'lateral', 'leftlateral', 'rightlateral') else 'unknown'
-    return {'L': 'frontal', 'R': 'frontal', 'A': 'lateral', 'P': 'lateral'}.get(str(orientation or '')[:1].upper(), 'unknown')
+        if word:
+            return (
+                'frontal'
+                if word in ('pa', 'ap', 'posteroanterior', 'anteroposterior')
+                else 'lateral'
+                if word in ('ll', 'rl', 'lateral', 'leftlateral', 'rightlateral')
+                else 'unknown'
+            )
+    return {'L': 'frontal', 'R': 'frontal', 'A': 'lateral', 'P': 'lateral'}.get(
+        str(orientation or '')[:1].upper(), 'unknown'
+    )
 
 # %% ../nbs/02b_dicom.ipynb #c028
 def stream_size(
-    stream # bytes of a compressed picture
-):         # (width, height), None where the bytes are not JPEG, JPEG-LS or JPEG 2000
+    stream,  # bytes of a compressed picture
+):  # (width, height), None where the bytes are not JPEG, JPEG-LS or JPEG 2000
     "Size of a compressed picture by its own header."
-    word = lambda at, n=2: int.from_bytes(stream[at:at + n], 'big')
+    word = lambda at, n=2: int.from_bytes(stream[at : at + n], 'big')
     at = stream.find(b'\xff\x4f\xff\x51', 0, 4096)
-    if at >= 0 and not stream.startswith(b'\xff\xd8'): return word(at + 8, 4) - word(at + 16, 4), word(at + 12, 4) - word(at + 20, 4)
+    if at >= 0 and not stream.startswith(b'\xff\xd8'):
+        return word(at + 8, 4) - word(at + 16, 4), word(at + 12, 4) - word(at + 20, 4)
     at = 2
-    while stream.startswith(b'\xff\xd8') and at + 9 < len(stream) and stream[at] == 0xff:
+    while stream.startswith(b'\xff\xd8') and at + 9 < len(stream) and stream[at] == 0xFF:
         mark = stream[at + 1]
-        if mark == 0xf7 or 0xc0 <= mark <= 0xcf and mark not in (0xc4, 0xc8, 0xcc): return word(at + 7), word(at + 5)
-        at += 1 if mark == 0xff else 2 + word(at + 2)
+        if mark == 0xF7 or 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+            return word(at + 7), word(at + 5)
+        at += 1 if mark == 0xFF else 2 + word(at + 2)
     return None
+
 
 def _inflated(path, start):
     "Number of bytes that a deflated file unpacks to, counted without keeping them; stops above the limit."
     total, z = 0, zlib.decompressobj(-zlib.MAX_WBITS)
     with open(path, 'rb') as f:
         f.seek(start)
-        while (block := z.unconsumed_tail or f.read(1 << 16)) and not z.eof and total <= 8 * MAX_PIXELS: total += len(z.decompress(block, 1 << 20))
+        while (
+            (block := z.unconsumed_tail or f.read(1 << 16))
+            and not z.eof
+            and total <= 8 * MAX_PIXELS
+        ):
+            total += len(z.decompress(block, 1 << 20))
     return total
 
 # %% ../nbs/02b_dicom.ipynb #c031
-_EXTRA, _JPEG = "pip install 'uar_nb[dicom]'", 'pip install pylibjpeg pylibjpeg-libjpeg, or export it uncompressed'
+_EXTRA, _JPEG = (
+    "pip install 'uar_nb[dicom]'",
+    'pip install pylibjpeg pylibjpeg-libjpeg, or export it uncompressed',
+)
 _SYNTAXES = {  # transfer syntax: (short name, remedy where no decoder is installed)
-    '1.2.840.10008.1.2': ('implicit little endian', ''), '1.2.840.10008.1.2.1': ('explicit little endian', ''), '1.2.840.10008.1.2.1.99': ('deflated', ''),
-    '1.2.840.10008.1.2.2': ('big endian', ''), '1.2.840.10008.1.2.5': ('RLE', ''), '1.2.840.10008.1.2.4.50': ('JPEG baseline', ''),
-    '1.2.840.10008.1.2.4.51': ('JPEG extended', _JPEG), '1.2.840.10008.1.2.4.57': ('JPEG lossless', _EXTRA), '1.2.840.10008.1.2.4.70': ('JPEG lossless, predictor 1', _EXTRA),
-    '1.2.840.10008.1.2.4.80': ('JPEG-LS lossless', _EXTRA), '1.2.840.10008.1.2.4.81': ('JPEG-LS near-lossless', _EXTRA),
-    '1.2.840.10008.1.2.4.90': ('JPEG 2000 lossless', _EXTRA), '1.2.840.10008.1.2.4.91': ('JPEG 2000', _EXTRA), '1.2.840.10008.1.2.4.201': ('HTJ2K lossless', _EXTRA),
-    '1.2.840.10008.1.2.4.202': ('HTJ2K lossless RPCL', _EXTRA), '1.2.840.10008.1.2.4.203': ('HTJ2K', _EXTRA)}
+    '1.2.840.10008.1.2': ('implicit little endian', ''),
+    '1.2.840.10008.1.2.1': ('explicit little endian', ''),
+    '1.2.840.10008.1.2.1.99': ('deflated', ''),
+    '1.2.840.10008.1.2.2': ('big endian', ''),
+    '1.2.840.10008.1.2.5': ('RLE', ''),
+    '1.2.840.10008.1.2.4.50': ('JPEG baseline', ''),
+    '1.2.840.10008.1.2.4.51': ('JPEG extended', _JPEG),
+    '1.2.840.10008.1.2.4.57': ('JPEG lossless', _EXTRA),
+    '1.2.840.10008.1.2.4.70': ('JPEG lossless, predictor 1', _EXTRA),
+    '1.2.840.10008.1.2.4.80': ('JPEG-LS lossless', _EXTRA),
+    '1.2.840.10008.1.2.4.81': ('JPEG-LS near-lossless', _EXTRA),
+    '1.2.840.10008.1.2.4.90': ('JPEG 2000 lossless', _EXTRA),
+    '1.2.840.10008.1.2.4.91': ('JPEG 2000', _EXTRA),
+    '1.2.840.10008.1.2.4.201': ('HTJ2K lossless', _EXTRA),
+    '1.2.840.10008.1.2.4.202': ('HTJ2K lossless RPCL', _EXTRA),
+    '1.2.840.10008.1.2.4.203': ('HTJ2K', _EXTRA),
+}
+
 
 def decoders():
     "Short name of each transfer syntax → the installed packages that read it, 'built in', or None."
@@ -223,8 +325,8 @@ def decoders():
 
 # %% ../nbs/02b_dicom.ipynb #c034
 def is_dicom(
-    head # the first 132 bytes of a file, or more
-):       # bool
+    head,  # the first 132 bytes of a file, or more
+):  # bool
     "Whether a file begins as DICOM does: `DICM` after 128 bytes, or, in old files, its first element."
     return head[128:132] == b'DICM' or head[:2] in (b'\x02\0', b'\x08\0', b'\0\x08')
 
@@ -232,61 +334,126 @@ def is_dicom(
 def _parse(path, pixels):
     "The elements of the closed list as a pydicom data set."
     pydicom = _pydicom(path)
-    with open(path, 'rb') as f: head = f.read(132)
-    if not is_dicom(head): raise UARError('is not a DICOM file', file=path, remedy='name a DICOM file')
-    if os.path.getsize(path) > 16 * MAX_PIXELS: raise UARError(f'DICOM file has more than {16 * MAX_PIXELS:,} bytes', file=path, remedy='export the picture alone')
+    with open(path, 'rb') as f:
+        head = f.read(132)
+    if not is_dicom(head):
+        raise UARError('is not a DICOM file', file=path, remedy='name a DICOM file')
+    if os.path.getsize(path) > 16 * MAX_PIXELS:
+        raise UARError(
+            f'DICOM file has more than {16 * MAX_PIXELS:,} bytes',
+            file=path,
+            remedy='export the picture alone',
+        )
     meta = pydicom.filereader.read_file_meta_info(path) if head[128:] == b'DICM' else {}
-    if meta.get('TransferSyntaxUID') == '1.2.840.10008.1.2.1.99' and _inflated(path, 144 + meta.FileMetaInformationGroupLength) > 8 * MAX_PIXELS:
-        raise UARError(f'DICOM file unpacks to more than {8 * MAX_PIXELS:,} bytes', file=path, remedy='export the picture alone')
+    if (
+        meta.get('TransferSyntaxUID') == '1.2.840.10008.1.2.1.99'
+        and _inflated(path, 144 + meta.FileMetaInformationGroupLength) > 8 * MAX_PIXELS
+    ):
+        raise UARError(
+            f'DICOM file unpacks to more than {8 * MAX_PIXELS:,} bytes',
+            file=path,
+            remedy='export the picture alone',
+        )
     ds = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=_ELEMENTS)
     implicit, little = ds.original_encoding
-    if 'TransferSyntaxUID' not in ds.file_meta: ds.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2' + ('' if implicit else '.1' if little else '.2')
+    if 'TransferSyntaxUID' not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2' + (
+            '' if implicit else '.1' if little else '.2'
+        )
     return ds
 
 # %% ../nbs/02b_dicom.ipynb #c037
-_COLOURS = dict(dict.fromkeys(('RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_PARTIAL_420', 'YBR_ICT', 'YBR_RCT'), 3), **{'MONOCHROME1': 1, 'MONOCHROME2': 1, 'PALETTE COLOR': 1})
+_COLOURS = dict(
+    dict.fromkeys(('RGB', 'YBR_FULL', 'YBR_FULL_422', 'YBR_PARTIAL_420', 'YBR_ICT', 'YBR_RCT'), 3),
+    **{'MONOCHROME1': 1, 'MONOCHROME2': 1, 'PALETTE COLOR': 1},
+)
+
 
 def _known(uid):
     "The name of a UID of the standard in brackets; '' for others, which may hold anything."
     return f' ({uid.name})' if uid is not None and getattr(uid, 'name', uid) != uid else ''
 
+
 def _check_header(ds, path):
     "Refuse what does not hold one picture of a size and kind that we read."
-    frames, rows, columns = (int(_number(ds, name) or 0) for name in ('NumberOfFrames', 'Rows', 'Columns'))
+    frames, rows, columns = (
+        int(_number(ds, name) or 0) for name in ('NumberOfFrames', 'Rows', 'Columns')
+    )
     if not rows or not columns:
-        raise UARError('DICOM file holds no picture' + _known(ds.get('SOPClassUID') or ds.file_meta.get('MediaStorageSOPClassUID')), file=path,
-                       remedy='name an image of the study, not a report or directory; if it is one, it was cut off: fetch it again')
-    if frames > 1: raise UARError(f'DICOM file holds {frames} frames, not one picture', file=path, remedy='export the frame that shows the chest')
+        raise UARError(
+            'DICOM file holds no picture'
+            + _known(ds.get('SOPClassUID') or ds.file_meta.get('MediaStorageSOPClassUID')),
+            file=path,
+            remedy='name an image of the study, not a report or directory; if it is one, it was cut off: fetch it again',
+        )
+    if frames > 1:
+        raise UARError(
+            f'DICOM file holds {frames} frames, not one picture',
+            file=path,
+            remedy='export the frame that shows the chest',
+        )
     check_size(columns, rows, path)
     if _COLOURS.get(ds.get('PhotometricInterpretation')) != (_number(ds, 'SamplesPerPixel') or 1):
-        raise UARError('DICOM file is neither grey nor RGB nor palette', file=path, remedy='export it as a grey picture')
+        raise UARError(
+            'DICOM file is neither grey nor RGB nor palette',
+            file=path,
+            remedy='export it as a grey picture',
+        )
     return ds
+
 
 def _safely(function, path):
     "A function of a path, run in silence; its errors leave without what they were made from."
     result, error = None, None
     with _silence():
-        try: result = function(path)
-        except UARError as e: error = UARError(e.what, file=path, field=e.field, remedy=e.remedy)
-        except FileNotFoundError: error = UARError('picture not found', file=path, remedy='check the path')
-        except OSError as e: error = UARError(f'picture cannot be opened ({e.strerror})', file=path, remedy='check the path and its permissions') if e.strerror else damaged(path, 'DICOM')
-        except Exception: error = damaged(path, 'DICOM')
-    if error is None: return result
+        try:
+            result = function(path)
+        except UARError as e:
+            error = UARError(e.what, file=path, field=e.field, remedy=e.remedy)
+        except FileNotFoundError:
+            error = UARError('picture not found', file=path, remedy='check the path')
+        except OSError as e:
+            error = (
+                UARError(
+                    f'picture cannot be opened ({e.strerror})',
+                    file=path,
+                    remedy='check the path and its permissions',
+                )
+                if e.strerror
+                else damaged(path, 'DICOM')
+            )
+        except Exception:
+            error = damaged(path, 'DICOM')
+    if error is None:
+        return result
     raise error
 
 # %% ../nbs/02b_dicom.ipynb #c038
 DicomInfo = namedtuple('DicomInfo', 'width height bits photometric syntax view')
 DicomInfo.__doc__ = "What of a DICOM header concerns the picture: size, stored bits, colour model, compression, and 'frontal', 'lateral' or 'unknown'."
 
+
 def _info(path):
     ds = _check_header(_parse(path, False), path)
     codes, syntax = ds.get('ViewCodeSequence'), str(ds.file_meta.TransferSyntaxUID)
-    view = view_of(ds.get('ViewPosition'), codes[0].get('CodeMeaning', '') if codes else '', _first(ds.get('PatientOrientation')))
-    return DicomInfo(int(ds.Columns), int(ds.Rows), int(ds.get('BitsStored') or 0), str(ds.PhotometricInterpretation), _SYNTAXES.get(syntax, ('unknown', ''))[0], view)
+    view = view_of(
+        ds.get('ViewPosition'),
+        codes[0].get('CodeMeaning', '') if codes else '',
+        _first(ds.get('PatientOrientation')),
+    )
+    return DicomInfo(
+        int(ds.Columns),
+        int(ds.Rows),
+        int(ds.get('BitsStored') or 0),
+        str(ds.PhotometricInterpretation),
+        _SYNTAXES.get(syntax, ('unknown', ''))[0],
+        view,
+    )
+
 
 def dicom_info(
-    path # DICOM file
-):       # `DicomInfo`
+    path,  # DICOM file
+):  # `DicomInfo`
     "What the header says of the picture; a `UARError` where it is not one that `read_dicom` reads."
     return _safely(_info, path)
 
@@ -296,38 +463,82 @@ def _check_stream(ds, path):
     syntax = str(ds.file_meta.TransferSyntaxUID)
     pydicom = _pydicom(path)
     if syntax in _SYNTAXES and not pydicom.pixels.get_decoder(syntax).is_available:
-        raise UARError(f'DICOM pixels are compressed as {_SYNTAXES[syntax][0]}, for which no decoder is installed', file=path, remedy=_SYNTAXES[syntax][1])
-    if not pydicom.uid.UID(syntax).is_encapsulated: return
-    if syntax not in _SYNTAXES: raise UARError(f'DICOM pixels are in a syntax{_known(pydicom.uid.UID(syntax))} that is not one of single pictures', file=path, remedy='export it uncompressed')
+        raise UARError(
+            f'DICOM pixels are compressed as {_SYNTAXES[syntax][0]}, for which no decoder is installed',
+            file=path,
+            remedy=_SYNTAXES[syntax][1],
+        )
+    if not pydicom.uid.UID(syntax).is_encapsulated:
+        return
+    if syntax not in _SYNTAXES:
+        raise UARError(
+            f'DICOM pixels are in a syntax{_known(pydicom.uid.UID(syntax))} that is not one of single pictures',
+            file=path,
+            remedy='export it uncompressed',
+        )
     stream = pydicom.encaps.get_frame(ds.PixelData, 0, number_of_frames=1)
-    if syntax == '1.2.840.10008.1.2.5': fits = len(stream) <= 64 + 2 * ds.Rows * ds.Columns * int(ds.get('SamplesPerPixel') or 1) * ds.BitsAllocated // 8
+    if syntax == '1.2.840.10008.1.2.5':
+        fits = (
+            len(stream)
+            <= 64
+            + 2 * ds.Rows * ds.Columns * int(ds.get('SamplesPerPixel') or 1) * ds.BitsAllocated // 8
+        )
     else:
         size = stream_size(stream)
-        if size: check_size(*size, path)
+        if size:
+            check_size(*size, path)
         fits = size == (ds.Columns, ds.Rows)
-    if not fits: raise UARError('DICOM file is damaged: its compressed stream does not hold what the header says', file=path, remedy='fetch or export the picture again')
+    if not fits:
+        raise UARError(
+            'DICOM file is damaged: its compressed stream does not hold what the header says',
+            file=path,
+            remedy='fetch or export the picture again',
+        )
 
 # %% ../nbs/02b_dicom.ipynb #c042
 def _picture(path):
     _check_header(_parse(path, False), path)
     ds = _parse(path, True)
     if not any(name in ds for name in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')):
-        raise UARError('DICOM file ends before its pixels', file=path, remedy='fetch the picture again')
-    if 'PixelData' in ds: _check_stream(ds, path)
+        raise UARError(
+            'DICOM file ends before its pixels', file=path, remedy='fetch the picture again'
+        )
+    if 'PixelData' in ds:
+        _check_stream(ds, path)
     decoded, pixels, syntax = None, _pydicom(path).pixels, str(ds.file_meta.TransferSyntaxUID)
-    plugin = 'pydicom' if syntax == '1.2.840.10008.1.2.5' else ''  # the other decoder of RLE panics at damaged streams
-    try: decoded = pixels.pixel_array(ds, decoding_plugin=plugin)
-    except RuntimeError: pass  # pydicom's word for: no decoder could do it
+    plugin = (
+        'pydicom' if syntax == '1.2.840.10008.1.2.5' else ''
+    )  # the other decoder of RLE panics at damaged streams
+    try:
+        decoded = pixels.pixel_array(ds, decoding_plugin=plugin)
+    except RuntimeError:
+        pass  # pydicom's word for: no decoder could do it
     if decoded is None:
-        more = _SYNTAXES[syntax][1] == _JPEG and int(ds.BitsStored) > 8 and 'pylibjpeg' not in pixels.get_decoder(syntax).available_plugins
-        raise UARError(f'DICOM pixels ({_SYNTAXES[syntax][0]}) cannot be decoded: ' + ('12 bits need another decoder' if more else 'they are damaged'), file=path,
-                       remedy=_JPEG if more else 'fetch the picture again, or export it uncompressed')
-    if ds.PhotometricInterpretation in ('MONOCHROME1', 'MONOCHROME2'): return _grey(ds, decoded, path)
-    if ds.PhotometricInterpretation == 'PALETTE COLOR': decoded = pixels.apply_color_lut(decoded, ds)[..., :3]
-    return np.asarray(Image.fromarray(decoded if decoded.dtype == np.uint8 else np.round(stretch(decoded)).astype(np.uint8)).convert('L'), np.float32)
+        more = (
+            _SYNTAXES[syntax][1] == _JPEG
+            and int(ds.BitsStored) > 8
+            and 'pylibjpeg' not in pixels.get_decoder(syntax).available_plugins
+        )
+        raise UARError(
+            f'DICOM pixels ({_SYNTAXES[syntax][0]}) cannot be decoded: '
+            + ('12 bits need another decoder' if more else 'they are damaged'),
+            file=path,
+            remedy=_JPEG if more else 'fetch the picture again, or export it uncompressed',
+        )
+    if ds.PhotometricInterpretation in ('MONOCHROME1', 'MONOCHROME2'):
+        return _grey(ds, decoded, path)
+    if ds.PhotometricInterpretation == 'PALETTE COLOR':
+        decoded = pixels.apply_color_lut(decoded, ds)[..., :3]
+    return np.asarray(
+        Image.fromarray(
+            decoded if decoded.dtype == np.uint8 else np.round(stretch(decoded)).astype(np.uint8)
+        ).convert('L'),
+        np.float32,
+    )
+
 
 def read_dicom(
-    path # DICOM file with one picture
-):       # float32 [height, width], 0 (black) to 255
+    path,  # DICOM file with one picture
+):  # float32 [height, width], 0 (black) to 255
     "The grey picture of a DICOM file, as the header says that it is to be shown."
     return _safely(_picture, path)

@@ -25,55 +25,103 @@ from .audit import Audit, audit
 
 # %% ../nbs/26c_download.ipynb #c010
 def _version(
-    headers # of an answer
-)->str|None: # what names this version of the file in `If-Range`; None where nothing does
+    headers,  # of an answer
+) -> str | None:  # what names this version of the file in `If-Range`; None where nothing does
     "A strong ETag, else a date of change a minute or more before the answer."
     tag = headers.get('ETag') or ''
-    if tag and not tag.startswith('W/'): return tag
-    try: changed, now = (email.utils.parsedate_to_datetime(headers.get(k)) for k in ('Last-Modified', 'Date'))
-    except (TypeError, ValueError, KeyError): return None
+    if tag and not tag.startswith('W/'):
+        return tag
+    try:
+        changed, now = (
+            email.utils.parsedate_to_datetime(headers.get(k)) for k in ('Last-Modified', 'Date')
+        )
+    except (TypeError, ValueError, KeyError):
+        return None
     return headers['Last-Modified'] if (now - changed).total_seconds() >= 60 else None
 
+
 def _wait(
-    headers,     # of a refusal
-    url=None,    # for the error
-    longest=600. # more is not waited
-)->float|None: # seconds that the server asks for
+    headers,  # of a refusal
+    url=None,  # for the error
+    longest=600.0,  # more is not waited
+) -> float | None:  # seconds that the server asks for
     "`Retry-After`, in seconds or as a date."
     asked = headers.get('Retry-After')
-    if not asked: return None
-    try: seconds = float(asked) if asked.strip().isdigit() else email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
-    except (TypeError, ValueError): return None
-    if seconds > longest: raise UARError(f'the server asks to wait {seconds/60:.0f} minutes', file=url, field='Retry-After', remedy='try again later')
-    return max(0., seconds)
+    if not asked:
+        return None
+    try:
+        seconds = (
+            float(asked)
+            if asked.strip().isdigit()
+            else email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
+        )
+    except (TypeError, ValueError):
+        return None
+    if seconds > longest:
+        raise UARError(
+            f'the server asks to wait {seconds / 60:.0f} minutes',
+            file=url,
+            field='Retry-After',
+            remedy='try again later',
+        )
+    return max(0.0, seconds)
 
 # %% ../nbs/26c_download.ipynb #c013
 class _Again(Exception):
     "Something that another try may mend."
-    def __init__(self, what, wait=None): super().__init__(what); self.wait = wait
 
-def _size(n): return f'{n:,} bytes' if n < 10**6 else f'{n/1e6:.1f} MB' if n < 10**9 else f'{n/1e9:.2f} GB'
+    def __init__(self, what, wait=None):
+        super().__init__(what)
+        self.wait = wait
+
+
+def _size(n):
+    return (
+        f'{n:,} bytes' if n < 10**6 else f'{n / 1e6:.1f} MB' if n < 10**9 else f'{n / 1e9:.2f} GB'
+    )
 
 # %% ../nbs/26c_download.ipynb #c015
 class _Part:
     "The part of a file that is here: `have` bytes of version `version`, `size` in all (None: not known)."
+
     def __init__(self, url, file, hashed):
         self.url, self.file, self.version, self.size = url, file, None, None
         self.path, self.note = (file.with_name(file.name + end) for end in ('.part', '.part.json'))
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, 'O_BINARY', 0), 0o644)
-        except OSError as e: raise UARError(f'cannot be written ({e.strerror})', file=self.path, remedy='choose another folder') from e
+            self.handle = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, 'O_BINARY', 0), 0o644
+            )
+        except OSError as e:
+            raise UARError(
+                f'cannot be written ({e.strerror})', file=self.path, remedy='choose another folder'
+            ) from e
         if not _lock_file(self.handle):
             os.close(self.handle)
-            raise UARError('is being fetched by another process', file=self.path, field='lock', remedy='wait for it, or choose another folder')
+            raise UARError(
+                'is being fetched by another process',
+                file=self.path,
+                field='lock',
+                remedy='wait for it, or choose another folder',
+            )
         self.have = os.fstat(self.handle).st_size
-        try: note = read_json(self.note)
-        except UARError: note = {}
-        kept = {k: note.get(k) for k in ('url', 'version', 'size')} if isinstance(note, dict) else {}
-        sound = kept.get('url') == url and isinstance(kept['version'], str|None) and isinstance(kept['size'], int|None) and (kept['version'] or hashed)
-        if self.have and sound and (kept['size'] is None or self.have <= kept['size']): self.version, self.size = kept['version'], kept['size']
-        elif self.have: self.restart()
+        try:
+            note = read_json(self.note)
+        except UARError:
+            note = {}
+        kept = (
+            {k: note.get(k) for k in ('url', 'version', 'size')} if isinstance(note, dict) else {}
+        )
+        sound = (
+            kept.get('url') == url
+            and isinstance(kept['version'], str | None)
+            and isinstance(kept['size'], int | None)
+            and (kept['version'] or hashed)
+        )
+        if self.have and sound and (kept['size'] is None or self.have <= kept['size']):
+            self.version, self.size = kept['version'], kept['size']
+        elif self.have:
+            self.restart()
 
     def restart(self, version=None, size=None):
         "Forget what is here; what comes now is this version."
@@ -81,125 +129,245 @@ class _Part:
         self.have, self.version, self.size = 0, version, size
         atomic_write(self.note, dict(url=self.url, version=version, size=size))
 
-
-
 # %% ../nbs/26c_download.ipynb #c017
 @patch
-def close(self:_Part):
-    if self.handle is not None: os.close(self.handle)
+def close(self: _Part):
+    if self.handle is not None:
+        os.close(self.handle)
     self.handle = None
 
-@patch
-def check_room(self:_Part, limit):
-    "A file that is too large, here or at all, is told before it comes."
-    size = self.size or 0
-    if size > limit: raise UARError(f'the server wants to send {_size(size)}, more than {_size(limit)}', file=self.url, field='limit', remedy='check the address, or raise the limit')
-    free = shutil.disk_usage(self.path.parent).free
-    if size - self.have > free: raise UARError(f'needs {_size(size - self.have)}, and the disk has {_size(free)} left', file=self.file, remedy='free space or choose another folder')
 
 @patch
-def add(self:_Part, block, limit):
+def check_room(self: _Part, limit):
+    "A file that is too large, here or at all, is told before it comes."
+    size = self.size or 0
+    if size > limit:
+        raise UARError(
+            f'the server wants to send {_size(size)}, more than {_size(limit)}',
+            file=self.url,
+            field='limit',
+            remedy='check the address, or raise the limit',
+        )
+    free = shutil.disk_usage(self.path.parent).free
+    if size - self.have > free:
+        raise UARError(
+            f'needs {_size(size - self.have)}, and the disk has {_size(free)} left',
+            file=self.file,
+            remedy='free space or choose another folder',
+        )
+
+
+@patch
+def add(self: _Part, block, limit):
     "Put bytes at the end; what a filling disk has taken stays."
     try:
         while block:
             n = os.write(self.handle, block)
             self.have, block = self.have + n, block[n:]
-    except OSError as e: raise UARError(f'cannot be written ({e.strerror})', file=self.path, remedy='free space; the same call goes on from here') from e
-    if self.have > limit: raise UARError(f'more than {_size(limit)} came', file=self.url, field='limit', remedy='check the address, or raise the limit')
+    except OSError as e:
+        raise UARError(
+            f'cannot be written ({e.strerror})',
+            file=self.path,
+            remedy='free space; the same call goes on from here',
+        ) from e
+    if self.have > limit:
+        raise UARError(
+            f'more than {_size(limit)} came',
+            file=self.url,
+            field='limit',
+            remedy='check the address, or raise the limit',
+        )
 
 # %% ../nbs/26c_download.ipynb #c019
 @patch
-def forget(self:_Part):
+def forget(self: _Part):
     "A part that can become nothing goes."
     self.close()
-    for path in (self.path, self.note): path.unlink(missing_ok=True)
+    for path in (self.path, self.note):
+        path.unlink(missing_ok=True)
+
 
 @patch
-def become_whole(self:_Part):
+def become_whole(self: _Part):
     "On the disk, then under its name."
     try:
         os.fsync(self.handle)
         self.close()
         os.replace(self.path, self.file)
         self.note.unlink(missing_ok=True)
-    except OSError as e: raise UARError(f'cannot be written ({e.strerror})', file=self.file, remedy='free space or choose another folder; the same call goes on from here') from e
+    except OSError as e:
+        raise UARError(
+            f'cannot be written ({e.strerror})',
+            file=self.file,
+            remedy='free space or choose another folder; the same call goes on from here',
+        ) from e
 
 # %% ../nbs/26c_download.ipynb #c022
 class _Redirects(urllib.request.HTTPRedirectHandler):
     "Follows a redirect where that is safe."
+
     max_redirections, max_repeats = 5, 1
 
-    def __init__(self, hosts): self.hosts = hosts
+    def __init__(self, hosts):
+        self.hosts = hosts
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         old, new = urlsplit(req.full_url), urlsplit(newurl)
-        wrong = (f'{new.scheme} instead of https' if old.scheme == 'https' and new.scheme != 'https' else
-                 f'the host {new.hostname}' if new.hostname != old.hostname and not any(new.hostname == h or (new.hostname or '').endswith('.' + h) for h in self.hosts) else
-                 'an address of another kind' if new.scheme not in ('http', 'https') else None)
-        if wrong: raise UARError(f'redirects to {wrong}', file=req.full_url, field='redirect', remedy='find out whether the file has moved, and give its new address')
+        wrong = (
+            f'{new.scheme} instead of https'
+            if old.scheme == 'https' and new.scheme != 'https'
+            else f'the host {new.hostname}'
+            if new.hostname != old.hostname
+            and not any(
+                new.hostname == h or (new.hostname or '').endswith('.' + h) for h in self.hosts
+            )
+            else 'an address of another kind'
+            if new.scheme not in ('http', 'https')
+            else None
+        )
+        if wrong:
+            raise UARError(
+                f'redirects to {wrong}',
+                file=req.full_url,
+                field='redirect',
+                remedy='find out whether the file has moved, and give its new address',
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 # %% ../nbs/26c_download.ipynb #c025
 @dataclass(frozen=True)
 class _Rules:
     "What an attempt keeps to."
-    size: int|None; begins: tuple; limit: int; timeout: float; slowest: int; sure: bool
+
+    size: int | None
+    begins: tuple
+    limit: int
+    timeout: float
+    slowest: int
+    sure: bool
+
 
 def _request(part):
     headers = {'User-Agent': f'uar_nb/{__version__}', 'Accept-Encoding': 'identity'}
-    if part.have: headers |= {'Range': f'bytes={part.have}-'} | ({'If-Range': part.version} if part.version else {})
+    if part.have:
+        headers |= {'Range': f'bytes={part.have}-'} | (
+            {'If-Range': part.version} if part.version else {}
+        )
     return urllib.request.Request(part.url, headers=headers)
+
 
 def _refusal(part, e):
     "What an answer of 3xx, 4xx or 5xx means."
-    with e: code, said, headers = e.code, f'the server answers {e.code} {e.reason}'.splitlines()[0], e.headers
+    with e:
+        code, said, headers = (
+            e.code,
+            f'the server answers {e.code} {e.reason}'.splitlines()[0],
+            e.headers,
+        )
     if code == 416 and part.have:
         part.restart()
-        return _Again('the server has no such rest', 0.)
-    if code in (408, 425, 429, 500, 502, 503, 504): return _Again(said, _wait(headers, part.url))
-    if 300 <= code < 400: return UARError('redirects in a circle, too often or nowhere', file=part.url, field='redirect', remedy='check the address')
-    remedy = {401: 'the file is not public: fetch it in a browser', 403: 'the file is not public, or this network may not fetch it: try a browser'}.get(code, 'check the address; the file may have moved')
+        return _Again('the server has no such rest', 0.0)
+    if code in (408, 425, 429, 500, 502, 503, 504):
+        return _Again(said, _wait(headers, part.url))
+    if 300 <= code < 400:
+        return UARError(
+            'redirects in a circle, too often or nowhere',
+            file=part.url,
+            field='redirect',
+            remedy='check the address',
+        )
+    remedy = {
+        401: 'the file is not public: fetch it in a browser',
+        403: 'the file is not public, or this network may not fetch it: try a browser',
+    }.get(code, 'check the address; the file may have moved')
     return UARError(said, file=part.url, remedy=remedy)
+
 
 def _open(part, opener, timeout):
     "The answer, or why there is none."
-    try: return opener.open(_request(part), timeout=timeout)
-    except urllib.error.HTTPError as e: raise _refusal(part, e) from e
+    try:
+        return opener.open(_request(part), timeout=timeout)
+    except urllib.error.HTTPError as e:
+        raise _refusal(part, e) from e
     except (OSError, http.client.HTTPException, ValueError) as e:
         reason = getattr(e, 'reason', None) or e
-        if isinstance(reason, ssl.SSLCertVerificationError): raise UARError(f'its certificate is not accepted ({reason.verify_message})', file=part.url, remedy="check the clock, and the network's proxy") from e
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise UARError(
+                f'its certificate is not accepted ({reason.verify_message})',
+                file=part.url,
+                remedy="check the clock, and the network's proxy",
+            ) from e
         raise _Again(f'no answer ({reason})') from e
 
 # %% ../nbs/26c_download.ipynb #c026
-def _length(text): return int(text) if text and text.strip().isdigit() else None
+def _length(text):
+    return int(text) if text and text.strip().isdigit() else None
+
 
 def _prepare(part, answer, rules):
     "Decide whether the answer goes on or begins anew, and whether there is room for it."
     h, length = answer.headers, _length(answer.headers.get('Content-Length'))
-    if length != 0 and not answer.peek(1): raise _Again('broke off before its first byte')  # what is here stays until something comes
+    if length != 0 and not answer.peek(1):
+        raise _Again('broke off before its first byte')  # what is here stays until something comes
     if answer.status == 206 and part.have:
         place = re.fullmatch(r'bytes (\d+)-\d+/(\d+|\*)', (h.get('Content-Range') or '').strip())
-        total, named = _length(place[2]) if place else None, {h.get('ETag'), h.get('Last-Modified')} - {None}
-        same = place and int(place[1]) == part.have and (not named or not part.version or part.version in named) and (None in (total, part.size) or total == part.size)
+        total, named = (
+            _length(place[2]) if place else None,
+            {h.get('ETag'), h.get('Last-Modified')} - {None},
+        )
+        same = (
+            place
+            and int(place[1]) == part.have
+            and (not named or not part.version or part.version in named)
+            and (None in (total, part.size) or total == part.size)
+        )
         if not same:
             part.restart()
-            raise _Again('the file has changed meanwhile', 0.)
+            raise _Again('the file has changed meanwhile', 0.0)
         part.size = part.size if total is None else total
     elif answer.status == 200:
         _check_begin(part, answer, rules)
-        if length is None and not (rules.sure or answer.chunked): raise UARError('the server does not say how long the file is', file=part.url, field='size', remedy='pass sha256= or check=, so that a cut is noticed')
+        if length is None and not (rules.sure or answer.chunked):
+            raise UARError(
+                'the server does not say how long the file is',
+                file=part.url,
+                field='size',
+                remedy='pass sha256= or check=, so that a cut is noticed',
+            )
         part.restart(_version(h), length)
-    else: raise UARError(f'the server answers {answer.status}, which was not asked for', file=part.url, remedy='check the address')
-    if rules.size is not None and part.size not in (None, rules.size): raise UARError(f'the server has {part.size:,} bytes, not {rules.size:,}', file=part.url, field='size', remedy='check the address, and what is known of the size')
+    else:
+        raise UARError(
+            f'the server answers {answer.status}, which was not asked for',
+            file=part.url,
+            remedy='check the address',
+        )
+    if rules.size is not None and part.size not in (None, rules.size):
+        raise UARError(
+            f'the server has {part.size:,} bytes, not {rules.size:,}',
+            file=part.url,
+            field='size',
+            remedy='check the address, and what is known of the size',
+        )
     part.check_room(rules.limit)
 
 # %% ../nbs/26c_download.ipynb #c027
 def _check_begin(part, answer, rules):
     "A web page instead of an archive is not read to its end, and costs nothing that is here."
     begin = answer.peek(16)[:16]
-    if not rules.begins or any(begin[:len(b)] == b[:len(begin)] for b in rules.begins) and begin: return
-    kind = 'nothing' if not begin else 'a web page' if begin.lstrip()[:1] == b'<' else f'something that begins with {begin!r}'
-    raise UARError(f'sends {kind} ({(answer.headers.get("Content-Type") or "no type")[:60]})', file=part.url, remedy='open the address in a browser to see what it says')
+    if not rules.begins or any(begin[: len(b)] == b[: len(begin)] for b in rules.begins) and begin:
+        return
+    kind = (
+        'nothing'
+        if not begin
+        else 'a web page'
+        if begin.lstrip()[:1] == b'<'
+        else f'something that begins with {begin!r}'
+    )
+    raise UARError(
+        f'sends {kind} ({(answer.headers.get("Content-Type") or "no type")[:60]})',
+        file=part.url,
+        remedy='open the address in a browser to see what it says',
+    )
 
 # %% ../nbs/26c_download.ipynb #c028
 def _receive(part, opener, rules, bar):
@@ -212,116 +380,217 @@ def _receive(part, opener, rules, bar):
                 part.add(block, rules.limit)
                 bar.n, bar.total = part.have, part.size
                 bar.update(0)
-                if (now := time.monotonic()) - start < rules.timeout: continue
-                if part.have - before < rules.slowest*rules.timeout: raise _Again(f'stalled after {_size(part.have)}')
+                if (now := time.monotonic()) - start < rules.timeout:
+                    continue
+                if part.have - before < rules.slowest * rules.timeout:
+                    raise _Again(f'stalled after {_size(part.have)}')
                 start, before = now, part.have
-        except (OSError, http.client.HTTPException, ValueError) as e: raise _Again(f'broke off after {_size(part.have)} ({str(e) or type(e).__name__})') from e
-    if part.size is None: part.size = part.have
-    if part.have < part.size: raise _Again(f'broke off after {_size(part.have)} of {_size(part.size)}')
+        except (OSError, http.client.HTTPException, ValueError) as e:
+            raise _Again(
+                f'broke off after {_size(part.have)} ({str(e) or type(e).__name__})'
+            ) from e
+    if part.size is None:
+        part.size = part.have
+    if part.have < part.size:
+        raise _Again(f'broke off after {_size(part.have)} of {_size(part.size)}')
     if part.have > part.size:
         part.restart()
-        raise _Again('more came than the server had promised', 0.)
+        raise _Again('more came than the server had promised', 0.0)
 
 # %% ../nbs/26c_download.ipynb #c035
 def _persist(part, opener, rules, tries, pause, bar):
     "Attempts until all is here."
     failed, best = 0, part.have
     while part.size is None or part.have != part.size:
-        try: _receive(part, opener, rules, bar)
+        try:
+            _receive(part, opener, rules, bar)
         except _Again as e:
-            failed = 1 if part.have >= best + max(1, min(1 << 20, (part.size or 1 << 20)//100)) else failed + 1
+            failed = (
+                1
+                if part.have >= best + max(1, min(1 << 20, (part.size or 1 << 20) // 100))
+                else failed + 1
+            )
             best = max(best, part.have)
-            if failed >= tries: raise UARError(f'{e}, {failed} {"tries" if failed > 1 else "try"} in a row', file=part.url, remedy='check the network' + f' and call again: it goes on from {_size(part.have)}'*(part.have > 0)) from e
+            if failed >= tries:
+                raise UARError(
+                    f'{e}, {failed} {"tries" if failed > 1 else "try"} in a row',
+                    file=part.url,
+                    remedy='check the network'
+                    + f' and call again: it goes on from {_size(part.have)}' * (part.have > 0),
+                ) from e
             bar.set_postfix_str(f'{e}; again')
-            time.sleep(min(60., pause*2**(failed - 1)) if e.wait is None else e.wait)
+            time.sleep(min(60.0, pause * 2 ** (failed - 1)) if e.wait is None else e.wait)
+
 
 def _judge(path, name, size, sha256, check, remedy):
     "Length, hash and content of a file."
     n = path.stat().st_size
-    if size is not None and n != size: raise UARError(f'has {n:,} bytes, not {size:,}', file=name, field='size', remedy=remedy)
-    if sha256 and (found := sha256_of(path)) != sha256.lower(): raise UARError(f'has SHA-256 {found}, not {sha256}', file=name, field='sha256', remedy=remedy)
+    if size is not None and n != size:
+        raise UARError(f'has {n:,} bytes, not {size:,}', file=name, field='size', remedy=remedy)
+    if sha256 and (found := sha256_of(path)) != sha256.lower():
+        raise UARError(
+            f'has SHA-256 {found}, not {sha256}', file=name, field='sha256', remedy=remedy
+        )
     if check:
-        try: check(path)
-        except UARError as e: raise UARError(e.what, file=name, field=e.field, remedy=remedy) from e
+        try:
+            check(path)
+        except UARError as e:
+            raise UARError(e.what, file=name, field=e.field, remedy=remedy) from e
 
 # %% ../nbs/26c_download.ipynb #c037
 def fetch(
-    url:str,              # http or https
-    file,                 # where to put it
-    size:int|None=None,   # its bytes, if you know
-    sha256:str|None=None, # its hash, if you know
-    check=None,           # judges the file at a path: raises `UARError` where it is not what it should be
-    begins:tuple=(),      # its possible first bytes; with these a web page is noticed at once
-    hosts:tuple=(),       # other hosts (and those below them) that a redirect may lead to
-    limit:int=10**11,     # bytes that are never exceeded
-    tries:int=5,          # in a row without progress
-    timeout:float=30.,    # seconds without an answer, or with less than 1 KB a second
-    pause:float=1.,       # seconds before the second try; doubles
-    progress:bool=False   # show a bar
-)->Path: # the file: whole, verified
+    url: str,  # http or https
+    file,  # where to put it
+    size: int | None = None,  # its bytes, if you know
+    sha256: str | None = None,  # its hash, if you know
+    check=None,  # judges the file at a path: raises `UARError` where it is not what it should be
+    begins: tuple = (),  # its possible first bytes; with these a web page is noticed at once
+    hosts: tuple = (),  # other hosts (and those below them) that a redirect may lead to
+    limit: int = 10**11,  # bytes that are never exceeded
+    tries: int = 5,  # in a row without progress
+    timeout: float = 30.0,  # seconds without an answer, or with less than 1 KB a second
+    pause: float = 1.0,  # seconds before the second try; doubles
+    progress: bool = False,  # show a bar
+) -> Path:  # the file: whole, verified
     "Fetch a file, whole or as a `.part` that the same call goes on from."
     file, where = Path(file), urlsplit(url)
-    if where.scheme not in ('http', 'https') or not where.hostname: raise UARError('is no http or https address', file=url, field='url', remedy='write https://host/path')
+    if where.scheme not in ('http', 'https') or not where.hostname:
+        raise UARError(
+            'is no http or https address', file=url, field='url', remedy='write https://host/path'
+        )
     if file.exists():
-        if not file.is_file(): raise UARError('is a folder', file=file, remedy='give the name of a file')
+        if not file.is_file():
+            raise UARError('is a folder', file=file, remedy='give the name of a file')
         _judge(file, file, size, sha256, check, 'delete it to fetch it again')
         return file
-    rules, opener = _Rules(size, begins, limit, timeout, 1024, bool(sha256 or check)), urllib.request.build_opener(_Redirects(hosts))
-    with closing(_Part(url, file, bool(sha256))) as part, tqdm(desc=file.name, unit='B', unit_scale=True, disable=not progress) as bar:
-        try: _persist(part, opener, rules, tries, pause, bar)
-        except KeyboardInterrupt as e: raise KeyboardInterrupt(f'stopped after {_size(part.have)}; the same command goes on from there') from e
-        try: _judge(part.path, file, size, sha256, check, 'call again: it is fetched anew')
-        except UARError: part.forget(); raise
+    rules, opener = (
+        _Rules(size, begins, limit, timeout, 1024, bool(sha256 or check)),
+        urllib.request.build_opener(_Redirects(hosts)),
+    )
+    with (
+        closing(_Part(url, file, bool(sha256))) as part,
+        tqdm(desc=file.name, unit='B', unit_scale=True, disable=not progress) as bar,
+    ):
+        try:
+            _persist(part, opener, rules, tries, pause, bar)
+        except KeyboardInterrupt as e:
+            raise KeyboardInterrupt(
+                f'stopped after {_size(part.have)}; the same command goes on from there'
+            ) from e
+        try:
+            _judge(part.path, file, size, sha256, check, 'call again: it is fetched anew')
+        except UARError:
+            part.forget()
+            raise
         part.become_whole()
     return file
 
 # %% ../nbs/26c_download.ipynb #c042
 OPEN_I = 'https://openi.nlm.nih.gov/imgs/collections/'
-IU_XRAY = {'ecgen-radiology': ('NLMCXR_reports.tgz', '.xml', 3955), 'NLMCXR_png': ('NLMCXR_png.tgz', '.png', 7470)} # folder → archive, files, how many
+IU_XRAY = {
+    'ecgen-radiology': ('NLMCXR_reports.tgz', '.xml', 3955),
+    'NLMCXR_png': ('NLMCXR_png.tgz', '.png', 7470),
+}  # folder → archive, files, how many
+
 
 def _collect(folder, name, url, counted, how):
     "One archive of the collection, fetched and unpacked; gives what it was."
-    (archive, ending, count), target, seen = IU_XRAY[name], settle_folder(folder/name), []
-    file = fetch(url.rstrip('/') + '/' + archive, folder/archive, check=lambda path: seen.append(check_archive(path)), begins=(b'\x1f\x8b',), hosts=('nih.gov',), **how)
+    (archive, ending, count), target, seen = IU_XRAY[name], settle_folder(folder / name), []
+    file = fetch(
+        url.rstrip('/') + '/' + archive,
+        folder / archive,
+        check=lambda path: seen.append(check_archive(path)),
+        begins=(b'\x1f\x8b',),
+        hosts=('nih.gov',),
+        **how,
+    )
     n = seen[0].endings[ending]
-    if counted and n != count: raise UARError(f'holds {n:,} files {ending}, not {count:,}', file=file, field='count', remedy='see what Open-i says of its collection; counted=False (--any-count) takes what is there')
-    if not target.exists(): unpack(file, target, progress=how.get('progress', False))
-    elif (there := sum(p.suffix.lower() == ending for p in target.rglob('*'))) != n: raise UARError(f'holds {there:,} files {ending}, the archive {n:,}', file=target, field='count', remedy='delete the folder; it is unpacked again')
-    return dict(url=url.rstrip('/') + '/' + archive, bytes=file.stat().st_size, sha256=sha256_of(file), files=n)
+    if counted and n != count:
+        raise UARError(
+            f'holds {n:,} files {ending}, not {count:,}',
+            file=file,
+            field='count',
+            remedy='see what Open-i says of its collection; counted=False (--any-count) takes what is there',
+        )
+    if not target.exists():
+        unpack(file, target, progress=how.get('progress', False))
+    elif (there := sum(p.suffix.lower() == ending for p in target.rglob('*'))) != n:
+        raise UARError(
+            f'holds {there:,} files {ending}, the archive {n:,}',
+            file=target,
+            field='count',
+            remedy='delete the folder; it is unpacked again',
+        )
+    return dict(
+        url=url.rstrip('/') + '/' + archive,
+        bytes=file.stat().st_size,
+        sha256=sha256_of(file),
+        files=n,
+    )
 
 # %% ../nbs/26c_download.ipynb #c043
 def download_iu_xray(
-    folder,               # gets NLMCXR_png/, ecgen-radiology/, the archives and SOURCE.json
-    url:str=OPEN_I,       # where the archives are: Open-i, or a copy of your own
-    pictures:bool=True,   # False: reports only (1 MB), enough for phantom pictures
-    counted:bool=True,    # whether the published counts must hold
-    audited:bool=True,    # whether to end with the audit, which is kept in folder/audit
-    **how                 # tries, timeout, pause, progress: as in `fetch`
-)->tuple[dict, Audit|None]: # archive → url, bytes, sha256, files; and what the audit found
+    folder,  # gets NLMCXR_png/, ecgen-radiology/, the archives and SOURCE.json
+    url: str = OPEN_I,  # where the archives are: Open-i, or a copy of your own
+    pictures: bool = True,  # False: reports only (1 MB), enough for phantom pictures
+    counted: bool = True,  # whether the published counts must hold
+    audited: bool = True,  # whether to end with the audit, which is kept in folder/audit
+    **how,  # tries, timeout, pause, progress: as in `fetch`
+) -> tuple[dict, Audit | None]:  # archive → url, bytes, sha256, files; and what the audit found
     "The Indiana University collection from Open-i: fetched, verified, unpacked, audited."
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir(): raise UARError('is a file', file=folder, remedy='name a folder')
-    got = {IU_XRAY[name][0]: _collect(folder, name, url, counted, how) for name in IU_XRAY if pictures or name != 'NLMCXR_png'}
-    atomic_write(folder/'SOURCE.json', dict(collection='Indiana University chest X-rays, Open-i, U.S. National Library of Medicine', licence='CC BY-NC-ND 4.0', archives=got))
-    found = audit(folder, pictures=pictures, progress=how.get('progress', False)) if audited else None
-    if found: found.save(folder/'audit')
+    if folder.exists() and not folder.is_dir():
+        raise UARError('is a file', file=folder, remedy='name a folder')
+    got = {
+        IU_XRAY[name][0]: _collect(folder, name, url, counted, how)
+        for name in IU_XRAY
+        if pictures or name != 'NLMCXR_png'
+    }
+    atomic_write(
+        folder / 'SOURCE.json',
+        dict(
+            collection='Indiana University chest X-rays, Open-i, U.S. National Library of Medicine',
+            licence='CC BY-NC-ND 4.0',
+            archives=got,
+        ),
+    )
+    found = (
+        audit(folder, pictures=pictures, progress=how.get('progress', False)) if audited else None
+    )
+    if found:
+        found.save(folder / 'audit')
     return got, found
 
 # %% ../nbs/26c_download.ipynb #c048
 OPENAI = 'https://cdn.openai.com/dall-e/'
 
+
 def download_dalle(
-    folder,           # becomes what `load_dalle` reads
-    url:str=OPENAI,   # where encoder.pkl and decoder.pkl are
-    sha256:dict={},   # 'encoder.pkl' → its hash, if you know
-    **how             # tries, timeout, pause, progress: as in `fetch`
-)->Path: # the folder
+    folder,  # becomes what `load_dalle` reads
+    url: str = OPENAI,  # where encoder.pkl and decoder.pkl are
+    sha256: dict = {},  # 'encoder.pkl' → its hash, if you know
+    **how,  # tries, timeout, pause, progress: as in `fetch`
+) -> Path:  # the folder
     "OpenAI's dVAE: fetched, converted without running a pickle, whole or not at all."
     folder = Path(folder)
-    if settle_folder(folder).exists() and (not folder.is_dir() or any(folder.iterdir())): raise UARError('is there already', file=folder, remedy='choose another folder, or delete it')
+    if settle_folder(folder).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UARError(
+            'is there already', file=folder, remedy='choose another folder, or delete it'
+        )
     dalle_package()  # before 300 MB are fetched for nothing
     there = folder.with_name(folder.name + '.download')
-    files = {name: fetch(url.rstrip('/') + '/' + name, there/name, sha256=sha256.get(name), begins=(b'PK', b'\x80'), hosts=('openai.com',), limit=2 * 10**9, **how) for name in ('encoder.pkl', 'decoder.pkl')}
+    files = {
+        name: fetch(
+            url.rstrip('/') + '/' + name,
+            there / name,
+            sha256=sha256.get(name),
+            begins=(b'PK', b'\x80'),
+            hosts=('openai.com',),
+            limit=2 * 10**9,
+            **how,
+        )
+        for name in ('encoder.pkl', 'decoder.pkl')
+    }
     convert_pickle(files['encoder.pkl'], folder, files['decoder.pkl'], dict(url=url))
     shutil.rmtree(there)
     return folder

@@ -18,112 +18,175 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .core import UARError, atomic_folder, atomic_write, load_tensors, read_json, settle_folder, sha256_of, torch_rng
+from uar_nb.core import (
+    UARError,
+    atomic_folder,
+    atomic_write,
+    load_tensors,
+    read_json,
+    settle_folder,
+    sha256_of,
+    torch_rng,
+)
 from .images import random_crop, shrink, to_float
 
 # %% ../nbs/09_dvae.ipynb #c008
 @dataclass(frozen=True)
 class DVAEConfig:
     "Everything that makes a dVAE: its shape, its losses and how it is trained."
-    codebook_size: int = 512   # K, number of visual words
-    width: int = 64            # channels on the 14×14 grid
-    stem: int = 32             # channels on the 28×28 grid
-    encoder_blocks: int = 1    # residual blocks before the logits
-    decoder_blocks: int = 2    # residual blocks behind the codebook
+
+    codebook_size: int = 512  # K, number of visual words
+    width: int = 64  # channels on the 14×14 grid
+    stem: int = 32  # channels on the 28×28 grid
+    encoder_blocks: int = 1  # residual blocks before the logits
+    decoder_blocks: int = 2  # residual blocks behind the codebook
     standardise: bool = False  # give every picture the same mean and contrast first
-    start: str = 'patches'     # 'patches': codebook from typical patches; 'random'
-    sharpness: float = 4.      # how sure the first choices are (Eq. dvae-match)
-    code_use: float = 1.       # weight of the code-use term; 0 leaves it out
-    gradient: float = 2.       # weight γ of the gradient loss beside the squared error
-    scale: float = 100.        # weight λ of both together
-    hot: float = .5            # temperature of the Gumbel noise at the start …
-    cold: float = .1           # … and at the end
-    cooling: float = .75       # share of the training in which it falls
-    lr: float = 2e-3           # highest learning rate
-    batch_size: int = 16       # pictures a step
+    start: str = 'patches'  # 'patches': codebook from typical patches; 'random'
+    sharpness: float = 4.0  # how sure the first choices are (Eq. dvae-match)
+    code_use: float = 1.0  # weight of the code-use term; 0 leaves it out
+    gradient: float = 2.0  # weight γ of the gradient loss beside the squared error
+    scale: float = 100.0  # weight λ of both together
+    hot: float = 0.5  # temperature of the Gumbel noise at the start …
+    cold: float = 0.1  # … and at the end
+    cooling: float = 0.75  # share of the training in which it falls
+    lr: float = 2e-3  # highest learning rate
+    batch_size: int = 16  # pictures a step
 
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
-            low = 0 if f.name in ('encoder_blocks', 'decoder_blocks', 'code_use', 'gradient') else 1 if f.type is int else 1e-9
-            if f.type in (int, float) and not (isinstance(value, (int, float)) and low <= value < math.inf):
-                raise UARError(f'{value!r} is out of range', field=f.name, remedy=f'give a number ≥ {low:g}')
-        if self.start not in ('patches', 'random'): raise UARError(f'unknown start {self.start!r}', field='start', remedy="use 'patches' or 'random'")
+            low = (
+                0
+                if f.name in ('encoder_blocks', 'decoder_blocks', 'code_use', 'gradient')
+                else 1
+                if f.type is int
+                else 1e-9
+            )
+            if f.type in (int, float) and not (
+                isinstance(value, (int, float)) and low <= value < math.inf
+            ):
+                raise UARError(
+                    f'{value!r} is out of range', field=f.name, remedy=f'give a number ≥ {low:g}'
+                )
+        if self.start not in ('patches', 'random'):
+            raise UARError(
+                f'unknown start {self.start!r}', field='start', remedy="use 'patches' or 'random'"
+            )
 
 # %% ../nbs/09_dvae.ipynb #c011
 class Residual(nn.Module):
     "x + conv1×1(relu(conv3×3(relu(x)))); starts as the identity."
-    def __init__(self, width:int): # channels
+
+    def __init__(self, width: int):  # channels
         super().__init__()
         self.see, self.add = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.add.weight)
         nn.init.zeros_(self.add.bias)
 
-    def forward(self, x): # [B, width, H, W] → the same shape
+    def forward(self, x):  # [B, width, H, W] → the same shape
         return x + self.add(F.relu(self.see(F.relu(x))))
 
 # %% ../nbs/09_dvae.ipynb #c014
 class DVAE(nn.Module):
     "A tokenizer with M = 8: encoder, codebook and decoder (Eq. dvae-posterior, dvae-decoder)."
+
     name, grid = 'dvae', 14
 
-    def __init__(self, config:DVAEConfig|None=None): # shape, losses and recipe
+    def __init__(self, config: DVAEConfig | None = None):  # shape, losses and recipe
         super().__init__()
         self.config = c = config or DVAEConfig()
         self.match = nn.Conv2d(1, c.codebook_size, 8, stride=8)
         self.context = nn.Sequential(
-            nn.Conv2d(1, c.stem, 8, stride=4, padding=2), nn.ReLU(), nn.Conv2d(c.stem, c.width, 4, stride=2, padding=1),
-            *[Residual(c.width) for _ in range(c.encoder_blocks)], nn.ReLU(), nn.Conv2d(c.width, c.codebook_size, 1))
-        self.codebook = nn.Parameter(torch.randn(c.codebook_size, 64 + c.width)*.3)  # a row: patch c_k, vector v_k
+            nn.Conv2d(1, c.stem, 8, stride=4, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(c.stem, c.width, 4, stride=2, padding=1),
+            *[Residual(c.width) for _ in range(c.encoder_blocks)],
+            nn.ReLU(),
+            nn.Conv2d(c.width, c.codebook_size, 1),
+        )
+        self.codebook = nn.Parameter(
+            torch.randn(c.codebook_size, 64 + c.width) * 0.3
+        )  # a row: patch c_k, vector v_k
         self.repaint = nn.Sequential(
-            *[Residual(c.width) for _ in range(c.decoder_blocks)], nn.Conv2d(c.width, 4*c.stem, 1), nn.PixelShuffle(2),
-            nn.ReLU(), nn.Conv2d(c.stem, 16, 3, padding=1), nn.PixelShuffle(4))
+            *[Residual(c.width) for _ in range(c.decoder_blocks)],
+            nn.Conv2d(c.width, 4 * c.stem, 1),
+            nn.PixelShuffle(2),
+            nn.ReLU(),
+            nn.Conv2d(c.stem, 16, 3, padding=1),
+            nn.PixelShuffle(4),
+        )
         for layer in (self.context[-1], self.repaint[-2]) if c.start == 'patches' else ():
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)
 
     @property
-    def codebook_size(self): return self.config.codebook_size
+    def codebook_size(self):
+        return self.config.codebook_size
 
-    def target(self, x): # [B, 1, H, W] in [0, 1] → what the decoder aims at, same shape
-        if not self.config.standardise: return x
-        return .5 + .22*(x - x.mean((2, 3), keepdim=True))/(x.std((2, 3), keepdim=True) + 1e-3)
+    def target(self, x):  # [B, 1, H, W] in [0, 1] → what the decoder aims at, same shape
+        if not self.config.standardise:
+            return x
+        return 0.5 + 0.22 * (x - x.mean((2, 3), keepdim=True)) / (
+            x.std((2, 3), keepdim=True) + 1e-3
+        )
 
 # %% ../nbs/09_dvae.ipynb #c017
 @patch
-def logits(self:DVAE, x): # [B, 1, H, W] in [0, 1], H and W multiples of 8 → [B, K, H/8, W/8]
+def logits(self: DVAE, x):  # [B, 1, H, W] in [0, 1], H and W multiples of 8 → [B, K, H/8, W/8]
     "A score for each visual word at each place (Eq. dvae-posterior)."
-    if x.ndim != 4 or x.shape[1] != 1 or x.shape[2] % 8 or x.shape[3] % 8 or not x.is_floating_point():
-        raise UARError(f'pictures of shape {tuple(x.shape)} and type {x.dtype}', field='x', remedy='pass floats [B, 1, H, W] with H and W multiples of 8')
-    t = self.target(x) - .5
-    return self.match(t) + self.context(4*t)
+    if (
+        x.ndim != 4
+        or x.shape[1] != 1
+        or x.shape[2] % 8
+        or x.shape[3] % 8
+        or not x.is_floating_point()
+    ):
+        raise UARError(
+            f'pictures of shape {tuple(x.shape)} and type {x.dtype}',
+            field='x',
+            remedy='pass floats [B, 1, H, W] with H and W multiples of 8',
+        )
+    t = self.target(x) - 0.5
+    return self.match(t) + self.context(4 * t)
+
 
 def _decode(dvae, rows):
     "Rows of the codebook [B, h, w, 64 + width] → pictures (Eq. dvae-decoder)."
     rows = rows.permute(0, 3, 1, 2)
-    return .5 + F.pixel_shuffle(rows[:, :64], 8) + .25*dvae.repaint(rows[:, 64:])
+    return 0.5 + F.pixel_shuffle(rows[:, :64], 8) + 0.25 * dvae.repaint(rows[:, 64:])
+
 
 @patch
-def paint(self:DVAE, q): # [B, h, w, K], one-hot or soft → [B, 1, 8h, 8w]
+def paint(self: DVAE, q):  # [B, h, w, K], one-hot or soft → [B, 1, 8h, 8w]
     "Mix rows of the codebook by q and decode them."
     return _decode(self, q @ self.codebook)
 
 # %% ../nbs/09_dvae.ipynb #c019
 @patch
 @torch.no_grad()
-def encode(self:DVAE, x): # [B, 1, 112, 112] in [0, 1] → int64 [B, 196]
+def encode(self: DVAE, x):  # [B, 1, 112, 112] in [0, 1] → int64 [B, 196]
     "The best visual word at each place, row by row."
     return self.logits(x).argmax(1).flatten(1)
 
+
 @patch
 @torch.no_grad()
-def decode(self:DVAE, ids): # int64 [B, 196] → [B, 1, 112, 112]
+def decode(self: DVAE, ids):  # int64 [B, 196] → [B, 1, 112, 112]
     "The picture that the ids stand for."
     side = math.isqrt(ids.shape[1])
-    if side*side != ids.shape[1]: raise UARError(f'{ids.shape[1]} ids are not a square grid', field='ids', remedy='pass 196 ids a picture')
+    if side * side != ids.shape[1]:
+        raise UARError(
+            f'{ids.shape[1]} ids are not a square grid',
+            field='ids',
+            remedy='pass 196 ids a picture',
+        )
     if ids.numel() and not 0 <= ids.min() <= ids.max() < self.codebook_size:
-        raise UARError(f'ids outside 0…{self.codebook_size - 1}', field='ids', remedy='use the ids of this dVAE')
+        raise UARError(
+            f'ids outside 0…{self.codebook_size - 1}',
+            field='ids',
+            remedy='use the ids of this dVAE',
+        )
     return _decode(self, F.embedding(ids, self.codebook).unflatten(1, (side, side)))
 
 # %% ../nbs/09_dvae.ipynb #c022
@@ -131,101 +194,129 @@ def _metric(gradient):
     "G of Eq. dvae-metric, [64, 64]."
     basis = torch.eye(64).view(64, 8, 8)
     dx, dy = basis.diff(dim=2).flatten(1), basis.diff(dim=1).flatten(1)
-    return torch.eye(64) + gradient*(dx @ dx.T + dy @ dy.T)
+    return torch.eye(64) + gradient * (dx @ dx.T + dy @ dy.T)
+
 
 def _nearest(z, centres):
     "Index of the nearest centre, in blocks that bound the memory."
     bias = centres.square().sum(1)
-    return torch.cat([(2*part @ centres.T - bias).argmax(1) for part in z.split(8192)])
+    return torch.cat([(2 * part @ centres.T - bias).argmax(1) for part in z.split(8192)])
+
 
 def patch_codebook(
-    patches,          # [n, 64]
-    size:int,         # K
-    gradient:float=2., # γ of Eq. dvae-metric
-    rounds:int=10     # of Lloyd's algorithm
-): # ([K, 64] typical patches, mean squared distance per pixel that is left)
+    patches,  # [n, 64]
+    size: int,  # K
+    gradient: float = 2.0,  # γ of Eq. dvae-metric
+    rounds: int = 10,  # of Lloyd's algorithm
+):  # ([K, 64] typical patches, mean squared distance per pixel that is left)
     "Lloyd's algorithm in the metric of the loss; draws from PyTorch's generator."
     A = torch.linalg.cholesky(_metric(gradient))  # G = A Aᵀ, so distances are plain in patches @ A
     z = patches @ A
-    centres = z[torch.randperm(len(z)).repeat(-(-size//len(z)))[:size]].clone()
+    centres = z[torch.randperm(len(z)).repeat(-(-size // len(z)))[:size]].clone()
     for _ in range(rounds):
         ids = _nearest(z, centres)
         counts = torch.bincount(ids, minlength=size)
-        centres = torch.zeros_like(centres).index_add_(0, ids, z)/counts.clamp(min=1)[:, None]
+        centres = torch.zeros_like(centres).index_add_(0, ids, z) / counts.clamp(min=1)[:, None]
         empty = (counts == 0).nonzero()[:, 0]
         centres[empty] = z[torch.randint(len(z), (len(empty),))]
-    left = (z - centres[_nearest(z, centres)]).square().sum(1).mean().item()/64
+    left = (z - centres[_nearest(z, centres)]).square().sum(1).mean().item() / 64
     return torch.linalg.solve(A, centres, left=False), left
 
 # %% ../nbs/09_dvae.ipynb #c025
 def gumbel_softmax(
-    logits,   # [..., K]
-    tau:float # temperature
-): # [..., K], sums to 1
+    logits,  # [..., K]
+    tau: float,  # temperature
+):  # [..., K], sums to 1
     "A soft draw from softmax(logits) (Eq. gumbel); a hard one as tau → 0."
     noise = torch.rand_like(logits).clamp_(1e-9, 1 - 1e-7).log_().neg_().log_().neg_()
-    return torch.softmax((logits + noise)/tau, -1)
+    return torch.softmax((logits + noise) / tau, -1)
 
 # %% ../nbs/09_dvae.ipynb #c028
-def code_use_loss(logits): # [..., K] → scalar, 0 where the batch uses all words equally
+def code_use_loss(logits):  # [..., K] → scalar, 0 where the batch uses all words equally
     "log K − H(mean choice): the first part of Eq. code-use."
     mean = torch.softmax(logits, -1).flatten(0, -2).mean(0)
-    return math.log(len(mean)) + (mean*(mean + 1e-9).log()).sum()
+    return math.log(len(mean)) + (mean * (mean + 1e-9).log()).sum()
 
-def gradient_loss(error): # [B, 1, H, W], painting minus picture → scalar
+
+def gradient_loss(error):  # [B, 1, H, W], painting minus picture → scalar
     "Mean squared difference of neighbouring errors, both directions: MSE(∇x̂, ∇x) of Eq. dvae-elbo."
     return error.diff(dim=-1).square().mean() + error.diff(dim=-2).square().mean()
 
 # %% ../nbs/09_dvae.ipynb #c031
 def dvae_loss(
-    dvae,     # a DVAE
-    x,        # [B, 1, 112, 112] in [0, 1]
-    tau:float # temperature
-)->dict: # name → scalar; 'total' is what is minimised
+    dvae,  # a DVAE
+    x,  # [B, 1, 112, 112] in [0, 1]
+    tau: float,  # temperature
+) -> dict:  # name → scalar; 'total' is what is minimised
     "One draw of the loss: −Eq. dvae-elbo with the code-use part of Eq. code-use."
     c, logits = dvae.config, dvae.logits(x).permute(0, 2, 3, 1)
     error = dvae.paint(gumbel_softmax(logits, tau)) - dvae.target(x)
     mse, edges, unused = error.square().mean(), gradient_loss(error), code_use_loss(logits)
-    return dict(total=c.scale*(mse + c.gradient*edges) + c.code_use*unused, mse=mse, gradient=edges, code_use=unused)
+    return dict(
+        total=c.scale * (mse + c.gradient * edges) + c.code_use * unused,
+        mse=mse,
+        gradient=edges,
+        code_use=unused,
+    )
 
 # %% ../nbs/09_dvae.ipynb #c034
 def _schedule(done, config):
     "Learning rate (warm-up, cosine) and temperature (exponential cooling) at a share of the training."
-    lr = config.lr*min(1., .02 + done/.03)*(.5 + .5*math.cos(math.pi*min(done, 1.)))
-    return lr, config.hot*(config.cold/config.hot)**min(1., done/config.cooling)
+    lr = config.lr * min(1.0, 0.02 + done / 0.03) * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
+    return lr, config.hot * (config.cold / config.hot) ** min(1.0, done / config.cooling)
+
 
 def _draw(pictures, batch_size):
     "A batch: random crops, or with chance 1/4 whole pictures."
-    rows, whole, spare = torch.randint(len(pictures), (batch_size,)), torch.rand(()) < .25, pictures.shape[1] - 112 + 1
+    rows, whole, spare = (
+        torch.randint(len(pictures), (batch_size,)),
+        torch.rand(()) < 0.25,
+        pictures.shape[1] - 112 + 1,
+    )
     pixels, (tops, lefts) = to_float(pictures[rows.numpy()]), torch.randint(spare, (2, batch_size))
     return shrink(pixels) if whole else random_crop(pixels, tops, lefts)
+
 
 @torch.no_grad()
 def _start(dvae, pictures):
     "Codebook and match from typical patches (Eq. dvae-match)."
     c = dvae.config
-    crops = torch.cat([_draw(pictures, 16) for _ in range(max(8, -(-16*c.codebook_size//3136)))])
-    patches = F.unfold(dvae.target(crops) - .5, 8, stride=8).transpose(1, 2).flatten(0, 1)
-    patches = patches[torch.randperm(len(patches))[:max(16_384, 8*c.codebook_size)]]
+    crops = torch.cat(
+        [_draw(pictures, 16) for _ in range(max(8, -(-16 * c.codebook_size // 3136)))]
+    )
+    patches = F.unfold(dvae.target(crops) - 0.5, 8, stride=8).transpose(1, 2).flatten(0, 1)
+    patches = patches[torch.randperm(len(patches))[: max(16_384, 8 * c.codebook_size)]]
     typical, left = patch_codebook(patches, c.codebook_size, c.gradient)
-    G, k = _metric(c.gradient), c.sharpness/max(left, 1e-6)
-    dvae.match.weight.copy_((k*typical @ G).view(-1, 1, 8, 8))
-    dvae.match.bias.copy_(-.5*k*((typical @ G)*typical).sum(1))
+    G, k = _metric(c.gradient), c.sharpness / max(left, 1e-6)
+    dvae.match.weight.copy_((k * typical @ G).view(-1, 1, 8, 8))
+    dvae.match.bias.copy_(-0.5 * k * ((typical @ G) * typical).sum(1))
     directions = F.normalize(typical @ G @ torch.randn(64, c.width), dim=1)
-    dvae.codebook.copy_(torch.cat([typical, .5*c.width**.5*directions], 1))  # similar patches get similar vectors
+    dvae.codebook.copy_(
+        torch.cat([typical, 0.5 * c.width**0.5 * directions], 1)
+    )  # similar patches get similar vectors
 
 # %% ../nbs/09_dvae.ipynb #c036
 def _bar(progress, steps, seconds):
     from tqdm.auto import tqdm
+
     form = None if steps is not None else '{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}'
-    return tqdm(total=seconds if steps is None else steps, unit='step', desc='dVAE', bar_format=form, disable=not progress)
+    return tqdm(
+        total=seconds if steps is None else steps,
+        unit='step',
+        desc='dVAE',
+        bar_format=form,
+        disable=not progress,
+    )
+
 
 def _train(dvae, pictures, steps, seconds, begun, progress):
     config, device, history, step = dvae.config, dvae.codebook.device, [], 0
-    optimizer = torch.optim.Adam(dvae.parameters(), betas=(.9, .99))
+    optimizer = torch.optim.Adam(dvae.parameters(), betas=(0.9, 0.99))
     elapsed = lambda: time.perf_counter() - begun
     with _bar(progress, steps, seconds) as bar:
-        while (done := step/max(steps, 1) if steps is not None else elapsed()/seconds) < 1 and step != steps:
+        while (
+            done := step / max(steps, 1) if steps is not None else elapsed() / seconds
+        ) < 1 and step != steps:
             lr, tau = _schedule(done, config)
             optimizer.param_groups[0]['lr'] = lr
             losses = dvae_loss(dvae, _draw(pictures, config.batch_size).to(device), tau)
@@ -234,116 +325,191 @@ def _train(dvae, pictures, steps, seconds, begun, progress):
             optimizer.step()
             step += 1
             if step % 20 == 1 or step == steps:
-                history.append(dict(step=step, seconds=elapsed(), lr=lr, tau=tau, **{k: v.item() for k, v in losses.items()}))
+                history.append(
+                    dict(
+                        step=step,
+                        seconds=elapsed(),
+                        lr=lr,
+                        tau=tau,
+                        **{k: v.item() for k, v in losses.items()},
+                    )
+                )
                 bar.set_postfix(mse=f"{history[-1]['mse']:.4f}", tau=f'{tau:.2f}', refresh=False)
             bar.update(1 if steps is not None else min(seconds, elapsed()) - bar.n)
     return history
 
 # %% ../nbs/09_dvae.ipynb #c037
 def train_dvae(
-    pictures,            # uint8 [N, 128, 128]
-    config=None,         # a DVAEConfig
-    steps=None,          # length in steps: the same result every time; or …
-    seconds=None,        # … in seconds of wall clock
-    seed:int=0,          # of weights, crops and noise
-    progress:bool=False, # show a bar
-    device='cpu'         # where to train
-): # (DVAE, history: list of dicts)
+    pictures,  # uint8 [N, 128, 128]
+    config=None,  # a DVAEConfig
+    steps=None,  # length in steps: the same result every time; or …
+    seconds=None,  # … in seconds of wall clock
+    seed: int = 0,  # of weights, crops and noise
+    progress: bool = False,  # show a bar
+    device='cpu',  # where to train
+):  # (DVAE, history: list of dicts)
     "Train a dVAE on random crops; the schedules follow the given length."
     pictures = np.asarray(pictures)
-    if (steps is None) == (seconds is None): raise UARError('a training needs one length', field='steps or seconds', remedy='give exactly one of them')
-    if pictures.dtype != np.uint8 or pictures.ndim != 3 or len(pictures) == 0 or min(pictures.shape[1:]) < 112 or pictures.shape[1] != pictures.shape[2]:
-        raise UARError(f'pictures of shape {pictures.shape} and type {pictures.dtype}', field='pictures', remedy='pass uint8 [N, 128, 128] with N ≥ 1')
+    if (steps is None) == (seconds is None):
+        raise UARError(
+            'a training needs one length',
+            field='steps or seconds',
+            remedy='give exactly one of them',
+        )
+    if (
+        pictures.dtype != np.uint8
+        or pictures.ndim != 3
+        or len(pictures) == 0
+        or min(pictures.shape[1:]) < 112
+        or pictures.shape[1] != pictures.shape[2]
+    ):
+        raise UARError(
+            f'pictures of shape {pictures.shape} and type {pictures.dtype}',
+            field='pictures',
+            remedy='pass uint8 [N, 128, 128] with N ≥ 1',
+        )
     begun = time.perf_counter()
     with torch_rng('dvae', seed, device=device):
         dvae = DVAE(config)
-        if dvae.config.start == 'patches': _start(dvae, pictures)
+        if dvae.config.start == 'patches':
+            _start(dvae, pictures)
         history = _train(dvae.to(device), pictures, steps, seconds, begun, progress)
     return dvae.eval(), history
 
 # %% ../nbs/09_dvae.ipynb #c042
 def psnr(
-    a, # pictures in [0, 1], [B, 1, H, W]
-    b  # the same shape
-)->float: # dB, mean over the pictures
+    a,  # pictures in [0, 1], [B, 1, H, W]
+    b,  # the same shape
+) -> float:  # dB, mean over the pictures
     "Peak signal-to-noise ratio."
-    if a.shape != b.shape: raise UARError(f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ', remedy='compare pictures of one size')
-    return (-10*torch.log10((a - b).square().flatten(1).mean(1).clamp(min=1e-12))).mean().item()
+    if a.shape != b.shape:
+        raise UARError(
+            f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ',
+            remedy='compare pictures of one size',
+        )
+    return (-10 * torch.log10((a - b).square().flatten(1).mean(1).clamp(min=1e-12))).mean().item()
+
 
 def code_use(
-    ids,     # int64, any shape
-    size:int # K
-)->dict: # used: words that occur; perplexity of Eq. perplexity
+    ids,  # int64, any shape
+    size: int,  # K
+) -> dict:  # used: words that occur; perplexity of Eq. perplexity
     "How much of a codebook is in use."
     counts = torch.bincount(ids.flatten(), minlength=size).double()
-    f = counts[counts > 0]/counts.sum()
-    return dict(used=len(f), perplexity=torch.exp(-(f*f.log()).sum()).item())
+    f = counts[counts > 0] / counts.sum()
+    return dict(used=len(f), perplexity=torch.exp(-(f * f.log()).sum()).item())
 
 # %% ../nbs/09_dvae.ipynb #c052
 def _blur(x, sigma):
     "Gaussian blur of [B, 1, H, W]."
-    r = math.ceil(3*sigma)
-    k = torch.exp(-.5*(torch.arange(-r, r + 1, dtype=x.dtype)/sigma)**2)
-    k = k/k.sum()
-    return F.conv2d(F.conv2d(F.pad(x, (r, r, r, r), mode='reflect'), k[None, None, None]), k[None, None, :, None])
+    r = math.ceil(3 * sigma)
+    k = torch.exp(-0.5 * (torch.arange(-r, r + 1, dtype=x.dtype) / sigma) ** 2)
+    k = k / k.sum()
+    return F.conv2d(
+        F.conv2d(F.pad(x, (r, r, r, r), mode='reflect'), k[None, None, None]),
+        k[None, None, :, None],
+    )
 
-def _band(x): return _blur(x, 1.) - _blur(x, 6.)
+
+def _band(x):
+    return _blur(x, 1.0) - _blur(x, 6.0)
+
 
 @torch.no_grad()
 def contrast_kept(
-    dvae,   # a DVAE
-    studies # studies with pictures and findings with boxes
-)->dict: # kind → mean share of the contrast that survives
+    dvae,  # a DVAE
+    studies,  # studies with pictures and findings with boxes
+) -> dict:  # kind → mean share of the contrast that survives
     "How much of each kind of finding is left in the painting (Eq. contrast-kept)."
     kept, device = {}, next(dvae.parameters()).device
     for study in studies:
         for view in study.views:
-            boxes = [(f.kind, box) for f in study.findings or () for box in f.boxes.get(view.name, ())]
-            if not boxes: continue
+            boxes = [
+                (f.kind, box) for f in study.findings or () for box in f.boxes.get(view.name, ())
+            ]
+            if not boxes:
+                continue
             x = shrink(to_float(view.picture()[None])).to(device)
             a, b = _band(dvae.target(x).cpu())[0, 0], _band(dvae.decode(dvae.encode(x)).cpu())[0, 0]
             for kind, box in boxes:
-                x0, y0, x1, y1 = (v*a.shape[-1]/view.picture().shape[-1] for v in box)
+                x0, y0, x1, y1 = (v * a.shape[-1] / view.picture().shape[-1] for v in box)
                 R = slice(math.floor(y0), math.ceil(y1)), slice(math.floor(x0), math.ceil(x1))
-                kept.setdefault(kind, []).append(((a[R]*b[R]).sum()/a[R].square().sum().clamp(min=1e-9)).item())
-    return {kind: sum(v)/len(v) for kind, v in sorted(kept.items())}
+                kept.setdefault(kind, []).append(
+                    ((a[R] * b[R]).sum() / a[R].square().sum().clamp(min=1e-9)).item()
+                )
+    return {kind: sum(v) / len(v) for kind, v in sorted(kept.items())}
 
 # %% ../nbs/09_dvae.ipynb #c057
 @patch(as_prop=True)
-def sha256(self:DVAE)->str: # hexadecimal digest
+def sha256(self: DVAE) -> str:  # hexadecimal digest
     "The identity of weights and settings."
     parts = [json.dumps(asdict(self.config), sort_keys=True)]
-    for name, tensor in sorted(self.state_dict().items()): parts += [name, tensor]
+    for name, tensor in sorted(self.state_dict().items()):
+        parts += [name, tensor]
     return sha256_of(*parts)
 
+
 @patch
-def save(self:DVAE, folder)->Path: # folder to write → the folder
+def save(self: DVAE, folder) -> Path:  # folder to write → the folder
     "Write config.json and model.safetensors, both or nothing."
     tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
     with atomic_folder(folder) as tmp:
-        atomic_write(tmp/'model.safetensors', safetensors.torch.save(tensors, metadata={'format': 'pt'}))
-        atomic_write(tmp/'config.json', dict(kind='uar_nb.dvae', sha256=self.sha256, config=asdict(self.config)))
+        atomic_write(
+            tmp / 'model.safetensors', safetensors.torch.save(tensors, metadata={'format': 'pt'})
+        )
+        atomic_write(
+            tmp / 'config.json',
+            dict(kind='uar_nb.dvae', sha256=self.sha256, config=asdict(self.config)),
+        )
     return Path(folder)
 
 # %% ../nbs/09_dvae.ipynb #c059
 def _config_from(saved, file):
-    if not isinstance(saved, dict) or saved.get('kind') != 'uar_nb.dvae' or not isinstance(saved.get('config'), dict):
-        raise UARError('is not the config of a dVAE', file=file, field='kind', remedy='point to a folder that DVAE.save wrote')
+    if (
+        not isinstance(saved, dict)
+        or saved.get('kind') != 'uar_nb.dvae'
+        or not isinstance(saved.get('config'), dict)
+    ):
+        raise UARError(
+            'is not the config of a dVAE',
+            file=file,
+            field='kind',
+            remedy='point to a folder that DVAE.save wrote',
+        )
     if differ := set(saved['config']) ^ {f.name for f in fields(DVAEConfig)}:
-        raise UARError(f'fields missing or unknown: {", ".join(sorted(differ))}', file=file, field='config', remedy='load it with the version that wrote it')
+        raise UARError(
+            f'fields missing or unknown: {", ".join(sorted(differ))}',
+            file=file,
+            field='config',
+            remedy='load it with the version that wrote it',
+        )
     return DVAEConfig(**saved['config'])
 
+
 @patch(cls_method=True)
-def load(cls:DVAE,
-    folder,      # folder that `save` wrote
-    device='cpu' # where to put it
-): # the DVAE, ready to encode
+def load(
+    cls: DVAE,
+    folder,  # folder that `save` wrote
+    device='cpu',  # where to put it
+):  # the DVAE, ready to encode
     "Read a saved dVAE; anything missing, extra or changed is an error."
     folder = settle_folder(folder)
-    saved = read_json(folder/'config.json')
-    dvae = DVAE(_config_from(saved, folder/'config.json'))
-    try: dvae.load_state_dict(load_tensors(folder/'model.safetensors')[0])
-    except RuntimeError as e: raise UARError('the weights do not fit config.json', file=folder/'model.safetensors', field='weights', remedy='fetch the whole folder again') from e
+    saved = read_json(folder / 'config.json')
+    dvae = DVAE(_config_from(saved, folder / 'config.json'))
+    try:
+        dvae.load_state_dict(load_tensors(folder / 'model.safetensors')[0])
+    except RuntimeError as e:
+        raise UARError(
+            'the weights do not fit config.json',
+            file=folder / 'model.safetensors',
+            field='weights',
+            remedy='fetch the whole folder again',
+        ) from e
     if dvae.sha256 != saved.get('sha256'):
-        raise UARError('weights and settings are not those that were saved', file=folder, field='sha256', remedy='fetch the whole folder again')
+        raise UARError(
+            'weights and settings are not those that were saved',
+            file=folder,
+            field='sha256',
+            remedy='fetch the whole folder again',
+        )
     return dvae.eval().to(device)

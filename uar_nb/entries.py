@@ -14,45 +14,87 @@ from sys import intern
 from .core import UARError, read_json
 from .dicom import view_of
 from .iu_xray import r2gen_split
-from .records import FINDING_KINDS, SPLITS, VIEWS, DataFaults, Faults, Finding, Study, StudyList, View, by_split, view_names
+from uar_nb.records import (
+    FINDING_KINDS,
+    SPLITS,
+    VIEWS,
+    DataFaults,
+    Faults,
+    Finding,
+    Study,
+    StudyList,
+    View,
+    by_split,
+    view_names,
+)
 
 # %% ../nbs/03g_entries.ipynb #c007
-_SPLITS = {'training': 'train', 'validate': 'val', 'validation': 'val', 'valid': 'val', 'testing': 'test'}
-_FIELDS = ('id', 'report', 'image_path', 'images', 'image', 'views', 'view', 'split', 'findings', 'patient', 'subject_id', 'study_id')
+_SPLITS = {
+    'training': 'train',
+    'validate': 'val',
+    'validation': 'val',
+    'valid': 'val',
+    'testing': 'test',
+}
+_FIELDS = (
+    'id',
+    'report',
+    'image_path',
+    'images',
+    'image',
+    'views',
+    'view',
+    'split',
+    'findings',
+    'patient',
+    'subject_id',
+    'study_id',
+)
+
 
 def split_name(
-    value # as a file has it
-):        # 'train', 'val' or 'test' where it means one of them; else the value itself
+    value,  # as a file has it
+):  # 'train', 'val' or 'test' where it means one of them; else the value itself
     "The split that a file means."
     plain = value.strip().lower() if isinstance(value, str) else value
-    return intern(_SPLITS.get(plain, plain)) if isinstance(plain, str) else value  # one text for all studies, not one for each
+    return (
+        intern(_SPLITS.get(plain, plain)) if isinstance(plain, str) else value
+    )  # one text for all studies, not one for each
+
 
 def view_name(
-    value # as a file has it: 'frontal', 'Lateral', 'PA', …
-):        # a name of `VIEWS` where it means one; else the value itself
+    value,  # as a file has it: 'frontal', 'Lateral', 'PA', …
+):  # a name of `VIEWS` where it means one; else the value itself
     "The view that a file means."
     plain = value.strip().lower() if isinstance(value, str) else value
-    if not isinstance(plain, str): return value
+    if not isinstance(plain, str):
+        return value
     told = plain if plain in VIEWS else view_of(plain)
     return value if told == 'unknown' != plain else intern(told)
 
 # %% ../nbs/03g_entries.ipynb #c009
 def no_text(
-    report # as a file has it
-):         # whether it is empty, or a spreadsheet's word for nothing
+    report,  # as a file has it
+):  # whether it is empty, or a spreadsheet's word for nothing
     "Whether a report holds no text."
     return report.strip().lower() in ('', 'nan', 'n/a', 'na', 'none', 'null')
 
+
 def check_names(
-    names,   # of columns or fields, as a file has them
-    known,   # those that are read
-    faults   # a `Faults`
-):           # note on those that aren't used: a list with one text, or none
+    names,  # of columns or fields, as a file has them
+    known,  # those that are read
+    faults,  # a `Faults`
+):  # note on those that aren't used: a list with one text, or none
     "A fault for each name that is nearly a known one; the others are named."
     other = sorted(set(map(str, names)) - set(known))
     for name in other:
-        near = get_close_matches(name.lower(), [k for k in known if k not in names], 1, .8)
-        if near: faults.add(name, f'is no known field; {near[0]!r} is', f'call it {near[0]!r}, or give it quite another name')
+        near = get_close_matches(name.lower(), [k for k in known if k not in names], 1, 0.8)
+        if near:
+            faults.add(
+                name,
+                f'is no known field; {near[0]!r} is',
+                f'call it {near[0]!r}, or give it quite another name',
+            )
     return [f'not used: {", ".join(other)}'] if other else []
 
 # %% ../nbs/03g_entries.ipynb #c011
@@ -60,130 +102,284 @@ def _read_views(entry, where, folder, faults):
     "Views of one entry; None with a fault."
     field = next((f for f in ('image_path', 'images', 'image') if f in entry), 'image_path')
     paths, names = entry.get(field), entry.get('views', entry.get('view'))
-    if isinstance(paths, str) and field != 'image_path': paths = [paths]
-    names = [view_name(n) for n in names] if isinstance(names, list) else [view_name(names)] if isinstance(names, str) else names
+    if isinstance(paths, str) and field != 'image_path':
+        paths = [paths]
+    names = (
+        [view_name(n) for n in names]
+        if isinstance(names, list)
+        else [view_name(names)]
+        if isinstance(names, str)
+        else names
+    )
     if not isinstance(paths, list) or not paths or not all(isinstance(p, str) and p for p in paths):
-        return faults.add(f'{where}.{field}', 'is missing' if paths is None else 'is not a list of file names', 'list the pictures, e.g. ["CXR1/0.png", "CXR1/1.png"]')
-    if names is None: names = view_names(len(paths))
-    if len(set(paths)) < len(paths): return faults.add(f'{where}.{field}', 'names a picture twice', 'name each picture once')
+        return faults.add(
+            f'{where}.{field}',
+            'is missing' if paths is None else 'is not a list of file names',
+            'list the pictures, e.g. ["CXR1/0.png", "CXR1/1.png"]',
+        )
+    if names is None:
+        names = view_names(len(paths))
+    if len(set(paths)) < len(paths):
+        return faults.add(f'{where}.{field}', 'names a picture twice', 'name each picture once')
     found = [faults.picture(folder, p, f'{where}.{field}') for p in paths]
-    if not isinstance(names, list) or len(names) != len(paths) or not all(n in VIEWS for n in names):
-        return faults.add(f'{where}.views', f'does not name one of {", ".join(VIEWS)} for each picture', 'name each picture, or leave the field out')
+    if (
+        not isinstance(names, list)
+        or len(names) != len(paths)
+        or not all(n in VIEWS for n in names)
+    ):
+        return faults.add(
+            f'{where}.views',
+            f'does not name one of {", ".join(VIEWS)} for each picture',
+            'name each picture, or leave the field out',
+        )
     return tuple(View(intern(n), p) for n, p in zip(names, found))
+
 
 def _read_finding(item, where, faults):
     "One finding of an entry; None with a fault."
-    kind = FINDING_KINDS.get(item.get('kind')) if isinstance(item, dict) and isinstance(item.get('kind'), str) else None
-    if kind is None: return faults.add(where, 'has no known kind', f'known kinds: {", ".join(FINDING_KINDS)}')
+    kind = (
+        FINDING_KINDS.get(item.get('kind'))
+        if isinstance(item, dict) and isinstance(item.get('kind'), str)
+        else None
+    )
+    if kind is None:
+        return faults.add(where, 'has no known kind', f'known kinds: {", ".join(FINDING_KINDS)}')
     parts = {name: item.get(name, '') for name in ('side', 'zone', 'severity')}
     for (name, value), known in zip(parts.items(), kind.values()):
-        if value not in ('', *known): return faults.add(f'{where}.{name}', f'{value!r} is unknown for {item["kind"]}', f'known: {", ".join(known) or "none"}')
+        if value not in ('', *known):
+            return faults.add(
+                f'{where}.{name}',
+                f'{value!r} is unknown for {item["kind"]}',
+                f'known: {", ".join(known) or "none"}',
+            )
     try:
-        boxes = {view: tuple(tuple(map(float, box)) for box in some) for view, some in item.get('boxes', {}).items()}
-        if not set(boxes) <= set(VIEWS) or any(len(b) != 4 for some in boxes.values() for b in some): raise ValueError
-    except (TypeError, ValueError, AttributeError): return faults.add(f'{where}.boxes', 'is not {view: [[x0, y0, x1, y1], …]}', 'mend or leave out the boxes')
+        boxes = {
+            view: tuple(tuple(map(float, box)) for box in some)
+            for view, some in item.get('boxes', {}).items()
+        }
+        if not set(boxes) <= set(VIEWS) or any(
+            len(b) != 4 for some in boxes.values() for b in some
+        ):
+            raise ValueError
+    except (TypeError, ValueError, AttributeError):
+        return faults.add(
+            f'{where}.boxes', 'is not {view: [[x0, y0, x1, y1], …]}', 'mend or leave out the boxes'
+        )
     return Finding(item['kind'], **parts, boxes=boxes)
 
 # %% ../nbs/03g_entries.ipynb #c014
 def _read_entry(entry, where, split, folder, faults, binding=True):
     "One study from an entry; None with its faults. A binding split is that of the list it stands in; else a default."
-    if not isinstance(entry, dict): return faults.add(where, 'is not an object with id, report and image_path', 'mend the entry')
+    if not isinstance(entry, dict):
+        return faults.add(
+            where, 'is not an object with id, report and image_path', 'mend the entry'
+        )
     before = len(faults.rows)
-    name, report, said, mend = faults.new_id(entry.get('id'), f'{where}.id'), entry.get('report'), split_name(entry.get('split', split)), 'write the report, or leave the study out'
-    if not isinstance(report, str): faults.add(f'{where}.report', 'is missing' if report is None else 'is not a text', mend)
-    elif no_text(report): faults.add(f'{where}.report', 'is empty' if not report.strip() else f'is {report!r}, no text', mend)
-    if said not in SPLITS: faults.add(f'{where}.split', f'{said!r} is unknown', f'known: {", ".join(SPLITS)}')
-    elif binding and split is not None and said != split: faults.add(f'{where}.split', f'{said!r} in the list of {split!r}', 'let both say the same')
-    views, findings, patient = _read_views(entry, where, folder, faults), entry.get('findings'), entry.get('patient', entry.get('subject_id'))
-    if findings is not None and not isinstance(findings, list): faults.add(f'{where}.findings', 'is not a list', 'mend or leave out the findings')
-    elif findings is not None: findings = tuple(_read_finding(f, f'{where}.findings[{i}]', faults) for i, f in enumerate(findings))
-    return Study(name, views, report, intern(said), findings, None if patient is None else str(patient)) if len(faults.rows) == before else None
+    name, report, said, mend = (
+        faults.new_id(entry.get('id'), f'{where}.id'),
+        entry.get('report'),
+        split_name(entry.get('split', split)),
+        'write the report, or leave the study out',
+    )
+    if not isinstance(report, str):
+        faults.add(f'{where}.report', 'is missing' if report is None else 'is not a text', mend)
+    elif no_text(report):
+        faults.add(
+            f'{where}.report', 'is empty' if not report.strip() else f'is {report!r}, no text', mend
+        )
+    if said not in SPLITS:
+        faults.add(f'{where}.split', f'{said!r} is unknown', f'known: {", ".join(SPLITS)}')
+    elif binding and split is not None and said != split:
+        faults.add(f'{where}.split', f'{said!r} in the list of {split!r}', 'let both say the same')
+    views, findings, patient = (
+        _read_views(entry, where, folder, faults),
+        entry.get('findings'),
+        entry.get('patient', entry.get('subject_id')),
+    )
+    if findings is not None and not isinstance(findings, list):
+        faults.add(f'{where}.findings', 'is not a list', 'mend or leave out the findings')
+    elif findings is not None:
+        findings = tuple(
+            _read_finding(f, f'{where}.findings[{i}]', faults) for i, f in enumerate(findings)
+        )
+    return (
+        Study(
+            name, views, report, intern(said), findings, None if patient is None else str(patient)
+        )
+        if len(faults.rows) == before
+        else None
+    )
 
 # %% ../nbs/03g_entries.ipynb #c017
-def _absent(studies, said=SPLITS): return [f'split {s} is {"empty" if s in said else "absent"}' for s, some in by_split(studies).items() if not some]
+def _absent(studies, said=SPLITS):
+    return [
+        f'split {s} is {"empty" if s in said else "absent"}'
+        for s, some in by_split(studies).items()
+        if not some
+    ]
+
 
 def _kind_of(studies, patients):
     "(layout, notes) of an annotation file."
     official = {id: split for id, split in r2gen_split().values()}
     known = [s for s in studies if s.id in official]
-    if any(s.findings is not None for s in studies): return 'phantom set', []
+    if any(s.findings is not None for s in studies):
+        return 'phantom set', []
     if studies and 2 * len(known) > len(studies):
         moved = sum(official[s.id] != s.split for s in known)
-        notes = [f"{moved:,} studies are in another split than R2Gen's"] * bool(moved) + [f'{len(studies) - len(known):,} ids are not R2Gen\'s'] * (len(known) < len(studies))
+        notes = [f"{moved:,} studies are in another split than R2Gen's"] * bool(moved) + [
+            f'{len(studies) - len(known):,} ids are not R2Gen\'s'
+        ] * (len(known) < len(studies))
         return 'R2Gen annotation, IU-Xray', notes
     return 'R2Gen annotation' + ', MIMIC-CXR' * patients, []
 
 # %% ../nbs/03g_entries.ipynb #c019
 def load_annotation(
-    file,       # annotation.json
-    images=None,# folder of pictures; default: images/ beside it
-    check=True  # of pictures, as in `Faults`
-):              # `StudyList`
+    file,  # annotation.json
+    images=None,  # folder of pictures; default: images/ beside it
+    check=True,  # of pictures, as in `Faults`
+):  # `StudyList`
     "Studies of an annotation.json: R2Gen's (IU-Xray, MIMIC-CXR) or the phantom set's."
     file = Path(file)
-    try: content = read_json(file)
-    except UARError as e: raise DataFaults([(file, 'file', e.what, e.remedy)], file) from e
-    if isinstance(content, list): content = {None: content}  # one list, each entry with its split
-    elif not isinstance(content, dict): raise DataFaults([(file, 'file', 'is neither an object of splits nor a list of studies', "follow R2Gen's layout")], file)
-    folder, faults, studies = Path(images) if images else file.parent / 'images', Faults(file, check), []
+    try:
+        content = read_json(file)
+    except UARError as e:
+        raise DataFaults([(file, 'file', e.what, e.remedy)], file) from e
+    if isinstance(content, list):
+        content = {None: content}  # one list, each entry with its split
+    elif not isinstance(content, dict):
+        raise DataFaults(
+            [
+                (
+                    file,
+                    'file',
+                    'is neither an object of splits nor a list of studies',
+                    "follow R2Gen's layout",
+                )
+            ],
+            file,
+        )
+    folder, faults, studies = (
+        Path(images) if images else file.parent / 'images',
+        Faults(file, check),
+        [],
+    )
     if check and not folder.is_dir():
-        faults.add('images', 'folder of pictures not found', 'put the pictures there, or name their folder', folder)
+        faults.add(
+            'images',
+            'folder of pictures not found',
+            'put the pictures there, or name their folder',
+            folder,
+        )
         faults.check = False  # one row says it for all of them
     lists = [e for e in content.values() if isinstance(e, list)]
     patients = any(isinstance(e, dict) and 'subject_id' in e for e in next(filter(None, lists), ()))
-    by_order = not any(isinstance(e, dict) and {'views', 'view'} & set(e) for some in lists for e in some[:1])
-    unused = check_names({k for some in lists for e in some if isinstance(e, dict) for k in e}, _FIELDS, faults)
+    by_order = not any(
+        isinstance(e, dict) and {'views', 'view'} & set(e) for some in lists for e in some[:1]
+    )
+    unused = check_names(
+        {k for some in lists for e in some if isinstance(e, dict) for k in e}, _FIELDS, faults
+    )
     for split, entries in content.items():
-        if split not in (None, *SPLITS): faults.add(split, 'is not a split', f'known: {", ".join(SPLITS)}')
-        elif not isinstance(entries, list): faults.add(split, 'is not a list of studies', 'mend the file')
+        if split not in (None, *SPLITS):
+            faults.add(split, 'is not a split', f'known: {", ".join(SPLITS)}')
+        elif not isinstance(entries, list):
+            faults.add(split, 'is not a list of studies', 'mend the file')
         else:
-            for i, e in enumerate(entries): studies.append(_read_entry(e, f'{split or ""}[{i}]', split, folder, faults)); entries[i] = None  # goes as its study comes
+            for i, e in enumerate(entries):
+                studies.append(_read_entry(e, f'{split or ""}[{i}]', split, folder, faults))
+                entries[i] = None  # goes as its study comes
     studies = [s for s in studies if s]
     layout, notes = _kind_of(studies, patients)
-    made = StudyList(studies, layout, file, [*notes, *unused, *['views by their order: the file does not tell'] * by_order, *_absent(studies, SPLITS if None in content else content)])
+    made = StudyList(
+        studies,
+        layout,
+        file,
+        [
+            *notes,
+            *unused,
+            *['views by their order: the file does not tell'] * by_order,
+            *_absent(studies, SPLITS if None in content else content),
+        ],
+    )
     faults.stop(made)
     return made
 
 # %% ../nbs/03g_entries.ipynb #c025
 def load_lines(
-    file,         # a .jsonl in UTF-8, one entry a line
+    file,  # a .jsonl in UTF-8, one entry a line
     images=None,  # folder of pictures; default: beside the file, or images/ there
-    check=True,   # of pictures, as in `Faults`
-    split='train' # of entries that name none
-):                # `StudyList`
+    check=True,  # of pictures, as in `Faults`
+    split='train',  # of entries that name none
+):  # `StudyList`
     "Studies of a file of JSON lines."
     file, studies, told, names = Path(file), [], True, set()
-    faults, folder = Faults(file, check), Path(images) if images else file.parent / 'images' if (file.parent / 'images').is_dir() else file.parent
+    faults, folder = (
+        Faults(file, check),
+        Path(images)
+        if images
+        else file.parent / 'images'
+        if (file.parent / 'images').is_dir()
+        else file.parent,
+    )
     try:
         with open(file, encoding='utf-8-sig') as lines:
             for n, line in enumerate(lines, 1):
-                if not line.strip(): continue
-                try: entry = json.loads(line)
-                except ValueError as e: faults.add(f'line {n}', f'is not JSON ({e})', 'write one object a line')
+                if not line.strip():
+                    continue
+                try:
+                    entry = json.loads(line)
+                except ValueError as e:
+                    faults.add(f'line {n}', f'is not JSON ({e})', 'write one object a line')
                 else:
                     told &= not isinstance(entry, dict) or 'split' in entry
                     names |= set(entry) if isinstance(entry, dict) else set()
-                    studies.append(_read_entry(entry, f'line {n}', split, folder, faults, binding=False))
-    except (OSError, UnicodeDecodeError): faults.add('file', 'is not a text in UTF-8', 'save it as UTF-8')
+                    studies.append(
+                        _read_entry(entry, f'line {n}', split, folder, faults, binding=False)
+                    )
+    except (OSError, UnicodeDecodeError):
+        faults.add('file', 'is not a text in UTF-8', 'save it as UTF-8')
     unused = check_names(names, _FIELDS, faults)
     studies = [s for s in studies if s]
-    by_order = ['views by their order: the file does not tell'] * (not {'views', 'view'} & names and any(len(s.views) > 1 for s in studies))
-    made = StudyList(studies, 'JSON lines', file, [*[f'studies without a split are in {split}'] * (not told), *unused, *by_order, *_absent(studies)])
+    by_order = ['views by their order: the file does not tell'] * (
+        not {'views', 'view'} & names and any(len(s.views) > 1 for s in studies)
+    )
+    made = StudyList(
+        studies,
+        'JSON lines',
+        file,
+        [
+            *[f'studies without a split are in {split}'] * (not told),
+            *unused,
+            *by_order,
+            *_absent(studies),
+        ],
+    )
     faults.stop(made)
     return made
 
 # %% ../nbs/03g_entries.ipynb #c030
 def to_entry(
-    study,      # a `Study`
-    paths,      # of its pictures, relative to images/
-    plain=False # R2Gen's four fields only
-):              # dict that JSON can hold
+    study,  # a `Study`
+    paths,  # of its pictures, relative to images/
+    plain=False,  # R2Gen's four fields only
+):  # dict that JSON can hold
     "One study as annotation.json has it."
     entry = dict(id=study.id, report=study.report, image_path=paths, split=study.split)
-    if plain: return entry
+    if plain:
+        return entry
     entry['views'] = [v.name for v in study.views]
-    if study.patient is not None: entry['patient'] = study.patient
-    if study.findings is not None: entry['findings'] = [
-        dict(kind=f.kind, side=f.side, zone=f.zone, severity=f.severity, boxes={v: [[float(x) for x in b] for b in some] for v, some in f.boxes.items()})
-        for f in study.findings]
+    if study.patient is not None:
+        entry['patient'] = study.patient
+    if study.findings is not None:
+        entry['findings'] = [
+            dict(
+                kind=f.kind,
+                side=f.side,
+                zone=f.zone,
+                severity=f.severity,
+                boxes={v: [[float(x) for x in b] for b in some] for v, some in f.boxes.items()},
+            )
+            for f in study.findings
+        ]
     return entry

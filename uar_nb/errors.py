@@ -22,127 +22,263 @@ from .text import UNK_ID
 
 # %% ../nbs/25d_errors.ipynb #c006
 def visibility(
-    study # a phantom of `make_studies`
-)->dict: # key of a finding → (size in pixels, contrast in grey values, view)
+    study,  # a phantom of `make_studies`
+) -> dict:  # key of a finding → (size in pixels, contrast in grey values, view)
     "How large and how strong each finding of a phantom is, in the view that shows it best (@eq-strength)."
     out = {}
     for finding, views in without_each(study):
         seen = []
         for own, bare in zip(study.views, views):
-            d = (own.picture().astype(float) - bare.picture())[_inside(finding.boxes.get(own.name, ()), own.picture().shape)]
-            if d.size: seen.append((float(np.sqrt(np.square(d).sum())), d.size**.5, float(np.sqrt(np.square(d).mean())), own.name))
-        if seen: out[finding.key] = max(seen)[1:]
+            d = (own.picture().astype(float) - bare.picture())[
+                _inside(finding.boxes.get(own.name, ()), own.picture().shape)
+            ]
+            if d.size:
+                seen.append(
+                    (
+                        float(np.sqrt(np.square(d).sum())),
+                        d.size**0.5,
+                        float(np.sqrt(np.square(d).mean())),
+                        own.name,
+                    )
+                )
+        if seen:
+            out[finding.key] = max(seen)[1:]
     return out
 
 # %% ../nbs/25d_errors.ipynb #c009
 def finding_errors(
-    studies,      # studies with findings
-    reports,      # one written report a study
-    measure=False # also size, contrast and view of true findings; the studies must be phantoms of `make_studies`
-)->list: # one dict a finding: study, status ('found', 'misplaced', 'missed', 'invented'), finding, said (what the report says where it is misplaced), kind, size, contrast
+    studies,  # studies with findings
+    reports,  # one written report a study
+    measure=False,  # also size, contrast and view of true findings; the studies must be phantoms of `make_studies`
+) -> list:  # one dict a finding: study, status ('found', 'misplaced', 'missed', 'invented'), finding, said (what the report says where it is misplaced), kind, size, contrast
     "Every finding that is there or stated, and what became of it (@eq-errors)."
-    if len(studies) != len(reports): raise UARError(f'{len(reports)} reports of {len(studies)} studies', field='reports', remedy='pass one a study')
+    if len(studies) != len(reports):
+        raise UARError(
+            f'{len(reports)} reports of {len(studies)} studies',
+            field='reports',
+            remedy='pass one a study',
+        )
     rows = []
     for n, (study, report) in enumerate(zip(studies, reports)):
-        if study.findings is None: raise UARError('has no known findings', field=study.id, remedy='use phantoms, or leave it out')
+        if study.findings is None:
+            raise UARError(
+                'has no known findings', field=study.id, remedy='use phantoms, or leave it out'
+            )
         true, stated = {f.key: f for f in study.findings}, {f.key: f for f in read_findings(report)}
         left = [f for k, f in stated.items() if k not in true]
         seen = visibility(study) if measure else {}
         for key, f in true.items():
             twin = None if key in stated else next((g for g in left if g.kind == f.kind), None)
-            if twin is not None: left.remove(twin)
+            if twin is not None:
+                left.remove(twin)
             size, contrast, view = seen.get(key, (None, None, None))
-            rows.append(dict(study=n, status='found' if key in stated else 'misplaced' if twin else 'missed', finding=f, said=twin, kind=f.kind, size=size, contrast=contrast, view=view))
-        rows += [dict(study=n, status='invented', finding=f, said=f, kind=f.kind, size=None, contrast=None, view=None) for f in left]
+            rows.append(
+                dict(
+                    study=n,
+                    status='found' if key in stated else 'misplaced' if twin else 'missed',
+                    finding=f,
+                    said=twin,
+                    kind=f.kind,
+                    size=size,
+                    contrast=contrast,
+                    view=view,
+                )
+            )
+        rows += [
+            dict(
+                study=n,
+                status='invented',
+                finding=f,
+                said=f,
+                kind=f.kind,
+                size=None,
+                contrast=None,
+                view=None,
+            )
+            for f in left
+        ]
     return rows
 
 # %% ../nbs/25d_errors.ipynb #c012
 def error_table(
-    rows,       # of `finding_errors`
+    rows,  # of `finding_errors`
     by='kind',  # 'kind', or a number of the rows: 'size', 'contrast'
-    edges=None, # of the bins of a number
-    seed=0      # of the intervals
-)->list: # one dict a group: name, true, found, misplaced, missed, invented, recall, interval, precision (None for a number, and where nothing is stated)
+    edges=None,  # of the bins of a number
+    seed=0,  # of the intervals
+) -> list:  # one dict a group: name, true, found, misplaced, missed, invented, recall, interval, precision (None for a number, and where nothing is stated)
     "What became of the findings of each kind, or of each size or contrast."
-    if by == 'kind': groups = {k: [r for r in rows if r['kind'] == k] for k in sorted({r['kind'] for r in rows})}
-    elif edges is None: raise UARError(f'bins of {by!r} need edges', field='edges', remedy='give increasing numbers')
-    else: groups = {f'{a:g} to {b:g}': [r for r in rows if r[by] is not None and a <= r[by] < b] for a, b in zip(edges, edges[1:])}
+    if by == 'kind':
+        groups = {k: [r for r in rows if r['kind'] == k] for k in sorted({r['kind'] for r in rows})}
+    elif edges is None:
+        raise UARError(
+            f'bins of {by!r} need edges', field='edges', remedy='give increasing numbers'
+        )
+    else:
+        groups = {
+            f'{a:g} to {b:g}': [r for r in rows if r[by] is not None and a <= r[by] < b]
+            for a, b in zip(edges, edges[1:])
+        }
     out = []
     for name, some in groups.items():
         count = Counter(r['status'] for r in some)
-        true, stated = sum(count[s] for s in ('found', 'misplaced', 'missed')), sum(count[s] for s in ('found', 'misplaced', 'invented'))
-        if not some: continue
+        true, stated = (
+            sum(count[s] for s in ('found', 'misplaced', 'missed')),
+            sum(count[s] for s in ('found', 'misplaced', 'invented')),
+        )
+        if not some:
+            continue
         per = Counter(), Counter()
         for r in some:
-            if r['status'] != 'invented': per[0][r['study']] += r['status'] == 'found'; per[1][r['study']] += 1
-        interval = bootstrap(np.array([(per[0][s], per[1][s]) for s in per[1]]), lambda x: x[..., 0]/x[..., 1], seed=seed) if true else (0., 0.)
-        out.append(dict(name=name, true=true, **{s: count[s] for s in ('found', 'misplaced', 'missed', 'invented')}, recall=count['found']/true if true else 0., interval=interval,
-                        precision=count['found']/stated if by == 'kind' and stated else None))
+            if r['status'] != 'invented':
+                per[0][r['study']] += r['status'] == 'found'
+                per[1][r['study']] += 1
+        interval = (
+            bootstrap(
+                np.array([(per[0][s], per[1][s]) for s in per[1]]),
+                lambda x: x[..., 0] / x[..., 1],
+                seed=seed,
+            )
+            if true
+            else (0.0, 0.0)
+        )
+        out.append(
+            dict(
+                name=name,
+                true=true,
+                **{s: count[s] for s in ('found', 'misplaced', 'missed', 'invented')},
+                recall=count['found'] / true if true else 0.0,
+                interval=interval,
+                precision=count['found'] / stated if by == 'kind' and stated else None,
+            )
+        )
     return out
 
 # %% ../nbs/25d_errors.ipynb #c015
 def reliability(
     confidence,  # [n] in [0, 1]
-    correct,     # [n] whether each was right
-    groups=None, # [n] study of each: intervals resample these; None: each its own
-    bins=10,     # of equal width
-    seed=0       # of intervals
-)->dict: # ece, expected (ECE of a calibrated model), count, accuracy, confidence, bins: list of (low, high, count, confidence, accuracy, interval)
+    correct,  # [n] whether each was right
+    groups=None,  # [n] study of each: intervals resample these; None: each its own
+    bins=10,  # of equal width
+    seed=0,  # of intervals
+) -> dict:  # ece, expected (ECE of a calibrated model), count, accuracy, confidence, bins: list of (low, high, count, confidence, accuracy, interval)
     "Reliability curve and expected calibration error (@eq-ece)."
     p, y = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
-    if p.shape != y.shape or p.ndim != 1 or not len(p): raise UARError(f'confidences {p.shape} and outcomes {y.shape}', field='confidence', remedy='pass two lists of one length')
-    if p.min() < 0 or p.max() > 1: raise UARError(f'confidences from {p.min():g} to {p.max():g}', field='confidence', remedy='pass probabilities')
-    which, groups = np.minimum((p*bins).astype(int), bins-1), np.arange(len(p)) if groups is None else np.asarray(groups)
-    gap = lambda y: sum(abs(np.bincount(which, y - p, bins)))/len(p)
+    if p.shape != y.shape or p.ndim != 1 or not len(p):
+        raise UARError(
+            f'confidences {p.shape} and outcomes {y.shape}',
+            field='confidence',
+            remedy='pass two lists of one length',
+        )
+    if p.min() < 0 or p.max() > 1:
+        raise UARError(
+            f'confidences from {p.min():g} to {p.max():g}',
+            field='confidence',
+            remedy='pass probabilities',
+        )
+    which, groups = (
+        np.minimum((p * bins).astype(int), bins - 1),
+        np.arange(len(p)) if groups is None else np.asarray(groups),
+    )
+    gap = lambda y: sum(abs(np.bincount(which, y - p, bins))) / len(p)
     rng = np.random.default_rng(seed)
     out = []
     for b in range(bins):
         here = which == b
-        if not here.any(): continue
-        out.append(dict(low=b/bins, high=(b+1)/bins, count=int(here.sum()), confidence=float(p[here].mean()), accuracy=float(y[here].mean()),
-                        interval=_interval(y[here], groups[here], seed)))
+        if not here.any():
+            continue
+        out.append(
+            dict(
+                low=b / bins,
+                high=(b + 1) / bins,
+                count=int(here.sum()),
+                confidence=float(p[here].mean()),
+                accuracy=float(y[here].mean()),
+                interval=_interval(y[here], groups[here], seed),
+            )
+        )
     expected = float(np.mean([gap((rng.random(len(p)) < p).astype(float)) for _ in range(50)]))
-    return dict(ece=float(gap(y)), expected=expected, count=len(p), accuracy=float(y.mean()), confidence=float(p.mean()), bins=out)
+    return dict(
+        ece=float(gap(y)),
+        expected=expected,
+        count=len(p),
+        accuracy=float(y.mean()),
+        confidence=float(p.mean()),
+        bins=out,
+    )
 
 # %% ../nbs/25d_errors.ipynb #c019
 def word_confidence(
-    model,        # UAR
-    data,         # `StudyData`
-    limit=None,   # look at so many studies only
-    batch_size=32 # studies at a time
-)->dict: # arrays over words: confidence, correct, true_probability, target (its id), study
+    model,  # UAR
+    data,  # `StudyData`
+    limit=None,  # look at so many studies only
+    batch_size=32,  # studies at a time
+) -> dict:  # arrays over words: confidence, correct, true_probability, target (its id), study
     "The likeliest next word, with the true words before it: its probability, and whether it comes."
-    n, device, was, found = len(data) if limit is None else min(limit, len(data)), next(model.parameters()).device, model.training, []
+    n, device, was, found = (
+        len(data) if limit is None else min(limit, len(data)),
+        next(model.parameters()).device,
+        model.training,
+        [],
+    )
     model.eval()
     try:
         for start in range(0, n, batch_size):
-            batch = data.batch(range(start, min(start+batch_size, n))).to(device)
-            with torch.no_grad(): p = word_log_probs(model(batch).logits).exp()
+            batch = data.batch(range(start, min(start + batch_size, n))).to(device)
+            with torch.no_grad():
+                p = word_log_probs(model(batch).logits).exp()
             top, word = p.max(-1)
             own = p.gather(2, batch.targets[:, :, None])[:, :, 0]
             here = batch.text_mask & (batch.targets != UNK_ID)
-            study = torch.arange(start, start+len(batch), device=device)[:, None].expand_as(word)
-            found.append([x[here].cpu().numpy() for x in (top, word == batch.targets, own, batch.targets, study)])
-    finally: model.train(was)
-    return dict(zip(('confidence', 'correct', 'true_probability', 'target', 'study'), map(np.concatenate, zip(*found))))
+            study = torch.arange(start, start + len(batch), device=device)[:, None].expand_as(word)
+            found.append(
+                [
+                    x[here].cpu().numpy()
+                    for x in (top, word == batch.targets, own, batch.targets, study)
+                ]
+            )
+    finally:
+        model.train(was)
+    return dict(
+        zip(
+            ('confidence', 'correct', 'true_probability', 'target', 'study'),
+            map(np.concatenate, zip(*found)),
+        )
+    )
 
 # %% ../nbs/25d_errors.ipynb #c021
 def finding_confidence(
-    studies,       # studies with findings
-    reports,       # one written report a study
-    probabilities, # for each report the probability of each of its words
-    how='least'    # 'least' likely word of the sentence that says more than the grammar, or 'product' over all its words
-)->dict: # arrays over stated findings: confidence, correct, study; 'kind'
+    studies,  # studies with findings
+    reports,  # one written report a study
+    probabilities,  # for each report the probability of each of its words
+    how='least',  # 'least' likely word of the sentence that says more than the grammar, or 'product' over all its words
+) -> dict:  # arrays over stated findings: confidence, correct, study; 'kind'
     "How sure a model was of each finding that it states, and whether the finding is there."
-    if how not in ('least', 'product'): raise UARError(f'unknown way {how!r}', field='how', remedy="use 'least' or 'product'")
+    if how not in ('least', 'product'):
+        raise UARError(f'unknown way {how!r}', field='how', remedy="use 'least' or 'product'")
     out = dict(confidence=[], correct=[], study=[], kind=[])
     for n, (study, report, p) in enumerate(zip(studies, reports, probabilities, strict=True)):
         words, true = report.split(), {f.key for f in study.findings}
-        if len(words) != len(p): raise UARError(f'{len(words)} words and {len(p)} probabilities', field=study.id, remedy='give those of the same report')
+        if len(words) != len(p):
+            raise UARError(
+                f'{len(words)} words and {len(p)} probabilities',
+                field=study.id,
+                remedy='give those of the same report',
+            )
         for start, end, stated in sentence_spans(words):
             for f in stated:
                 # a word matters where the sentence without it no longer states this finding
-                named = [i for i in range(start, end) if f.key not in {g.key for g in read_findings(' '.join(words[start:i] + words[i+1:end]))}] or range(start, end)
-                out['confidence'].append(math.prod(p[start:end]) if how == 'product' else min(p[i] for i in named))
-                out['correct'].append(f.key in true); out['study'].append(n); out['kind'].append(f.kind)
+                named = [
+                    i
+                    for i in range(start, end)
+                    if f.key
+                    not in {
+                        g.key for g in read_findings(' '.join(words[start:i] + words[i + 1 : end]))
+                    }
+                ] or range(start, end)
+                out['confidence'].append(
+                    math.prod(p[start:end]) if how == 'product' else min(p[i] for i in named)
+                )
+                out['correct'].append(f.key in true)
+                out['study'].append(n)
+                out['kind'].append(f.kind)
     return {k: np.array(v) for k, v in out.items()}

@@ -29,146 +29,304 @@ from .metrics import findings_scores, score_reports
 
 # %% ../nbs/23d_evaluation.ipynb #c009
 def make_data(
-    studies,              # list of `Study` of any splits
-    data,                 # `config.DataConfig`
-    vocabulary:Vocabulary,# of the training split
-    tokenizer=None,       # None for a model that reads pixels
-    folder=None,          # keep pictures and tokens there; None: in memory
-    seed:int=0,           # of order and crops
-    progress=False,       # show a bar
-    make=True             # False: what `folder` holds is opened, and nothing is made
-)->dict: # 'train', 'val', 'test' → `StudyData` or None
+    studies,  # list of `Study` of any splits
+    data,  # `config.DataConfig`
+    vocabulary: Vocabulary,  # of the training split
+    tokenizer=None,  # None for a model that reads pixels
+    folder=None,  # keep pictures and tokens there; None: in memory
+    seed: int = 0,  # of order and crops
+    progress=False,  # show a bar
+    make=True,  # False: what `folder` holds is opened, and nothing is made
+) -> dict:  # 'train', 'val', 'test' → `StudyData` or None
     "Read the pictures once, tokenize them once, and cut the data by split."
-    pixels = PixelStore.build(studies, folder=folder and Path(folder)/'pixels', progress=progress, make=make)
-    tokens = TokenStore.build(pixels, tokenizer, folder=folder and Path(folder)/'tokens', crops=data.crops, seed=seed, progress=progress, make=make) if tokenizer else None
-    return {split: StudyData(some, pixels, tokens, vocabulary, rules=data.rules, max_words=data.max_words, views=data.views, seed=seed, resize=data.resize) if some else None
-            for split, some in by_split(studies).items()}
+    pixels = PixelStore.build(
+        studies, folder=folder and Path(folder) / 'pixels', progress=progress, make=make
+    )
+    tokens = (
+        TokenStore.build(
+            pixels,
+            tokenizer,
+            folder=folder and Path(folder) / 'tokens',
+            crops=data.crops,
+            seed=seed,
+            progress=progress,
+            make=make,
+        )
+        if tokenizer
+        else None
+    )
+    return {
+        split: StudyData(
+            some,
+            pixels,
+            tokens,
+            vocabulary,
+            rules=data.rules,
+            max_words=data.max_words,
+            views=data.views,
+            seed=seed,
+            resize=data.resize,
+        )
+        if some
+        else None
+        for split, some in by_split(studies).items()
+    }
 
 # %% ../nbs/23d_evaluation.ipynb #c012
 def _load_trunk(model, file):
     "Weights of ImageNet for the picture network of Base."
-    if model.config.visual != 'resnet101': raise UARError(f'visual={model.config.visual!r} has no trunk', field='train.trunk', remedy="set model.visual to 'resnet101', or leave the trunk out")
+    if model.config.visual != 'resnet101':
+        raise UARError(
+            f'visual={model.config.visual!r} has no trunk',
+            field='train.trunk',
+            remedy="set model.visual to 'resnet101', or leave the trunk out",
+        )
     model.cnn.load_state_dict(load_resnet(file).state_dict())
 
 # %% ../nbs/23d_evaluation.ipynb #c013
 @dataclass
 class Prepared:
     "What a training is made from."
-    config:RunConfig        # with the sizes that come from the data filled in
-    vocabulary:Vocabulary   # of the training split
-    tokenizer:object        # None for a model that reads pixels
-    data:dict               # 'train', 'val', 'test' → `StudyData`, None where a split is empty
-    model:UAR               # untrained
+
+    config: RunConfig  # with the sizes that come from the data filled in
+    vocabulary: Vocabulary  # of the training split
+    tokenizer: object  # None for a model that reads pixels
+    data: dict  # 'train', 'val', 'test' → `StudyData`, None where a split is empty
+    model: UAR  # untrained
+
 
 def prepare(
-    config:RunConfig, # as wanted
-    studies,          # list of `Study`
-    tokenizer=None,   # for `visual='tokens'`
-    folder=None,      # keep pictures and tokens there
-    progress=False,   # show a bar
-    make=True         # False: what `folder` holds is opened, and nothing is made
-)->Prepared: # config, vocabulary, tokenizer, data, model
+    config: RunConfig,  # as wanted
+    studies,  # list of `Study`
+    tokenizer=None,  # for `visual='tokens'`
+    folder=None,  # keep pictures and tokens there
+    progress=False,  # show a bar
+    make=True,  # False: what `folder` holds is opened, and nothing is made
+) -> Prepared:  # config, vocabulary, tokenizer, data, model
     "From studies to everything that a `Trainer` needs."
     train, tokens = by_split(studies)['train'], config.model.visual == 'tokens'
-    if not train: raise UARError('there is no training study', field='split', remedy="give studies of the split 'train'")
-    if tokens and tokenizer is None: raise UARError("visual='tokens' needs a tokenizer", field='model.visual', remedy='give a trained dVAE')
-    vocabulary = Vocabulary.build([clean_report(s.report, config.data.rules) for s in train], config.data.min_count)
-    sizes = {'model.text_vocab': len(vocabulary), 'model.period_id': vocabulary.ids.get('.', 0), **({'model.image_vocab': tokenizer.codebook_size} if tokens else {})}
+    if not train:
+        raise UARError(
+            'there is no training study', field='split', remedy="give studies of the split 'train'"
+        )
+    if tokens and tokenizer is None:
+        raise UARError(
+            "visual='tokens' needs a tokenizer", field='model.visual', remedy='give a trained dVAE'
+        )
+    vocabulary = Vocabulary.build(
+        [clean_report(s.report, config.data.rules) for s in train], config.data.min_count
+    )
+    sizes = {
+        'model.text_vocab': len(vocabulary),
+        'model.period_id': vocabulary.ids.get('.', 0),
+        **({'model.image_vocab': tokenizer.codebook_size} if tokens else {}),
+    }
     config = config.override(sizes)
-    data = make_data(studies, config.data, vocabulary, tokenizer if tokens else None, folder, config.train.seed, progress, make)
-    with torch_rng(config.train.seed, 'weights'): model = UAR(config.model)
-    if config.train.trunk: _load_trunk(model, config.train.trunk)
+    data = make_data(
+        studies,
+        config.data,
+        vocabulary,
+        tokenizer if tokens else None,
+        folder,
+        config.train.seed,
+        progress,
+        make,
+    )
+    with torch_rng(config.train.seed, 'weights'):
+        model = UAR(config.model)
+    if config.train.trunk:
+        _load_trunk(model, config.train.trunk)
     return Prepared(config, vocabulary, tokenizer if tokens else None, data, model)
 
 # %% ../nbs/23d_evaluation.ipynb #c018
 def write_reports(
-    model:UAR,         # in any mode; left as it was
-    data:StudyData,    # studies
-    beams:int=3,       # beam search; 1 = greedy
-    batch_size:int=16, # studies at a time
-    limit:int=0,       # the first studies only; 0 = all
-    progress=False     # show a bar
-)->list[tuple[str, list[float]]]: # report and the probability of each of its words
+    model: UAR,  # in any mode; left as it was
+    data: StudyData,  # studies
+    beams: int = 3,  # beam search; 1 = greedy
+    batch_size: int = 16,  # studies at a time
+    limit: int = 0,  # the first studies only; 0 = all
+    progress=False,  # show a bar
+) -> list[tuple[str, list[float]]]:  # report and the probability of each of its words
     "Let a model write the reports of studies, in their order."
     was, device, written = model.training, next(model.parameters()).device, []
     ids = list(range(min(limit or len(data), len(data))))
     try:
-        for i in tqdm(range(0, len(ids), batch_size), desc='writing reports', disable=not progress, leave=False):
-            found = generate(model.eval(), data.batch(ids[i:i+batch_size]).to(device), beams=beams, max_words=data.max_words)
+        for i in tqdm(
+            range(0, len(ids), batch_size),
+            desc='writing reports',
+            disable=not progress,
+            leave=False,
+        ):
+            found = generate(
+                model.eval(),
+                data.batch(ids[i : i + batch_size]).to(device),
+                beams=beams,
+                max_words=data.max_words,
+            )
             for words, logs in zip(found.ids, found.logprobs):
-                written.append((data.vocabulary.decode(words), [round(math.exp(float(x)), 5) for x in logs]))
-    finally: model.train(was)
+                written.append(
+                    (data.vocabulary.decode(words), [round(math.exp(float(x)), 5) for x in logs])
+                )
+    finally:
+        model.train(was)
     return written
+
 
 def findings_of(data, reports):
     "Precision, recall and F1 of findings, where the studies carry them; else None."
-    true = [s.findings for s in data.studies[:len(reports)]]
-    if not reports or any(t is None for t in true): return None
+    true = [s.findings for s in data.studies[: len(reports)]]
+    if not reports or any(t is None for t in true):
+        return None
     return findings_scores([read_findings(r) for r in reports], [list(t) for t in true])
 
 # %% ../nbs/23d_evaluation.ipynb #c023
 @dataclass
 class Evaluation:
     "What a model wrote about studies, and how good it is."
-    scores:object       # `metrics.Scores`
-    findings:dict|None  # `metrics.findings_scores`, where the studies carry findings
-    reports:list        # one text a study
-    rows:list           # what `predictions.jsonl` holds: id, reference, report, probabilities, scores
-    notes:tuple = ()    # said of the data set, e.g. that its pictures are drawn
+
+    scores: object  # `metrics.Scores`
+    findings: dict | None  # `metrics.findings_scores`, where the studies carry findings
+    reports: list  # one text a study
+    rows: list  # what `predictions.jsonl` holds: id, reference, report, probabilities, scores
+    notes: tuple = ()  # said of the data set, e.g. that its pictures are drawn
 
     def row(self):
         "All numbers, as a row for `metrics.score_table` or `Floors.table`."
-        return {**self.scores.values, **({'F1': self.findings['f1'], 'exact': self.findings['exact']} if self.findings else {})}
+        return {
+            **self.scores.values,
+            **(
+                {'F1': self.findings['f1'], 'exact': self.findings['exact']}
+                if self.findings
+                else {}
+            ),
+        }
 
-    def __repr__(self): return repr(self.scores) + (f"\nfindings: F1 {self.findings['f1']:.3f}" if self.findings else '') + ''.join(f'\nnote: {n}' for n in self.notes)
+    def __repr__(self):
+        return (
+            repr(self.scores)
+            + (f"\nfindings: F1 {self.findings['f1']:.3f}" if self.findings else '')
+            + ''.join(f'\nnote: {n}' for n in self.notes)
+        )
 
 # %% ../nbs/23d_evaluation.ipynb #c025
 def _checked_model(model, data):
     "The model of a checkpoint whose words and visual words are those of the data."
-    if not isinstance(model, (str, Path)): return model
-    found, mine = load_checkpoint(model), data.tokens.about['sha256'] if data.tokens is not None else None
+    if not isinstance(model, (str, Path)):
+        return model
+    found, mine = (
+        load_checkpoint(model),
+        data.tokens.about['sha256'] if data.tokens is not None else None,
+    )
     remedy = "make the data with `make_data` and the checkpoint's data, vocabulary and tokenizer"
-    if found.vocabulary.words != data.vocabulary.words: raise UARError('has another vocabulary than the data', file=model, field='vocabulary', remedy=remedy)
-    if found.tokenizer is not None and found.tokenizer.sha256 != mine: raise UARError('has another tokenizer than the data', file=model, field='tokenizer', remedy=remedy)
+    if found.vocabulary.words != data.vocabulary.words:
+        raise UARError(
+            'has another vocabulary than the data', file=model, field='vocabulary', remedy=remedy
+        )
+    if found.tokenizer is not None and found.tokenizer.sha256 != mine:
+        raise UARError(
+            'has another tokenizer than the data', file=model, field='tokenizer', remedy=remedy
+        )
     return found.model
 
+
 def evaluate(
-    model,              # a UAR or a checkpoint folder
-    data:StudyData,     # studies of one split
-    beams:int=3,        # beam search; 1 = greedy
-    folder=None,        # write predictions.jsonl and scores.json there
+    model,  # a UAR or a checkpoint folder
+    data: StudyData,  # studies of one split
+    beams: int = 3,  # beam search; 1 = greedy
+    folder=None,  # write predictions.jsonl and scores.json there
     metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
-    batch_size:int=16,  # studies at a time
-    limit:int=0,        # the first studies only; 0 = all
-    progress=False      # show a bar
-)->Evaluation:
+    batch_size: int = 16,  # studies at a time
+    limit: int = 0,  # the first studies only; 0 = all
+    progress=False,  # show a bar
+) -> Evaluation:
     "Write the reports of studies, score them, keep both."
     written = write_reports(_checked_model(model, data), data, beams, batch_size, limit, progress)
-    reports, ids, references = [r for r, _ in written], [s.id for s in data.studies[:len(written)]], data.references[:len(written)]
-    recipe = dict(truncation=data.max_words, unknown_words='<unk>', split=data.studies[0].split, cleaning=data.rules)
-    scores, found = score_reports(reports, references, ids, metrics, recipe), findings_of(data, reports)
-    rows = [dict(id=i, reference=ref, report=rep, probabilities=p, scores={k: v[n] for k, v in scores.per_report.items() if not math.isnan(v[n])})
-            for n, (i, ref, (rep, p)) in enumerate(zip(ids, references, written))]
+    reports, ids, references = (
+        [r for r, _ in written],
+        [s.id for s in data.studies[: len(written)]],
+        data.references[: len(written)],
+    )
+    recipe = dict(
+        truncation=data.max_words,
+        unknown_words='<unk>',
+        split=data.studies[0].split,
+        cleaning=data.rules,
+    )
+    scores, found = (
+        score_reports(reports, references, ids, metrics, recipe),
+        findings_of(data, reports),
+    )
+    rows = [
+        dict(
+            id=i,
+            reference=ref,
+            report=rep,
+            probabilities=p,
+            scores={k: v[n] for k, v in scores.per_report.items() if not math.isnan(v[n])},
+        )
+        for n, (i, ref, (rep, p)) in enumerate(zip(ids, references, written))
+    ]
     if folder is not None:
-        atomic_write(Path(folder)/'predictions.jsonl', ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows))
-        atomic_write(Path(folder)/'scores.json', {**scores.to_dict(), 'beams': beams, **({'findings': found} if found else {}), **({'notes': list(data.notes)} if data.notes else {})})
+        atomic_write(
+            Path(folder) / 'predictions.jsonl',
+            ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows),
+        )
+        atomic_write(
+            Path(folder) / 'scores.json',
+            {
+                **scores.to_dict(),
+                'beams': beams,
+                **({'findings': found} if found else {}),
+                **({'notes': list(data.notes)} if data.notes else {}),
+            },
+        )
     return Evaluation(scores, found, reports, rows, data.notes)
 
 # %% ../nbs/23d_evaluation.ipynb #c031
 def sample_studies(
-    n:int,         # how many; of a data set at most as many as its split has
-    seed:int,      # of the phantoms, or of the choice
-    source=None,   # a data set that `load_studies` reads; None: phantoms are drawn
+    n: int,  # how many; of a data set at most as many as its split has
+    seed: int,  # of the phantoms, or of the choice
+    source=None,  # a data set that `load_studies` reads; None: phantoms are drawn
     split='test',  # of the data set
-    **options      # of `load_studies`, e.g. text='both'
-)->StudyList: # in the data set's order, all with findings; .notes say where they come from
+    **options,  # of `load_studies`, e.g. text='both'
+) -> StudyList:  # in the data set's order, all with findings; .notes say where they come from
     "Studies with reports and findings to analyse a model on, from phantoms or from a data set."
-    if source is None: return StudyList(make_studies(n, seed=seed, split=split), 'phantom', origin=['phantoms, drawn for this analysis'])
-    if split not in SPLITS: raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}')
+    if source is None:
+        return StudyList(
+            make_studies(n, seed=seed, split=split),
+            'phantom',
+            origin=['phantoms, drawn for this analysis'],
+        )
+    if split not in SPLITS:
+        raise UARError(
+            f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}'
+        )
     studies = load_studies(source, **options)
     some = [s for s in by_split(studies)[split] if s.report.strip()]
-    if not some: raise UARError(f'there is no study with a report in split {split!r}', file=source, field='split', remedy='choose another split')
+    if not some:
+        raise UARError(
+            f'there is no study with a report in split {split!r}',
+            file=source,
+            field='split',
+            remedy='choose another split',
+        )
     chosen = [some[i] for i in sorted(numpy_rng('sample', seed).permutation(len(some))[:n])]
     read = sum(s.findings is None for s in chosen)
-    notes = [*studies.notes, *([f'findings of {read} studies are those that their reports state; they have no boxes'] if read else [])]
-    return StudyList([replace(s, findings=tuple(read_findings(s.report))) if s.findings is None else s for s in chosen], studies.layout, source, notes, origin=studies.origin)
+    notes = [
+        *studies.notes,
+        *(
+            [f'findings of {read} studies are those that their reports state; they have no boxes']
+            if read
+            else []
+        ),
+    ]
+    return StudyList(
+        [
+            replace(s, findings=tuple(read_findings(s.report))) if s.findings is None else s
+            for s in chosen
+        ],
+        studies.layout,
+        source,
+        notes,
+        origin=studies.origin,
+    )

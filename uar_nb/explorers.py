@@ -28,190 +28,349 @@ from .analysis import nearest_reports, study_vectors
 @dataclass(frozen=True)
 class Control:
     "One value of an explorer's state, and what it may be."
-    value: object           # at the start
-    options: tuple = ()     # choices, as values or (label, value) pairs; or (low, high) of a slider
-    kind: str = 'choice'    # 'choice' (a list), 'buttons' (one button a choice), 'slider' or 'text'
+
+    value: object  # at the start
+    options: tuple = ()  # choices, as values or (label, value) pairs; or (low, high) of a slider
+    kind: str = 'choice'  # 'choice' (a list), 'buttons' (one button a choice), 'slider' or 'text'
 
     def allowed(self):
         "Every value that the control takes; None for a text."
-        if self.kind == 'text': return None
-        if self.kind == 'slider': return tuple(range(self.options[0], self.options[1] + 1))
+        if self.kind == 'text':
+            return None
+        if self.kind == 'slider':
+            return tuple(range(self.options[0], self.options[1] + 1))
         return tuple(o[1] if isinstance(o, tuple) else o for o in self.options)
 
 # %% ../nbs/26d_explorers.ipynb #c007
 @dataclass
 class Explorer:
     "A figure that follows controls."
-    draw: object            # function of the state → figure
-    controls: dict          # name → `Control`
-    title: str = ''         # what it is for
+
+    draw: object  # function of the state → figure
+    controls: dict  # name → `Control`
+    title: str = ''  # what it is for
     state: dict = field(default_factory=dict)  # the present values
 
-    def __post_init__(self): self.state = {n: c.value for n, c in self.controls.items()} | self.state
+    def __post_init__(self):
+        self.state = {n: c.value for n, c in self.controls.items()} | self.state
 
     def figure(self, **state):
         "The static twin: the figure of a state (what is not named stays as it is)."
         for name, value in state.items():
-            if name not in self.controls: raise UARError(f'no control {name!r}', field=name, remedy=f'controls: {", ".join(self.controls)}')
+            if name not in self.controls:
+                raise UARError(
+                    f'no control {name!r}',
+                    field=name,
+                    remedy=f'controls: {", ".join(self.controls)}',
+                )
             allowed = self.controls[name].allowed()
-            if allowed is not None and value not in allowed: raise UARError(f'{value!r} cannot be chosen', field=name, remedy=f'choose from {", ".join(map(str, allowed[:20]))}')
+            if allowed is not None and value not in allowed:
+                raise UARError(
+                    f'{value!r} cannot be chosen',
+                    field=name,
+                    remedy=f'choose from {", ".join(map(str, allowed[:20]))}',
+                )
         return self.draw(**self.state | state)
 
-    def _repr_png_(self): return self.figure()._repr_png_()
+    def _repr_png_(self):
+        return self.figure()._repr_png_()
 
 # %% ../nbs/26d_explorers.ipynb #c010
 def _widget(name, control, widgets):
     "The widget of a control."
     label = dict(description=name.replace('_', ' '), style={'description_width': 'initial'})
-    if control.kind == 'slider': return widgets.IntSlider(value=control.value, min=control.options[0], max=control.options[1], continuous_update=False, **label)
-    if control.kind == 'text': return widgets.Textarea(value=control.value, continuous_update=False, layout=widgets.Layout(width='95%'), **label)
-    if control.kind == 'buttons': return widgets.ToggleButtons(options=control.options, value=control.value, style={'button_width': 'auto', 'description_width': 'initial'}, description=label['description'])
+    if control.kind == 'slider':
+        return widgets.IntSlider(
+            value=control.value,
+            min=control.options[0],
+            max=control.options[1],
+            continuous_update=False,
+            **label,
+        )
+    if control.kind == 'text':
+        return widgets.Textarea(
+            value=control.value,
+            continuous_update=False,
+            layout=widgets.Layout(width='95%'),
+            **label,
+        )
+    if control.kind == 'buttons':
+        return widgets.ToggleButtons(
+            options=control.options,
+            value=control.value,
+            style={'button_width': 'auto', 'description_width': 'initial'},
+            description=label['description'],
+        )
     return widgets.Dropdown(options=control.options, value=control.value, **label)
+
 
 def _titles(fig):
     "All titles of a figure, as one line of text."
-    return ' | '.join(' '.join(s.split()) for s in [fig.get_suptitle(), *(ax.get_title() for ax in fig.axes)] if s)
+    return ' | '.join(
+        ' '.join(s.split()) for s in [fig.get_suptitle(), *(ax.get_title() for ax in fig.axes)] if s
+    )
 
-def _open(self:Explorer):
+
+def _open(self: Explorer):
     "The explorer as a widget, for JupyterLab."
     widgets = optional_import('ipywidgets', 'lab', 'an explorer')
-    picture, said = widgets.Image(format='png', layout=widgets.Layout(align_self='flex-start', max_width='100%')), widgets.HTML()
+    picture, said = (
+        widgets.Image(
+            format='png', layout=widgets.Layout(align_self='flex-start', max_width='100%')
+        ),
+        widgets.HTML(),
+    )
     parts = {name: _widget(name, c, widgets) for name, c in self.controls.items()}
+
     def show(change=None):
         self.state = {name: w.value for name, w in parts.items()}
-        try: fig = self.figure()
-        except UARError as e: said.value = escape(str(e))
-        else: picture.value, said.value = fig._repr_png_(), escape(_titles(fig))
-    for w in parts.values(): w.observe(show, 'value')
+        try:
+            fig = self.figure()
+        except UARError as e:
+            said.value = escape(str(e))
+        else:
+            picture.value, said.value = fig._repr_png_(), escape(_titles(fig))
+
+    for w in parts.values():
+        w.observe(show, 'value')
     show()
     return widgets.VBox([widgets.HTML(f'<b>{self.title}</b>'), *parts.values(), said, picture])
+
+
 Explorer.open = _open
 
 # %% ../nbs/26d_explorers.ipynb #c015
 def explore_words(
-    model,        # a UAR
-    data,         # `StudyData`
-    index:int=0   # position of the study
-)->Explorer:
+    model,  # a UAR
+    data,  # `StudyData`
+    index: int = 0,  # position of the study
+) -> Explorer:
     "Choose a word of a report, a layer and a head; see where it looks."
     batch, words = data.batch([index]), data.references[index].split()
-    weights = model.attention(batch.to(next(model.parameters()).device))[:, 0].float().cpu().numpy()  # [layers, h, T, N]
+    weights = (
+        model.attention(batch.to(next(model.parameters()).device))[:, 0].float().cpu().numpy()
+    )  # [layers, h, T, N]
     layers, heads, _, n = weights.shape
-    there = [VIEWS[k] for k, m in zip(data.view_ids[index].tolist(), data.view_mask[index].tolist()) if m]
-    side = n//batch.view_mask.shape[1]
+    there = [
+        VIEWS[k] for k, m in zip(data.view_ids[index].tolist(), data.view_mask[index].tolist()) if m
+    ]
+    side = n // batch.view_mask.shape[1]
+
     def draw(word, layer, head):
         w = weights[layer, :, word].mean(0) if head == 'mean' else weights[layer, head, word]
         fig, axes = plots.new_figure(1, len(there), 2.2)
         for v, (ax, name) in enumerate(zip(axes[0], there)):
-            here = w[v*side:(v + 1)*side]
-            plots.overlay_attention(np.asarray(data.pixels.pictures[data.rows[index, v]]), here.reshape(round(side**.5), -1), ax, title=f'{words[word]}: {name}, {here.sum():.0%} of the attention')
-        fig.suptitle(f'layer {layer}, ' + ('mean of heads' if head == 'mean' else f'head {head}'), fontsize=7)
+            here = w[v * side : (v + 1) * side]
+            plots.overlay_attention(
+                np.asarray(data.pixels.pictures[data.rows[index, v]]),
+                here.reshape(round(side**0.5), -1),
+                ax,
+                title=f'{words[word]}: {name}, {here.sum():.0%} of the attention',
+            )
+        fig.suptitle(
+            f'layer {layer}, ' + ('mean of heads' if head == 'mean' else f'head {head}'), fontsize=7
+        )
         return fig
+
     buttons = tuple((f'{w}', i) for i, w in enumerate(words))
-    return Explorer(draw, dict(word=Control(0, buttons, 'buttons'), layer=Control(layers - 1, (0, layers - 1), 'slider'), head=Control('mean', ('mean', *range(heads)))), 'Where does a word look?')
+    return Explorer(
+        draw,
+        dict(
+            word=Control(0, buttons, 'buttons'),
+            layer=Control(layers - 1, (0, layers - 1), 'slider'),
+            head=Control('mean', ('mean', *range(heads))),
+        ),
+        'Where does a word look?',
+    )
 
 # %% ../nbs/26d_explorers.ipynb #c019
 def word_probabilities(
-    model,      # a UAR
-    data,       # `StudyData`
-    index,      # position of the study whose pictures are seen
-    text        # a report
-)->list:        # (word, probability, whether the vocabulary has it), and the end at last
+    model,  # a UAR
+    data,  # `StudyData`
+    index,  # position of the study whose pictures are seen
+    text,  # a report
+) -> list:  # (word, probability, whether the vocabulary has it), and the end at last
     "Probability of each word of any report, given the pictures of a study."
     cleaned = clean_report(text, data.rules) if text.strip() else ''
-    if not any(c.isalnum() for c in cleaned): raise UARError('the report has no words', field='report', remedy='write at least one word')
+    if not any(c.isalnum() for c in cleaned):
+        raise UARError('the report has no words', field='report', remedy='write at least one word')
     batch = data.batch([index])
     batch.report_ids = torch.tensor([data.vocabulary.encode(cleaned, data.max_words)])
     batch.report_keys = torch.zeros(1, dtype=torch.int64)
-    with torch.no_grad(): logits = model.eval()(batch.to(next(model.parameters()).device)).logits[0].float()
+    with torch.no_grad():
+        logits = model.eval()(batch.to(next(model.parameters()).device)).logits[0].float()
     p = logits.softmax(-1).gather(1, batch.targets.to(logits.device)[0, :, None])[:, 0].tolist()
-    names = cleaned.split()[:data.max_words - 1] + ['<eos>']
+    names = cleaned.split()[: data.max_words - 1] + ['<eos>']
     return [(w, x, i != UNK_ID) for w, x, i in zip(names, p, batch.targets[0].tolist())]
 
 # %% ../nbs/26d_explorers.ipynb #c021
 def explore_edits(
-    model,        # a UAR
-    data,         # `StudyData`
-    index:int=0   # position of the study whose report is the first text
-)->Explorer:
+    model,  # a UAR
+    data,  # `StudyData`
+    index: int = 0,  # position of the study whose report is the first text
+) -> Explorer:
     "Change the words of a report, or the study, and see each word's probability."
+
     def draw(report, study):
         rows = word_probabilities(model, data, study, report)
-        fig, axes = plots.new_figure(1, 1, (max(3.4, .22*len(rows)), 2.1))
+        fig, axes = plots.new_figure(1, 1, (max(3.4, 0.22 * len(rows)), 2.1))
         ax = axes[0, 0]
-        ax.bar(range(len(rows)), [p for _, p, _ in rows], color=[plots.COLOURS[1] if known else plots.COLOURS[3] for *_, known in rows])
-        ax.set_xticks(range(len(rows)), [w if known else f'{w} (unknown)' for w, _, known in rows], rotation=90, fontsize=7)
+        ax.bar(
+            range(len(rows)),
+            [p for _, p, _ in rows],
+            color=[plots.COLOURS[1] if known else plots.COLOURS[3] for *_, known in rows],
+        )
+        ax.set_xticks(
+            range(len(rows)),
+            [w if known else f'{w} (unknown)' for w, _, known in rows],
+            rotation=90,
+            fontsize=7,
+        )
         ax.set(ylim=(0, 1), ylabel='probability')
-        ax.set_title(f'study {study}: mean log-probability a word {np.mean([np.log(max(p, 1e-12)) for _, p, _ in rows]):.2f}', fontsize=8)
+        ax.set_title(
+            f'study {study}: mean log-probability a word {np.mean([np.log(max(p, 1e-12)) for _, p, _ in rows]):.2f}',
+            fontsize=8,
+        )
         return fig
-    return Explorer(draw, dict(report=Control(data.references[index], kind='text'), study=Control(index, (0, len(data) - 1), 'slider')), 'What does each word cost?')
+
+    return Explorer(
+        draw,
+        dict(
+            report=Control(data.references[index], kind='text'),
+            study=Control(index, (0, len(data) - 1), 'slider'),
+        ),
+        'What does each word cost?',
+    )
 
 # %% ../nbs/26d_explorers.ipynb #c024
 def explore_neighbours(
     model,  # a UAR
-    data    # `StudyData`
-)->Explorer:
+    data,  # `StudyData`
+) -> Explorer:
     "Choose a study and a rank; see the report that stands there, and its own pictures."
     image, text, _ = study_vectors(model, data)
+
     def draw(study, rank):
         j, cosine = nearest_reports(image, text, study, rank)[-1]
         own = f'rank {rank}: cosine {cosine:.2f}' + (', its own report' if j == study else '')
         titles = ['the picture', own]
-        fig = plots.show_images([data.pixels.pictures[data.rows[i, 0]] for i in (study, j)], titles, size=2.4)
+        fig = plots.show_images(
+            [data.pixels.pictures[data.rows[i, 0]] for i in (study, j)], titles, size=2.4
+        )
         fig.suptitle(fill(data.references[j], 80), fontsize=7)
         return fig
-    return Explorer(draw, dict(study=Control(0, (0, len(data) - 1), 'slider'), rank=Control(1, (1, len(data)), 'slider')), 'Which reports are near?')
+
+    return Explorer(
+        draw,
+        dict(
+            study=Control(0, (0, len(data) - 1), 'slider'),
+            rank=Control(1, (1, len(data)), 'slider'),
+        ),
+        'Which reports are near?',
+    )
 
 # %% ../nbs/26d_explorers.ipynb #c027
 def explore_crops(
-    tokenizer,    # dVAE
-    picture,      # uint8 [128, 128]
-    size:int=112  # side of the crop
-)->Explorer:
+    tokenizer,  # dVAE
+    picture,  # uint8 [128, 128]
+    size: int = 112,  # side of the crop
+) -> Explorer:
     "Move the crop; see the tokens, what they paint, and how many differ from those of the first crop."
-    whole, room = torch.from_numpy(np.asarray(picture)).float()[None, None]/255, len(picture) - size
-    cut = lambda top, left: whole[:, :, top:top + size, left:left + size]
-    ids = lambda top, left: tokenizer.encode(cut(top, left))[0].reshape(tokenizer.grid, tokenizer.grid)
+    whole, room = (
+        torch.from_numpy(np.asarray(picture)).float()[None, None] / 255,
+        len(picture) - size,
+    )
+    cut = lambda top, left: whole[:, :, top : top + size, left : left + size]
+    ids = lambda top, left: tokenizer.encode(cut(top, left))[0].reshape(
+        tokenizer.grid, tokenizer.grid
+    )
     first = ids(0, 0)
+
     def draw(top, left):
         now = ids(top, left)
-        differ, side = now != first, size/tokenizer.grid
-        boxes = [(c*side, r*side, (c+1)*side, (r+1)*side) for r, c in differ.nonzero().tolist()]
+        differ, side = now != first, size / tokenizer.grid
+        boxes = [
+            (c * side, r * side, (c + 1) * side, (r + 1) * side)
+            for r, c in differ.nonzero().tolist()
+        ]
         painted = tokenizer.decode(now.reshape(1, -1)).detach()[0, 0].clamp(0, 1)
-        titles = [f'crop from row {top}, column {left}', f'tokens: {len(boxes)} of {now.numel()} differ', 'painted by them']
-        fig = plots.show_images([cut(top, left)[0, 0].numpy(), differ.numpy().astype(float), painted.numpy()], titles, size=2.2)
+        titles = [
+            f'crop from row {top}, column {left}',
+            f'tokens: {len(boxes)} of {now.numel()} differ',
+            'painted by them',
+        ]
+        fig = plots.show_images(
+            [cut(top, left)[0, 0].numpy(), differ.numpy().astype(float), painted.numpy()],
+            titles,
+            size=2.2,
+        )
         plots.draw_boxes(fig.axes[0], boxes, colour='#ffd700')
         return fig
-    return Explorer(draw, dict(top=Control(0, (0, room), 'slider'), left=Control(0, (0, room), 'slider')), 'Which tokens does a shift change?')
+
+    return Explorer(
+        draw,
+        dict(top=Control(0, (0, room), 'slider'), left=Control(0, (0, room), 'slider')),
+        'Which tokens does a shift change?',
+    )
 
 # %% ../nbs/26d_explorers.ipynb #c030
 _PARTS = dict(side='sides', zone='zones', severity='severities')
+
 
 def _chosen_findings(state):
     "The findings of a state of the builder: the first from kind, side, zone and severity, the second from second, second_side, ..."
     found = []
     for kind, start in ((state['kind'], ''), (state['second'], 'second_')):
-        if kind == 'none': continue
-        f = Finding(kind, *(state[start + part] or getattr(KINDS[kind], several)[0] for part, several in _PARTS.items()))
+        if kind == 'none':
+            continue
+        f = Finding(
+            kind,
+            *(
+                state[start + part] or getattr(KINDS[kind], several)[0]
+                for part, several in _PARTS.items()
+            ),
+        )
         check_finding(f)
-        if any(f.key == g.key for g in found): raise UARError('both findings are the same', field='second', remedy='choose another kind, side or zone')
+        if any(f.key == g.key for g in found):
+            raise UARError(
+                'both findings are the same',
+                field='second',
+                remedy='choose another kind, side or zone',
+            )
         found.append(f)
     return tuple(found)
 
 # %% ../nbs/26d_explorers.ipynb #c032
 def explore_phantom(
-    checkpoint,   # a `Checkpoint`
-    seed:int=0    # of body, pose and noise
-)->Explorer:
+    checkpoint,  # a `Checkpoint`
+    seed: int = 0,  # of body, pose and noise
+) -> Explorer:
     "Build a phantom by its findings and read the model's report of it."
     reporter = Reporter(checkpoint)
+
     def draw(person, **state):
         views, findings = draw_study(_chosen_findings(state), 'explorer', seed, person)
         report = reporter([list(views)], beams=3)[0]
         boxes = [[b for f in findings for b in f.boxes.get(v.name, ())] for v in views]
-        fig = plots.show_images([v.pixels for v in views], [v.name for v in views], size=2.2, boxes=boxes)
+        fig = plots.show_images(
+            [v.pixels for v in views], [v.name for v in views], size=2.2, boxes=boxes
+        )
         fig.suptitle(fill(report.text, 70), fontsize=7)
         return fig
-    values = lambda several: tuple(dict.fromkeys(['', *(x for k in KINDS.values() for x in getattr(k, several))]))
-    choices = lambda kind, start: {kind: Control('none', ('none', *KINDS)), **{start + part: Control('', values(several)) for part, several in _PARTS.items()}}
-    return Explorer(draw, {**choices('kind', ''), **choices('second', 'second_'), 'person': Control(0, (0, 20), 'slider')}, 'Build a phantom, read its report')
+
+    values = lambda several: tuple(
+        dict.fromkeys(['', *(x for k in KINDS.values() for x in getattr(k, several))])
+    )
+    choices = lambda kind, start: {
+        kind: Control('none', ('none', *KINDS)),
+        **{start + part: Control('', values(several)) for part, several in _PARTS.items()},
+    }
+    return Explorer(
+        draw,
+        {
+            **choices('kind', ''),
+            **choices('second', 'second_'),
+            'person': Control(0, (0, 20), 'slider'),
+        },
+        'Build a phantom, read its report',
+    )

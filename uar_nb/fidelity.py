@@ -18,120 +18,185 @@ from .phantom import draw_study
 
 # %% ../nbs/09b_fidelity.ipynb #c006
 def _window(dtype, size=11, sigma=1.5):
-    k = torch.exp(-.5*((torch.arange(size, dtype=dtype) - size//2)/sigma)**2)
-    return k/k.sum()
+    k = torch.exp(-0.5 * ((torch.arange(size, dtype=dtype) - size // 2) / sigma) ** 2)
+    return k / k.sum()
+
 
 def ssim_map(
-    a, # pictures in [0, 1], [B, 1, H, W]
-    b  # the same shape
-)->torch.Tensor: # [B, H-10, W-10]
+    a,  # pictures in [0, 1], [B, 1, H, W]
+    b,  # the same shape
+) -> torch.Tensor:  # [B, H-10, W-10]
     "Structural similarity around every pixel whose window fits (@eq-ssim)."
-    if a.shape != b.shape: raise UARError(f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ', field='a, b', remedy='compare pictures of one size')
-    if a.ndim != 4 or a.shape[1] != 1 or min(a.shape[2:]) < 11: raise UARError(f'pictures of shape {tuple(a.shape)}', field='a, b', remedy='pass [B, 1, H, W] with sides of at least 11 pixels')
+    if a.shape != b.shape:
+        raise UARError(
+            f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ',
+            field='a, b',
+            remedy='compare pictures of one size',
+        )
+    if a.ndim != 4 or a.shape[1] != 1 or min(a.shape[2:]) < 11:
+        raise UARError(
+            f'pictures of shape {tuple(a.shape)}',
+            field='a, b',
+            remedy='pass [B, 1, H, W] with sides of at least 11 pixels',
+        )
     k = _window(a.dtype).to(a.device)
     mean = lambda x: F.conv2d(F.conv2d(x, k.view(1, 1, 1, -1)), k.view(1, 1, -1, 1))[:, 0]
     ma, mb = mean(a), mean(b)
-    va, vb, cov = mean(a*a) - ma*ma, mean(b*b) - mb*mb, mean(a*b) - ma*mb
-    return (2*ma*mb + .01**2)*(2*cov + .03**2)/((ma*ma + mb*mb + .01**2)*(va + vb + .03**2))
+    va, vb, cov = mean(a * a) - ma * ma, mean(b * b) - mb * mb, mean(a * b) - ma * mb
+    return (
+        (2 * ma * mb + 0.01**2)
+        * (2 * cov + 0.03**2)
+        / ((ma * ma + mb * mb + 0.01**2) * (va + vb + 0.03**2))
+    )
+
 
 def ssim(
-    a, # pictures in [0, 1], [B, 1, H, W]
-    b  # the same shape
-)->float: # mean over pixels and pictures
+    a,  # pictures in [0, 1], [B, 1, H, W]
+    b,  # the same shape
+) -> float:  # mean over pixels and pictures
     "Structural similarity (@eq-ssim), computed in float64."
     return ssim_map(a.double(), b.double()).mean().item()
 
 # %% ../nbs/09b_fidelity.ipynb #c012
 @torch.no_grad()
 def reconstruct(
-    dvae, # a DVAE
-    x     # pictures in [0, 1], [B, 1, 112, 112]
-)->tuple: # (ids [B, 196], paintings [B, 1, 112, 112] in the greys of x)
+    dvae,  # a DVAE
+    x,  # pictures in [0, 1], [B, 1, 112, 112]
+) -> tuple:  # (ids [B, 196], paintings [B, 1, 112, 112] in the greys of x)
     "Pictures through the tokens and back, in their own mean and contrast (@eq-own-scale)."
     ids, t = dvae.encode(x), dvae.target(x)
     mean, spread = lambda p: p.mean((2, 3), keepdim=True), lambda p: p.std((2, 3), keepdim=True)
-    return ids, mean(x) + (dvae.decode(ids) - mean(t))*spread(x)/spread(t).clamp(min=1e-6)
+    return ids, mean(x) + (dvae.decode(ids) - mean(t)) * spread(x) / spread(t).clamp(min=1e-6)
 
 # %% ../nbs/09b_fidelity.ipynb #c015
 def token_paint(
     dvae,  # a DVAE
-    ids,   # int64 [196] of one picture
-    place, # which token, 0 … 195
-    word   # id to put there
-)->tuple: # (change of the painting [112, 112], share of its energy in the token's square)
+    ids,  # int64 [196] of one picture
+    place,  # which token, 0 … 195
+    word,  # id to put there
+) -> tuple:  # (change of the painting [112, 112], share of its energy in the token's square)
     "What changes in the painting when one token becomes another (@eq-paint)."
     ids = torch.as_tensor(ids)
-    if not 0 <= place < len(ids): raise UARError(f'there is no token {place}', field='place', remedy=f'use 0 to {len(ids)-1}')
+    if not 0 <= place < len(ids):
+        raise UARError(
+            f'there is no token {place}', field='place', remedy=f'use 0 to {len(ids) - 1}'
+        )
     other = ids.clone()
     other[place] = word
-    before, after = dvae.decode(torch.stack([ids, other]).to(next(dvae.parameters()).device))[:, 0].cpu()
+    before, after = dvae.decode(torch.stack([ids, other]).to(next(dvae.parameters()).device))[
+        :, 0
+    ].cpu()
     change, side = after - before, math.isqrt(len(ids))
-    step = change.shape[0]//side
-    r, c = place//side*step, place % side*step
+    step = change.shape[0] // side
+    r, c = place // side * step, place % side * step
     total = change.square().sum().item()
-    return change, change[r:r+step, c:c+step].square().sum().item()/total if total else 1.
+    return change, change[
+        r : r + step, c : c + step
+    ].square().sum().item() / total if total else 1.0
 
 # %% ../nbs/09b_fidelity.ipynb #c018
 def _inside(boxes, shape):
     "Pixels inside any of the boxes, bool of `shape`; numbers of files are rounded to whole pixels."
     inside = np.zeros(shape, bool)
-    for x0, y0, x1, y1 in ([max(0, round(v)) for v in box] for box in boxes): inside[y0:y1, x0:x1] = True
+    for x0, y0, x1, y1 in ([max(0, round(v)) for v in box] for box in boxes):
+        inside[y0:y1, x0:x1] = True
     return inside
 
+
 def without_each(
-    study # a phantom as `make_study` gives it
-)->list: # (finding, views without it) for each finding
+    study,  # a phantom as `make_study` gives it
+) -> list:  # (finding, views without it) for each finding
     "A phantom study drawn again, each time with one of its findings left out."
     try:
         split, rest = study.id.split('-', 1)
         seed, index = rest.rsplit('-', 1)
         parts = ('phantom', int(seed), split, int(index))
-    except ValueError: raise UARError('is not the id of a phantom', field=study.id, remedy='give studies of `make_studies`') from None
+    except ValueError:
+        raise UARError(
+            'is not the id of a phantom', field=study.id, remedy='give studies of `make_studies`'
+        ) from None
     findings = list(study.findings or ())
     same = draw_study(findings, *parts)[0]
     if any((a.pixels != b.picture()).any() for a, b in zip(same, study.views, strict=True)):
-        raise UARError('is not drawn again as it was', field=study.id, remedy='give a study of `make_studies`, its pictures and findings unchanged')
-    return [(f, draw_study(findings[:i] + findings[i+1:], *parts)[0]) for i, f in enumerate(findings)]
+        raise UARError(
+            'is not drawn again as it was',
+            field=study.id,
+            remedy='give a study of `make_studies`, its pictures and findings unchanged',
+        )
+    return [
+        (f, draw_study(findings[:i] + findings[i + 1 :], *parts)[0]) for i, f in enumerate(findings)
+    ]
 
 # %% ../nbs/09b_fidelity.ipynb #c021
 @torch.no_grad()
 def finding_effects(
-    dvae,    # a DVAE
-    studies  # phantoms of `make_studies`
-)->list: # one dict a finding and view where it is visible: study, kind, view, severity, size, contrast, changed, kept, clarity
+    dvae,  # a DVAE
+    studies,  # phantoms of `make_studies`
+) -> list:  # one dict a finding and view where it is visible: study, kind, view, severity, size, contrast, changed, kept, clarity
     "What the tokens keep of each finding, from pictures with and without it (@eq-effect)."
     rows, device = [], next(dvae.parameters()).device
     pixels = lambda views: shrink(to_float(np.stack([v.picture() for v in views]))).to(device)
     for n, study in enumerate(studies):
         pairs = without_each(study)
-        if not pairs: continue
-        x = torch.cat([pixels(study.views), *(pixels(views) for _, views in pairs)]).unflatten(0, (len(pairs)+1, -1))
+        if not pairs:
+            continue
+        x = torch.cat([pixels(study.views), *(pixels(views) for _, views in pairs)]).unflatten(
+            0, (len(pairs) + 1, -1)
+        )
         z = dvae.encode(x.flatten(0, 1))
         y = dvae.decode(z).cpu().view_as(x)
         x, z = dvae.target(x.flatten(0, 1)).cpu().view_as(x), z.cpu().unflatten(0, x.shape[:2])
         for i, (f, _) in enumerate(pairs):
             for v, view in enumerate(study.views):
-                if not (boxes := f.boxes.get(view.name)): continue
-                d, e = x[0, v, 0] - x[i+1, v, 0], y[0, v, 0] - y[i+1, v, 0]
-                grey = (view.picture().astype(float) - pairs[i][1][v].picture())
+                if not (boxes := f.boxes.get(view.name)):
+                    continue
+                d, e = x[0, v, 0] - x[i + 1, v, 0], y[0, v, 0] - y[i + 1, v, 0]
+                grey = view.picture().astype(float) - pairs[i][1][v].picture()
                 inside = _inside(boxes, grey.shape)
-                near = F.adaptive_max_pool2d(torch.from_numpy(inside)[None].float(), dvae.grid)[0].flatten() > 0
-                dot, dd, ee = (d*e).sum().item(), d.square().sum().item(), e.square().sum().item()
-                rows.append(dict(study=n, kind=f.kind, view=view.name, severity=f.severity, size=float(inside.sum()**.5), contrast=float(np.square(grey[inside]).mean()**.5),
-                                 changed=int((z[0, v] != z[i+1, v])[near].sum()), kept=dot/max(dd, 1e-12), clarity=dot/max((dd*ee)**.5, 1e-12)))
+                near = (
+                    F.adaptive_max_pool2d(torch.from_numpy(inside)[None].float(), dvae.grid)[
+                        0
+                    ].flatten()
+                    > 0
+                )
+                dot, dd, ee = (d * e).sum().item(), d.square().sum().item(), e.square().sum().item()
+                rows.append(
+                    dict(
+                        study=n,
+                        kind=f.kind,
+                        view=view.name,
+                        severity=f.severity,
+                        size=float(inside.sum() ** 0.5),
+                        contrast=float(np.square(grey[inside]).mean() ** 0.5),
+                        changed=int((z[0, v] != z[i + 1, v])[near].sum()),
+                        kept=dot / max(dd, 1e-12),
+                        clarity=dot / max((dd * ee) ** 0.5, 1e-12),
+                    )
+                )
     return rows
 
 # %% ../nbs/09b_fidelity.ipynb #c024
 def effect_table(
-    rows,       # of `finding_effects`
+    rows,  # of `finding_effects`
     by='size',  # a number in the rows
-    edges=(0, 8, 12, 18, 27, 40, 128) # of the bins, in its unit
-)->list: # one dict a bin that isn't empty: low, high, count, lost (share without a changed token), changed, kept, clarity (means), clear (share with clarity above .7)
+    edges=(0, 8, 12, 18, 27, 40, 128),  # of the bins, in its unit
+) -> list:  # one dict a bin that isn't empty: low, high, count, lost (share without a changed token), changed, kept, clarity (means), clear (share with clarity above .7)
     "What the tokens keep, by size or contrast."
     out = []
     for low, high in itertools.pairwise(edges):
         some = [r for r in rows if low <= r[by] < high]
         mean = lambda f: float(np.mean([f(r) for r in some]))
-        if some: out.append(dict(low=low, high=high, count=len(some), lost=mean(lambda r: r['changed'] == 0), changed=mean(lambda r: r['changed']), kept=mean(lambda r: r['kept']),
-                                 clarity=mean(lambda r: r['clarity']), clear=mean(lambda r: r['clarity'] > .7)))
+        if some:
+            out.append(
+                dict(
+                    low=low,
+                    high=high,
+                    count=len(some),
+                    lost=mean(lambda r: r['changed'] == 0),
+                    changed=mean(lambda r: r['changed']),
+                    kept=mean(lambda r: r['kept']),
+                    clarity=mean(lambda r: r['clarity']),
+                    clear=mean(lambda r: r['clarity'] > 0.7),
+                )
+            )
     return out

@@ -14,7 +14,17 @@ import numpy as np
 from .core import numpy_rng, UARError
 from .devices import line, pacemaker, sternotomy
 from .lateral import normal_chest
-from .lesions import atelectasis, degenerative_spine, effusion, grade, granuloma, interstitial, nodule, opacity, pneumothorax
+from uar_nb.lesions import (
+    atelectasis,
+    degenerative_spine,
+    effusion,
+    grade,
+    granuloma,
+    interstitial,
+    nodule,
+    opacity,
+    pneumothorax,
+)
 from .records import FINDING_KINDS
 from .xray import step
 
@@ -22,19 +32,21 @@ from .xray import step
 @dataclass(frozen=True)
 class FindingKind:
     "What one kind of finding may be, and how it is drawn"
-    sides: tuple                    # allowed sides
-    zones: tuple                    # allowed zones
-    severities: tuple               # allowed severities
-    views: tuple                    # where it can be seen
-    draw: Callable                  # (chest, finding, rng) -> masks; draws on the chest
+
+    sides: tuple  # allowed sides
+    zones: tuple  # allowed zones
+    severities: tuple  # allowed severities
+    views: tuple  # where it can be seen
+    draw: Callable  # (chest, finding, rng) -> masks; draws on the chest
     change: Callable | None = None  # (body, finding, rng) -> body, before the chest is drawn
 
 # %% ../nbs/06_findings.ipynb #c008
-def _silhouette(chest, finding, rng): return [chest.shapes['heart']]
+def _silhouette(chest, finding, rng):
+    return [chest.shapes['heart']]
 
 
 def _big_heart(body, finding, rng):
-    low, high = grade(finding, (.55, .58), (.61, .65), (.68, .73))
+    low, high = grade(finding, (0.55, 0.58), (0.61, 0.65), (0.68, 0.73))
     return replace(body, heart=float(rng.uniform(low, high)))
 
 
@@ -44,74 +56,122 @@ def _both_lungs(chest, finding, rng):
 
 
 def _big_lungs(body, finding, rng):
-    x = grade(finding, .09, .14, .19)*rng.uniform(.9, 1.1)
-    return replace(body, dome=max(body.dome, .42) + float(x), flat=grade(finding, .5, .3, .12), lucency=grade(finding, 1.16, 1.24, 1.32),
-                   heart=body.heart*.93, lung=min(body.lung + .02, .78), depth=body.depth)
+    x = grade(finding, 0.09, 0.14, 0.19) * rng.uniform(0.9, 1.1)
+    return replace(
+        body,
+        dome=max(body.dome, 0.42) + float(x),
+        flat=grade(finding, 0.5, 0.3, 0.12),
+        lucency=grade(finding, 1.16, 1.24, 1.32),
+        heart=body.heart * 0.93,
+        lung=min(body.lung + 0.02, 0.78),
+        depth=body.depth,
+    )
 
 
 def _bent(body, finding, rng):
-    return replace(body, spine_bend=float(rng.uniform(.034, .043))*(1 if finding.side == 'left' else -1))
+    return replace(
+        body, spine_bend=float(rng.uniform(0.034, 0.043)) * (1 if finding.side == 'left' else -1)
+    )
 
 
-def _column(chest, finding, rng): return [chest.shapes['spine']*step(chest.v + .7, .1)*step(.75 - chest.v, .1)]
+def _column(chest, finding, rng):
+    return [chest.shapes['spine'] * step(chest.v + 0.7, 0.1) * step(0.75 - chest.v, 0.1)]
 
 # %% ../nbs/06_findings.ipynb #c010
 _BOTH, _FRONTAL = ('frontal', 'lateral'), ('frontal',)
-_DRAWN = dict(cardiomegaly=(_BOTH, _silhouette, _big_heart), effusion=(_BOTH, effusion), opacity=(_BOTH, opacity), nodule=(_BOTH, nodule),
-              pneumothorax=(_FRONTAL, pneumothorax), atelectasis=(_BOTH, atelectasis), granuloma=(_BOTH, granuloma),
-              hyperinflation=(_BOTH, _both_lungs, _big_lungs), interstitial=(_BOTH, interstitial), line=(_BOTH, line),
-              pacemaker=(_BOTH, pacemaker), sternotomy=(_BOTH, sternotomy), degenerative_spine=(_BOTH, degenerative_spine),
-              scoliosis=(_FRONTAL, _column, _bent))
-KINDS = {name: FindingKind(**allowed, views=_DRAWN[name][0], draw=_DRAWN[name][1], change=(*_DRAWN[name], None)[2])
-         for name, allowed in FINDING_KINDS.items()}
-_ORDER = ('interstitial', 'opacity', 'atelectasis', 'nodule', 'granuloma', 'effusion', 'pneumothorax')
+_DRAWN = dict(
+    cardiomegaly=(_BOTH, _silhouette, _big_heart),
+    effusion=(_BOTH, effusion),
+    opacity=(_BOTH, opacity),
+    nodule=(_BOTH, nodule),
+    pneumothorax=(_FRONTAL, pneumothorax),
+    atelectasis=(_BOTH, atelectasis),
+    granuloma=(_BOTH, granuloma),
+    hyperinflation=(_BOTH, _both_lungs, _big_lungs),
+    interstitial=(_BOTH, interstitial),
+    line=(_BOTH, line),
+    pacemaker=(_BOTH, pacemaker),
+    sternotomy=(_BOTH, sternotomy),
+    degenerative_spine=(_BOTH, degenerative_spine),
+    scoliosis=(_FRONTAL, _column, _bent),
+)
+KINDS = {
+    name: FindingKind(
+        **allowed, views=_DRAWN[name][0], draw=_DRAWN[name][1], change=(*_DRAWN[name], None)[2]
+    )
+    for name, allowed in FINDING_KINDS.items()
+}
+_ORDER = (
+    'interstitial',
+    'opacity',
+    'atelectasis',
+    'nodule',
+    'granuloma',
+    'effusion',
+    'pneumothorax',
+)
 
 
 def check_finding(
-    finding  # a `Finding`
-):           # the same finding
+    finding,  # a `Finding`
+):  # the same finding
     "The finding itself where its kind, side, zone and severity are known; a UARError otherwise"
-    if finding.kind not in KINDS: raise UARError(f'unknown kind of finding {finding.kind!r}', field='kind', remedy=f'use one of {", ".join(KINDS)}')
+    if finding.kind not in KINDS:
+        raise UARError(
+            f'unknown kind of finding {finding.kind!r}',
+            field='kind',
+            remedy=f'use one of {", ".join(KINDS)}',
+        )
     for name, many in (('side', 'sides'), ('zone', 'zones'), ('severity', 'severities')):
         allowed = FINDING_KINDS[finding.kind][many]
         if getattr(finding, name) not in allowed:
-            raise UARError(f'{finding.kind} with {name} {getattr(finding, name)!r}', field=name, remedy=f'use one of {allowed}')
+            raise UARError(
+                f'{finding.kind} with {name} {getattr(finding, name)!r}',
+                field=name,
+                remedy=f'use one of {allowed}',
+            )
     return finding
 
 # %% ../nbs/06_findings.ipynb #c013
 def mask_box(
-    mask,      # alpha, [height, width]
-    level=.35  # pixels above it count
-):             # (x0, y0, x1, y1), or None where no pixel counts
+    mask,  # alpha, [height, width]
+    level=0.35,  # pixels above it count
+):  # (x0, y0, x1, y1), or None where no pixel counts
     "Tight box of a mask (@eq-box)"
     on = mask > level
     rows, columns = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
-    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
+    return (
+        (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        if len(rows)
+        else None
+    )
 
 # %% ../nbs/06_findings.ipynb #c016
 def changed_body(
-    body,      # a `Body`
+    body,  # a `Body`
     findings,  # of `Finding`
-    seed=0     # of the study
-):             # `Body`
+    seed=0,  # of the study
+):  # `Body`
     "The body with the findings that change its shape: heart, lungs, spine"
     for f in findings:
-        if KINDS[check_finding(f).kind].change: body = KINDS[f.kind].change(body, f, numpy_rng(seed, 'change', *f.key))
+        if KINDS[check_finding(f).kind].change:
+            body = KINDS[f.kind].change(body, f, numpy_rng(seed, 'change', *f.key))
     return body
 
 
 def draw_findings(
-    body,      # a `Body`
-    pose,      # a `Pose`
-    view,      # 'frontal' or 'lateral'
+    body,  # a `Body`
+    pose,  # a `Pose`
+    view,  # 'frontal' or 'lateral'
     findings,  # of `Finding`
-    seed=0     # of the study
-):             # (`Chest`, for each finding the list of its alpha masks: empty where this view doesn't show it)
+    seed=0,  # of the study
+):  # (`Chest`, for each finding the list of its alpha masks: empty where this view doesn't show it)
     "A chest with findings in one view"
     chest = normal_chest(changed_body(body, findings, seed), pose, view)
     masks = [[] for _ in findings]
     rank = lambda i: _ORDER.index(findings[i].kind) if findings[i].kind in _ORDER else len(_ORDER)
     for i in sorted(range(len(findings)), key=rank):
         kind = KINDS[findings[i].kind]
-        if view in kind.views: masks[i] = kind.draw(chest, findings[i], numpy_rng(seed, 'draw', *findings[i].key))
+        if view in kind.views:
+            masks[i] = kind.draw(chest, findings[i], numpy_rng(seed, 'draw', *findings[i].key))
     return chest, masks

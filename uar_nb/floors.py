@@ -25,93 +25,124 @@ def _grams(words):
     "Counts of all runs of 1 to 4 words."
     return Counter(g for n in range(1, 5) for g in zip(*(words[i:] for i in range(n))))
 
+
 class PairScores:
     "References prepared for scoring any report against any of them, with the formulas of `metrics`."
-    def __init__(self,
-        references # texts, words between blanks
+
+    def __init__(
+        self,
+        references,  # texts, words between blanks
     ):
         self.words = [r.split() for r in references]
-        if not all(self.words): raise UARError('a reference has no words', field='references', remedy='leave studies without a report out')
+        if not all(self.words):
+            raise UARError(
+                'a reference has no words',
+                field='references',
+                remedy='leave studies without a report out',
+            )
         self.n, holders = len(self.words), {}
         self.lengths = np.array([len(w) for w in self.words])
         for j, words in enumerate(self.words):
-            for gram, count in _grams(words).items(): holders.setdefault(gram, []).append((j, count))
-        self.holders = {g: np.array(h).T for g, h in holders.items()}  # gram → [2, df]: which references, how often
+            for gram, count in _grams(words).items():
+                holders.setdefault(gram, []).append((j, count))
+        self.holders = {
+            g: np.array(h).T for g, h in holders.items()
+        }  # gram → [2, df]: which references, how often
         self.norm2 = np.zeros((4, self.n))
-        for gram, (which, count) in self.holders.items(): self.norm2[len(gram)-1, which] += (count*self.idf(gram))**2
+        for gram, (which, count) in self.holders.items():
+            self.norm2[len(gram) - 1, which] += (count * self.idf(gram)) ** 2
         self.missing = np.zeros((2, 0), int)
 
     def idf(self, gram):
         "ln N − ln df, with df at least 1."
-        return math.log(self.n) - math.log(len(self.holders[gram][0]) if gram in self.holders else 1)
+        return math.log(self.n) - math.log(
+            len(self.holders[gram][0]) if gram in self.holders else 1
+        )
 
 # %% ../nbs/23_floors.ipynb #c008
 @patch
-def bleu_and_cider(self:PairScores,
-    report:str # a prediction
-)->tuple[np.ndarray, np.ndarray]: # (BLEU's counts [N, 10], CIDEr-D [N]) for each reference
+def bleu_and_cider(
+    self: PairScores,
+    report: str,  # a prediction
+) -> tuple[np.ndarray, np.ndarray]:  # (BLEU's counts [N, 10], CIDEr-D [N]) for each reference
     "What `metrics.bleu_counts` and CIDEr-D give for one report against all references."
     words = report.split()
     grams = _grams(words)
-    n, count = np.array([len(g)-1 for g in grams], int), np.array(list(grams.values()), float)
+    n, count = np.array([len(g) - 1 for g in grams], int), np.array(list(grams.values()), float)
     held = [self.holders.get(g, self.missing) for g in grams]
     df = np.array([h.shape[1] for h in held], int)
     idf = np.log(self.n) - np.log(np.maximum(1, df))
     which, there = np.concatenate(held, 1) if held else self.missing  # all lists in one
-    cell = n.repeat(df)*self.n + which
+    cell = n.repeat(df) * self.n + which
     both = np.minimum(count.repeat(df), there)
-    table = lambda weights: np.bincount(cell, weights, 4*self.n).reshape(4, self.n)
-    correct, dot = table(both), table(both*there*(idf**2).repeat(df))
-    norm = np.sqrt(np.bincount(n, (count*idf)**2, 4)[:, None]*self.norm2)
-    apart = max(0, len(words)-1) - np.maximum(0, self.lengths-1)  # in pairs of words
-    cider = 10*np.exp(-apart**2/(2*6.**2))*(dot/np.where(norm > 0, norm, 1)).mean(0)
-    guessed = np.maximum(0, len(words)-np.arange(4))[:, None].repeat(self.n, 1)
-    counts = np.concatenate([guessed, correct, np.full((1, self.n), len(words)), self.lengths[None]]).T
+    table = lambda weights: np.bincount(cell, weights, 4 * self.n).reshape(4, self.n)
+    correct, dot = table(both), table(both * there * (idf**2).repeat(df))
+    norm = np.sqrt(np.bincount(n, (count * idf) ** 2, 4)[:, None] * self.norm2)
+    apart = max(0, len(words) - 1) - np.maximum(0, self.lengths - 1)  # in pairs of words
+    cider = 10 * np.exp(-(apart**2) / (2 * 6.0**2)) * (dot / np.where(norm > 0, norm, 1)).mean(0)
+    guessed = np.maximum(0, len(words) - np.arange(4))[:, None].repeat(self.n, 1)
+    counts = np.concatenate(
+        [guessed, correct, np.full((1, self.n), len(words)), self.lengths[None]]
+    ).T
     return counts, cider
 
 # %% ../nbs/23_floors.ipynb #c011
 @patch
-def rouge(self:PairScores,
-    report:str, # a prediction
-    which       # positions of references
-)->np.ndarray:  # ROUGE-L against each of them
+def rouge(
+    self: PairScores,
+    report: str,  # a prediction
+    which,  # positions of references
+) -> np.ndarray:  # ROUGE-L against each of them
     "ROUGE-L by bit-parallel longest common subsequence."
     words, out = report.split(), []
     for j in which:
         masks = {}
-        for i, w in enumerate(self.words[j]): masks[w] = masks.get(w, 0) | 1 << i
+        for i, w in enumerate(self.words[j]):
+            masks[w] = masks.get(w, 0) | 1 << i
         full = (1 << len(self.words[j])) - 1
         v = full
         for w in words:
             u = v & masks.get(w, 0)
             v = ((v + u) | (v - u)) & full
         common = len(self.words[j]) - bin(v).count('1')
-        p, r = common/max(1, len(words)), common/len(self.words[j])
-        out.append((1+1.2**2)*p*r/(r+1.2**2*p) if common else 0.)
+        p, r = common / max(1, len(words)), common / len(self.words[j])
+        out.append((1 + 1.2**2) * p * r / (r + 1.2**2 * p) if common else 0.0)
     return np.array(out)
 
 # %% ../nbs/23_floors.ipynb #c016
 def _as_constant(table, report, by):
     "Score of one report as the answer to all references of a table."
     counts, cider = table.bleu_and_cider(report)
-    return float(cider.mean()) if by == 'CIDEr' else float(corpus_bleu(counts.sum(0))[int(by[-1])-1])
+    return (
+        float(cider.mean()) if by == 'CIDEr' else float(corpus_bleu(counts.sum(0))[int(by[-1]) - 1])
+    )
+
 
 def constant_floor(
-    train_reports,      # the training split's reports, as references are written
+    train_reports,  # the training split's reports, as references are written
     val_references=(),  # of the validation split; where there are none the training reports decide
-    by='BLEU_4',        # 'BLEU_1' … 'BLEU_4' or 'CIDEr'
-    candidates:int=100, # how many meet the validation split
-    extra=(),           # further candidates, e.g. a hand-written normal report
-    seed:int=0          # of the samples
-)->str: # the report
+    by='BLEU_4',  # 'BLEU_1' … 'BLEU_4' or 'CIDEr'
+    candidates: int = 100,  # how many meet the validation split
+    extra=(),  # further candidates, e.g. a hand-written normal report
+    seed: int = 0,  # of the samples
+) -> str:  # the report
     "The training report that scores best when it is given for every study; test reports play no part (@eq-constant)."
     if by not in ('BLEU_1', 'BLEU_2', 'BLEU_3', 'BLEU_4', 'CIDEr'):
-        raise UARError(f'a constant cannot be chosen by {by!r}', field='by', remedy="use 'BLEU_1' … 'BLEU_4' or 'CIDEr'")
+        raise UARError(
+            f'a constant cannot be chosen by {by!r}',
+            field='by',
+            remedy="use 'BLEU_1' … 'BLEU_4' or 'CIDEr'",
+        )
     rng, reports = numpy_rng('constant', seed), [r for r in train_reports if r.split()]
-    if not reports: raise UARError('there is no training report', field='train_reports', remedy='pass at least one')
+    if not reports:
+        raise UARError(
+            'there is no training report', field='train_reports', remedy='pass at least one'
+        )
     some = [reports[i] for i in sorted(rng.permutation(len(reports))[:200])]
     distinct = [r for r, _ in Counter(reports).most_common()]
-    pool = distinct[:300] + [distinct[i] for i in sorted(300 + rng.permutation(max(0, len(distinct)-300))[:700])]
+    pool = distinct[:300] + [
+        distinct[i] for i in sorted(300 + rng.permutation(max(0, len(distinct) - 300))[:700])
+    ]
     first = PairScores(some)
     pool = sorted(pool, key=lambda r: -_as_constant(first, r, by))[:candidates] + list(extra)
     final = PairScores(val_references) if len(val_references) else first
@@ -119,20 +150,23 @@ def constant_floor(
 
 # %% ../nbs/23_floors.ipynb #c018
 def frequent_floor(
-    train_reports # the training split's reports
-)->str: # one of them
+    train_reports,  # the training split's reports
+) -> str:  # one of them
     "The report that occurs most often (the first in the alphabet among equals)."
     counts = Counter(train_reports)
     return min(counts, key=lambda r: (-counts[r], r))
 
+
 def random_floor(
-    train_reports, # the training split's reports
-    n:int,         # how many to draw
-    seed:int=0     # the draw depends on it alone
-)->list[str]: # n reports, drawn with replacement
+    train_reports,  # the training split's reports
+    n: int,  # how many to draw
+    seed: int = 0,  # the draw depends on it alone
+) -> list[str]:  # n reports, drawn with replacement
     "A training report at random for each study."
     train_reports = list(train_reports)
-    return [train_reports[i] for i in numpy_rng('random floor', seed).integers(0, len(train_reports), n)]
+    return [
+        train_reports[i] for i in numpy_rng('random floor', seed).integers(0, len(train_reports), n)
+    ]
 
 # %% ../nbs/23_floors.ipynb #c021
 def _rows_by_view(data):
@@ -144,114 +178,169 @@ def _rows_by_view(data):
         out[name] = np.where(here.any(1), data.rows[np.arange(len(data)), first], -1)
     return out
 
+
 def _standardised(pictures):
     "uint8 [n, 128, 128] → float32 [n, 1024], 32×32 means of mean 0 and variance 1."
-    side = pictures.shape[1]//32
-    parts = [p.astype(np.float32).reshape(-1, 32, side, 32, side).mean((2, 4)).reshape(-1, 1024) for p in np.array_split(pictures, len(pictures)//500+1)]
+    side = pictures.shape[1] // 32
+    parts = [
+        p.astype(np.float32).reshape(-1, 32, side, 32, side).mean((2, 4)).reshape(-1, 1024)
+        for p in np.array_split(pictures, len(pictures) // 500 + 1)
+    ]
     x = np.concatenate(parts)
     x -= x.mean(1, keepdims=True)
-    return x/np.maximum(x.std(1, keepdims=True), 1e-6)
+    return x / np.maximum(x.std(1, keepdims=True), 1e-6)
 
 # %% ../nbs/23_floors.ipynb #c022
 def _distances(queries, keys, by):
     "Distance [q, k] between pictures ('pixels') or token ids ('tokens', 'histogram') of one view."
     if by == 'pixels':
         q, k = _standardised(queries), _standardised(keys)
-        return (q**2).sum(1)[:, None] + (k**2).sum(1) - 2*q @ k.T
-    if by == 'tokens': return np.stack([(keys != q).mean(1) for q in queries])
+        return (q**2).sum(1)[:, None] + (k**2).sum(1) - 2 * q @ k.T
+    if by == 'tokens':
+        return np.stack([(keys != q).mean(1) for q in queries])
     codes, inverse = np.unique(queries, return_inverse=True)  # other codes add nothing to the sum
-    place = np.full(int(max(queries.max(), keys.max()))+1, len(codes))
+    place = np.full(int(max(queries.max(), keys.max())) + 1, len(codes))
     place[codes] = np.arange(len(codes))
+
     def root_shares(ids):
-        rows = np.arange(len(ids))[:, None]*(len(codes)+1) + place[ids]
-        counts = np.bincount(rows.ravel(), minlength=len(ids)*(len(codes)+1)).reshape(len(ids), -1)
-        return np.sqrt(counts[:, :-1]/ids.shape[1], dtype=np.float32)
+        rows = np.arange(len(ids))[:, None] * (len(codes) + 1) + place[ids]
+        counts = np.bincount(rows.ravel(), minlength=len(ids) * (len(codes) + 1)).reshape(
+            len(ids), -1
+        )
+        return np.sqrt(counts[:, :-1] / ids.shape[1], dtype=np.float32)
+
     q = root_shares(queries)
-    return np.concatenate([1 - q @ root_shares(k).T for k in np.array_split(keys, len(keys)//1000+1)], 1)
+    return np.concatenate(
+        [1 - q @ root_shares(k).T for k in np.array_split(keys, len(keys) // 1000 + 1)], 1
+    )
 
 # %% ../nbs/23_floors.ipynb #c023
 def nearest_studies(
-    train,      # `StudyData` to look in
-    test,       # `StudyData` to answer for
-    by='pixels' # 'pixels', 'tokens' or 'histogram'
-)->np.ndarray: # [n] position in `train` for each study of `test`
+    train,  # `StudyData` to look in
+    test,  # `StudyData` to answer for
+    by='pixels',  # 'pixels', 'tokens' or 'histogram'
+) -> np.ndarray:  # [n] position in `train` for each study of `test`
     "The most similar training study, over the views that both have (@eq-nearest); the first one where none shares a view."
-    if by not in ('pixels', 'tokens', 'histogram'): raise UARError(f'unknown distance {by!r}', field='by', remedy="use 'pixels', 'tokens' or 'histogram'")
+    if by not in ('pixels', 'tokens', 'histogram'):
+        raise UARError(
+            f'unknown distance {by!r}', field='by', remedy="use 'pixels', 'tokens' or 'histogram'"
+        )
     if by != 'pixels' and (train.tokens is None or test.tokens is None):
-        raise UARError(f'nearest by {by} needs visual tokens', field='by', remedy="build a TokenStore, or use by='pixels'")
-    if not len(train): raise UARError('there is no training study', field='train', remedy='pass a training split')
+        raise UARError(
+            f'nearest by {by} needs visual tokens',
+            field='by',
+            remedy="build a TokenStore, or use by='pixels'",
+        )
+    if not len(train):
+        raise UARError('there is no training study', field='train', remedy='pass a training split')
     store = lambda data: data.pixels.pictures if by == 'pixels' else data.tokens.ids[:, 0]
-    total, shared = np.zeros((len(test), len(train)), np.float32), np.zeros((len(test), len(train)), np.float32)
+    total, shared = (
+        np.zeros((len(test), len(train)), np.float32),
+        np.zeros((len(test), len(train)), np.float32),
+    )
     rows, keys = _rows_by_view(test), _rows_by_view(train)
     for name in VIEWS:
         q, k = np.flatnonzero(rows[name] >= 0), np.flatnonzero(keys[name] >= 0)
-        if len(q) == 0 or len(k) == 0: continue
-        total[np.ix_(q, k)] += _distances(np.asarray(store(test)[rows[name][q]]), np.asarray(store(train)[keys[name][k]]), by)
+        if len(q) == 0 or len(k) == 0:
+            continue
+        total[np.ix_(q, k)] += _distances(
+            np.asarray(store(test)[rows[name][q]]), np.asarray(store(train)[keys[name][k]]), by
+        )
         shared[np.ix_(q, k)] += 1
-    return np.where(shared > 0, total/np.maximum(shared, 1), np.inf).argmin(1)
+    return np.where(shared > 0, total / np.maximum(shared, 1), np.inf).argmin(1)
+
 
 def nearest_floor(
-    train,      # `StudyData` to look in
-    test,       # `StudyData` to answer for
-    by='pixels' # 'pixels', 'tokens' or 'histogram'
-)->list[str]: # one report a study of `test`
+    train,  # `StudyData` to look in
+    test,  # `StudyData` to answer for
+    by='pixels',  # 'pixels', 'tokens' or 'histogram'
+) -> list[str]:  # one report a study of `test`
     "The training report of the most similar image."
     reports = train.references
     return [reports[i] for i in nearest_studies(train, test, by)]
 
 # %% ../nbs/23_floors.ipynb #c029
 def derangements(
-    n:int,       # how many things
-    count:int=20,# how many permutations
-    seed:int=0   # they depend on it alone
-)->np.ndarray: # [count, n], none of which leaves a thing in its place
+    n: int,  # how many things
+    count: int = 20,  # how many permutations
+    seed: int = 0,  # they depend on it alone
+) -> np.ndarray:  # [count, n], none of which leaves a thing in its place
     "Random permutations without a fixed point, each equally likely."
-    if n < 2: raise UARError('one thing cannot change places', field='n', remedy='use at least two studies')
+    if n < 2:
+        raise UARError(
+            'one thing cannot change places', field='n', remedy='use at least two studies'
+        )
     rng, out = numpy_rng('derangements', seed, n), []
     while len(out) < count:
         p = rng.permutation(n)
-        if (p != np.arange(n)).all(): out.append(p)
+        if (p != np.arange(n)).all():
+            out.append(p)
     return np.array(out)
 
 # %% ../nbs/23_floors.ipynb #c031
 def shuffle_control(
-    reports,       # the model's predictions
-    references,    # of the same studies
-    n:int=20,      # derangements
-    seed:int=0,    # they depend on it alone
-    predicted=None,# findings that the predictions state, one list a study
-    true=None      # true findings
-)->dict: # 'BLEU_1' … 'CIDEr' (and 'F1', 'exact'): mean over derangements; 'std': their spread
+    reports,  # the model's predictions
+    references,  # of the same studies
+    n: int = 20,  # derangements
+    seed: int = 0,  # they depend on it alone
+    predicted=None,  # findings that the predictions state, one list a study
+    true=None,  # true findings
+) -> dict:  # 'BLEU_1' … 'CIDEr' (and 'F1', 'exact'): mean over derangements; 'std': their spread
     "Scores of predictions that are handed to other patients (@eq-shuffle); METEOR is left out."
-    if len(reports) != len(references): raise UARError(f'{len(reports)} reports and {len(references)} references', field='reports', remedy='pass one of each a study')
+    if len(reports) != len(references):
+        raise UARError(
+            f'{len(reports)} reports and {len(references)} references',
+            field='reports',
+            remedy='pass one of each a study',
+        )
     orders, table = derangements(len(reports), n, seed), PairScores(references)
-    counts, ciders, rouges = np.zeros((n, len(reports), 10)), np.zeros((n, len(reports))), np.zeros((n, len(reports)))
+    counts, ciders, rouges = (
+        np.zeros((n, len(reports), 10)),
+        np.zeros((n, len(reports))),
+        np.zeros((n, len(reports))),
+    )
     patients = np.argsort(orders, 1)  # patients[k, i]: who gets prediction i
     for i, report in enumerate(reports):
         c, d = table.bleu_and_cider(report)
         who = patients[:, i]
         counts[:, i], ciders[:, i], rouges[:, i] = c[who], d[who], table.rouge(report, who)
-    scores = {f'BLEU_{k+1}': b for k, b in enumerate(corpus_bleu(counts.sum(1)).T)}
+    scores = {f'BLEU_{k + 1}': b for k, b in enumerate(corpus_bleu(counts.sum(1)).T)}
     scores |= {'ROUGE_L': rouges.mean(1), 'CIDEr': ciders.mean(1)}
     if predicted is not None and true is not None:
         found = [findings_scores([predicted[i] for i in order], true) for order in orders]
-        scores |= {'F1': np.array([f['f1'] for f in found]), 'exact': np.array([f['exact'] for f in found])}
-    return {**{k: float(v.mean()) for k, v in scores.items()}, 'std': {k: float(v.std()) for k, v in scores.items()}}
+        scores |= {
+            'F1': np.array([f['f1'] for f in found]),
+            'exact': np.array([f['exact'] for f in found]),
+        }
+    return {
+        **{k: float(v.mean()) for k, v in scores.items()},
+        'std': {k: float(v.std()) for k, v in scores.items()},
+    }
 
 # %% ../nbs/23_floors.ipynb #c035
 def ceiling(
-    data,         # `StudyData` whose studies have findings
-    style='fast', # of the reports: `language.STYLES`
-    seed:int=0    # of the wording
-)->list[str]: # one report a study, as references are written
+    data,  # `StudyData` whose studies have findings
+    style='fast',  # of the reports: `language.STYLES`
+    seed: int = 0,  # of the wording
+) -> list[str]:  # one report a study, as references are written
     "Reports with all true findings in fresh wording."
-    if any(s.findings is None for s in data.studies): raise UARError('some studies have no known findings', field='findings', remedy='the ceiling needs phantoms')
-    fresh = [write_report(s.findings, style, numpy_rng('ceiling', seed, s.id)) for s in data.studies]
-    return [ground_truth(clean_report(r, data.rules), data.vocabulary, data.max_words) for r in fresh]
+    if any(s.findings is None for s in data.studies):
+        raise UARError(
+            'some studies have no known findings',
+            field='findings',
+            remedy='the ceiling needs phantoms',
+        )
+    fresh = [
+        write_report(s.findings, style, numpy_rng('ceiling', seed, s.id)) for s in data.studies
+    ]
+    return [
+        ground_truth(clean_report(r, data.rules), data.vocabulary, data.max_words) for r in fresh
+    ]
 
 # %% ../nbs/23_floors.ipynb #c038
 class Floors(dict):
     "Floor name → reports; `scores` and `findings` hold what they reach."
+
     def __init__(self, reports, scores, findings):
         super().__init__(reports)
         self.scores, self.findings = scores, findings
@@ -259,7 +348,10 @@ class Floors(dict):
     def row(self, name):
         "All numbers of one floor."
         found = self.findings.get(name)
-        return {**self.scores[name].values, **({'F1': found['f1'], 'exact': found['exact']} if found else {})}
+        return {
+            **self.scores[name].values,
+            **({'F1': found['f1'], 'exact': found['exact']} if found else {}),
+        }
 
     def best(self, key):
         "(name, value) of the best floor by 'CIDEr', 'F1', …; the ceiling is none."
@@ -268,34 +360,56 @@ class Floors(dict):
     def table(self, **rows):
         "All floors, and the rows that are given, as a table."
         first = next(iter(self.scores.values()))
-        return score_table({**{n: self.row(n) for n in self}, **rows}, note='recipe: ' + '; '.join(f'{k}: {v}' for k, v in first.recipe.items()))
+        return score_table(
+            {**{n: self.row(n) for n in self}, **rows},
+            note='recipe: ' + '; '.join(f'{k}: {v}' for k, v in first.recipe.items()),
+        )
 
-    def __repr__(self): return str(self.table())
-    def _repr_html_(self): return self.table()._repr_html_()
+    def __repr__(self):
+        return str(self.table())
+
+    def _repr_html_(self):
+        return self.table()._repr_html_()
 
 # %% ../nbs/23_floors.ipynb #c040
 def all_floors(
-    train,              # `StudyData` of the training split
-    val,                # of the validation split, or None
-    test,               # of the split to answer for
-    style=None,         # style of phantom reports, for the ceiling; None: no ceiling
-    metrics=('BLEU', 'ROUGE_L', 'CIDEr'), # METEOR is slow, and left out
-    candidates:int=100, # of the constants
-    seed:int=0          # of everything that is drawn
-)->Floors: # name → reports, with scores and findings
+    train,  # `StudyData` of the training split
+    val,  # of the validation split, or None
+    test,  # of the split to answer for
+    style=None,  # style of phantom reports, for the ceiling; None: no ceiling
+    metrics=('BLEU', 'ROUGE_L', 'CIDEr'),  # METEOR is slow, and left out
+    candidates: int = 100,  # of the constants
+    seed: int = 0,  # of everything that is drawn
+) -> Floors:  # name → reports, with scores and findings
     "Every floor, its scores, and the findings that it states."
     reports, n = train.references, len(test)
     known = [r for r in reports if r]
     validation = [r for r in val.references if r] if val is not None else []
-    out = {f'constant by {by}': [constant_floor(known, validation, by, candidates, seed=seed)]*n for by in ('BLEU_4', 'CIDEr')}
-    out |= {'most frequent': [frequent_floor(known)]*n, 'random': random_floor(known, n, seed)}
-    for by in ('pixels', 'tokens', 'histogram') if test.tokens is not None and train.tokens is not None else ('pixels',):
+    out = {
+        f'constant by {by}': [constant_floor(known, validation, by, candidates, seed=seed)] * n
+        for by in ('BLEU_4', 'CIDEr')
+    }
+    out |= {'most frequent': [frequent_floor(known)] * n, 'random': random_floor(known, n, seed)}
+    for by in (
+        ('pixels', 'tokens', 'histogram')
+        if test.tokens is not None and train.tokens is not None
+        else ('pixels',)
+    ):
         out[f'nearest {by}'] = [reports[i] for i in nearest_studies(train, test, by)]
-    if style is not None: out['ceiling'] = ceiling(test, style, seed)
+    if style is not None:
+        out['ceiling'] = ceiling(test, style, seed)
     split = test.studies[0].split if n else 'none'
-    recipe = dict(split=split, truncation=test.max_words, unknown_words='<unk>', cleaning=test.rules)
-    scores = {name: score_reports(r, test.references, ids=test.ids, metrics=metrics, recipe=recipe) for name, r in out.items()}
+    recipe = dict(
+        split=split, truncation=test.max_words, unknown_words='<unk>', cleaning=test.rules
+    )
+    scores = {
+        name: score_reports(r, test.references, ids=test.ids, metrics=metrics, recipe=recipe)
+        for name, r in out.items()
+    }
     true = [s.findings for s in test.studies]
-    found = {} if any(t is None for t in true) else {
-        name: findings_scores([read_findings(t) for t in r], true) for name, r in out.items()}
+    found = (
+        {}
+        if any(t is None for t in true)
+        else {name: findings_scores([read_findings(t) for t in r], true) for name, r in out.items()}
+    )
     return Floors(out, scores, found)

@@ -23,17 +23,19 @@ from .checkpoint import Checkpoint, load_checkpoint
 # %% ../nbs/21_generation.ipynb #c005
 def word_log_probs(
     logits,  # [..., |V_R|]
-):           # [..., |V_R|], at least float32
+):  # [..., |V_R|], at least float32
     "Log-probabilities of the next word (Eq. 4), without <pad> and <bos>."
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     barred = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
     barred[[PAD_ID, BOS_ID]] = True
     return logits.masked_fill(barred, -math.inf).log_softmax(-1)
 
+
 def _repeats_trigram(words, width):
     "Which next words [R, width] would repeat three words in a row of `words` [R, t]."
     barred = torch.zeros(len(words), width, dtype=torch.bool, device=words.device)
-    if words.shape[1] < 3: return barred
+    if words.shape[1] < 3:
+        return barred
     same = (words[:, :-2] == words[:, -2:-1]) & (words[:, 1:-1] == words[:, -1:])
     row, place = same.nonzero(as_tuple=True)
     barred[row, words[row, place + 2]] = True
@@ -42,11 +44,15 @@ def _repeats_trigram(words, width):
 # %% ../nbs/21_generation.ipynb #c008
 class _Beams:
     "The live beginnings [B, K] and the best finished report of each study."
+
     def __init__(self, B, K, length, dtype, device):
         self.words = torch.full((B, K, length), PAD_ID, device=device)
-        self.logs, self.best_logs = torch.zeros(B, K, length, dtype=dtype, device=device), torch.zeros(B, length, dtype=dtype, device=device)
+        self.logs, self.best_logs = (
+            torch.zeros(B, K, length, dtype=dtype, device=device),
+            torch.zeros(B, length, dtype=dtype, device=device),
+        )
         self.sums = torch.full((B, K), -math.inf, dtype=dtype, device=device)
-        self.sums[:, 0] = 0.                                       # all beams are alike at first: only one counts
+        self.sums[:, 0] = 0.0  # all beams are alike at first: only one counts
         self.best = torch.full((B,), -math.inf, dtype=dtype, device=device)
         self.best_words = torch.full((B, length), PAD_ID, device=device)
 
@@ -67,72 +73,94 @@ class _Beams:
 def _advance(self, log_probs, t, alpha):
     "One step: log_probs [B, K, V] of the next words -> the beams that live on, as rows [B, K]."
     B, K, V = log_probs.shape
-    total, place = (self.sums[:, :, None] + log_probs).flatten(1).topk(min(2*K, K*V))
-    beam, word = place//V, place % V
+    total, place = (self.sums[:, :, None] + log_probs).flatten(1).topk(min(2 * K, K * V))
+    beam, word = place // V, place % V
     log = log_probs.flatten(1).gather(1, place)
     ends = word == EOS_ID
-    score = torch.where(ends[:, :K], total[:, :K]/(t + 1)**alpha, -math.inf)
+    score = torch.where(ends[:, :K], total[:, :K] / (t + 1) ** alpha, -math.inf)
     top, at = score.max(1, keepdim=True)
     words, logs = self._pick(beam.gather(1, at), word.gather(1, at), log.gather(1, at), t)
     self._keep(top[:, 0] > self.best, words[:, 0], logs[:, 0], top[:, 0])
-    alive = (ends.int()*2*K + torch.arange(ends.shape[1], device=ends.device)).argsort(1)[:, :K]       # those that do not end, in their order
-    beam, word, log, self.sums = beam.gather(1, alive), word.gather(1, alive), log.gather(1, alive), total.gather(1, alive)
+    alive = (ends.int() * 2 * K + torch.arange(ends.shape[1], device=ends.device)).argsort(1)[
+        :, :K
+    ]  # those that do not end, in their order
+    beam, word, log, self.sums = (
+        beam.gather(1, alive),
+        word.gather(1, alive),
+        log.gather(1, alive),
+        total.gather(1, alive),
+    )
     self.sums = self.sums.masked_fill(word == EOS_ID, -math.inf)
     self.words, self.logs = self._pick(beam, word, log, t)
     return beam
+
 
 _Beams.advance = _advance
 
 # %% ../nbs/21_generation.ipynb #c010
 def _close(self, t, alpha):
     "At the last word: the best live beginning counts as it stands."
-    score = self.sums[:, 0]/t**alpha
+    score = self.sums[:, 0] / t**alpha
     self._keep(score > self.best, self.words[:, 0], self.logs[:, 0], score)
+
 
 def _settled(self, length, alpha):
     "Which studies can find nothing better any more (@eq-beam-bound)."
-    return self.best >= self.sums[:, 0]/length**alpha
+    return self.best >= self.sums[:, 0] / length**alpha
+
 
 def _select(self, rows):
     "Keep some studies."
-    for name, value in vars(self).items(): setattr(self, name, value[rows])
+    for name, value in vars(self).items():
+        setattr(self, name, value[rows])
+
 
 _Beams.close, _Beams.settled, _Beams.select = _close, _settled, _select
 
 # %% ../nbs/21_generation.ipynb #c014
 def sampling_log_probs(
-    log_probs,       # [R, |V_R|]
-    temperature=1.,  # below 1: closer to the likeliest word
-    top_p=1.,        # keep the likeliest words that reach this probability together
-):                   # [R, |V_R|] log-probabilities to draw from
+    log_probs,  # [R, |V_R|]
+    temperature=1.0,  # below 1: closer to the likeliest word
+    top_p=1.0,  # keep the likeliest words that reach this probability together
+):  # [R, |V_R|] log-probabilities to draw from
     "What sampling draws from."
-    log_probs = (log_probs/temperature).log_softmax(-1)
-    if top_p >= 1: return log_probs
+    log_probs = (log_probs / temperature).log_softmax(-1)
+    if top_p >= 1:
+        return log_probs
     ordered, order = log_probs.sort(dim=-1, descending=True, stable=True)
     before = F.pad(ordered.exp().cumsum(-1)[:, :-1], (1, 0))
     dropped = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, before >= top_p)
     return log_probs.masked_fill(dropped, -math.inf).log_softmax(-1)
 
+
 def _draw(log_probs, u):
     "The word at which the summed probabilities of [R, |V_R|] pass u [R] in [0, 1)."
     p = log_probs.double().exp()
     edges = p.cumsum(-1)
-    word = torch.searchsorted(edges, (u*edges[:, -1])[:, None], right=True)[:, 0]
+    word = torch.searchsorted(edges, (u * edges[:, -1])[:, None], right=True)[:, 0]
     return torch.minimum(word, (p > 0).int().mul(torch.arange(p.shape[1], device=p.device)).amax(1))
 
 # %% ../nbs/21_generation.ipynb #c017
 class Generated(NamedTuple):
     "Reports as ids."
-    ids: list       # word ids of each report, without <bos> and <eos>
+
+    ids: list  # word ids of each report, without <bos> and <eos>
     logprobs: list  # log-probability of each of these words
-    scores: list    # score of each report, <eos> included
-    ended: list     # False where the longest length cut a report off
+    scores: list  # score of each report, <eos> included
+    ended: list  # False where the longest length cut a report off
+
 
 def _check_options(K, length_penalty, temperature, top_p):
     "Options of `generate` in their ranges."
-    for name, value, good, takes in (('beams', K, isinstance(K, int) and K >= 1, '1 (greedy) or more'), ('length_penalty', length_penalty, length_penalty >= 0, '0 or more'),
-                                     ('temperature', temperature, temperature > 0, 'more than 0'), ('top_p', top_p, 0 < top_p <= 1, 'from above 0 to 1')):
-        if not good: raise UARError(f'{name} cannot be {value!r}', field=name, remedy=f'give {takes}')
+    for name, value, good, takes in (
+        ('beams', K, isinstance(K, int) and K >= 1, '1 (greedy) or more'),
+        ('length_penalty', length_penalty, length_penalty >= 0, '0 or more'),
+        ('temperature', temperature, temperature > 0, 'more than 0'),
+        ('top_p', top_p, 0 < top_p <= 1, 'from above 0 to 1'),
+    ):
+        if not good:
+            raise UARError(f'{name} cannot be {value!r}', field=name, remedy=f'give {takes}')
+
 
 def _result(words, logs, scores):
     "Tensors of finished reports as lists."
@@ -146,26 +174,51 @@ def _result(words, logs, scores):
 def _search(model, memory, K, length, alpha, block, early_stop):
     "Beam search (K = 1: greedy) over an `ImageMemory`; words, logs and scores of the best report of each study."
     B, device = len(memory.features), memory.features.device
-    state, out, active, alpha = model.start(memory, K, length), None, torch.arange(B, device=device), alpha if K > 1 else 0.
-    last = torch.full((B*K,), BOS_ID, device=device)
+    state, out, active, alpha = (
+        model.start(memory, K, length),
+        None,
+        torch.arange(B, device=device),
+        alpha if K > 1 else 0.0,
+    )
+    last = torch.full((B * K,), BOS_ID, device=device)
     for t in range(length):
         log_probs = word_log_probs(model.step(last, state)).view(len(active), K, -1)
         if t == 0:
             beams = _Beams(B, K, length, log_probs.dtype, device)
             out = [beams.best_words, beams.best_logs, beams.best]
-        if block and t >= 3: log_probs = log_probs.masked_fill(_repeats_trigram(beams.words[:, :, :t].flatten(0, 1), log_probs.shape[-1]).view_as(log_probs), -math.inf)
+        if block and t >= 3:
+            log_probs = log_probs.masked_fill(
+                _repeats_trigram(beams.words[:, :, :t].flatten(0, 1), log_probs.shape[-1]).view_as(
+                    log_probs
+                ),
+                -math.inf,
+            )
         from_beam = beams.advance(log_probs, t, alpha)
-        done = beams.best > -math.inf if K == 1 else beams.settled(length, alpha) if early_stop else torch.zeros_like(beams.best, dtype=torch.bool)
-        if t == length - 1: beams.close(length, alpha)
+        done = (
+            beams.best > -math.inf
+            if K == 1
+            else beams.settled(length, alpha)
+            if early_stop
+            else torch.zeros_like(beams.best, dtype=torch.bool)
+        )
+        if t == length - 1:
+            beams.close(length, alpha)
         count = int(done.sum())
         rows, stay = torch.arange(len(active), device=device), ~done
-        if count == len(active) or 4*count >= len(active) or t == length - 1:          # write down what is settled, go on with the rest
-            for whole, part in zip(out, (beams.best_words, beams.best_logs, beams.best)): whole[active] = part
-            if count == len(active) or t == length - 1: break
+        if (
+            count == len(active) or 4 * count >= len(active) or t == length - 1
+        ):  # write down what is settled, go on with the rest
+            for whole, part in zip(out, (beams.best_words, beams.best_logs, beams.best)):
+                whole[active] = part
+            if count == len(active) or t == length - 1:
+                break
             rows, active = rows[stay], active[stay]
             beams.select(stay)
             from_beam = from_beam[stay]
-        if K > 1 or len(rows) < len(stay): state.reorder((rows[:, None]*K + from_beam).flatten(), rows if len(rows) < len(stay) else None)
+        if K > 1 or len(rows) < len(stay):
+            state.reorder(
+                (rows[:, None] * K + from_beam).flatten(), rows if len(rows) < len(stay) else None
+            )
         last = beams.words[:, :, t].flatten()
     return out
 
@@ -173,35 +226,45 @@ def _search(model, memory, K, length, alpha, block, early_stop):
 def _sample(model, batch, memory, length, block, temperature, top_p, seed):
     "Draw one report a study."
     B, device = len(memory.features), memory.features.device
-    u = torch.from_numpy(np.stack([numpy_rng('sample', seed, i).random(length) for i in batch.study_ids])).to(device)
-    state, last, ended = model.start(memory, 1, length), torch.full((B,), BOS_ID, device=device), torch.zeros(B, dtype=torch.bool, device=device)
+    u = torch.from_numpy(
+        np.stack([numpy_rng('sample', seed, i).random(length) for i in batch.study_ids])
+    ).to(device)
+    state, last, ended = (
+        model.start(memory, 1, length),
+        torch.full((B,), BOS_ID, device=device),
+        torch.zeros(B, dtype=torch.bool, device=device),
+    )
     words, logs = torch.full((B, length), PAD_ID, device=device), []
     for t in range(length):
         log_probs = word_log_probs(model.step(last, state))
-        if block and t >= 3: log_probs = log_probs.masked_fill(_repeats_trigram(words[:, :t], log_probs.shape[-1]), -math.inf)
+        if block and t >= 3:
+            log_probs = log_probs.masked_fill(
+                _repeats_trigram(words[:, :t], log_probs.shape[-1]), -math.inf
+            )
         chosen = sampling_log_probs(log_probs, temperature, top_p)
         last = torch.where(ended, PAD_ID, _draw(chosen, u[:, t]))
         words[:, t] = last
-        logs.append(torch.where(ended, 0., log_probs.gather(1, last[:, None])[:, 0]))
+        logs.append(torch.where(ended, 0.0, log_probs.gather(1, last[:, None])[:, 0]))
         ended = ended | (last == EOS_ID)
-        if bool(ended.all()): break
+        if bool(ended.all()):
+            break
     logs = F.pad(torch.stack(logs, 1), (0, length - len(logs)))
     return words, logs, logs.sum(1)
 
 # %% ../nbs/21_generation.ipynb #c021
 def generate(
-    model,                 # a `UAR`
-    batch,                 # a `Batch`; its reports are not read
-    beams=3,               # beams a study; 1 = greedy
-    max_words=None,        # longest report, <eos> included; None = as long as the model can
-    length_penalty=0.,     # alpha of the score; not used by greedy
+    model,  # a `UAR`
+    batch,  # a `Batch`; its reports are not read
+    beams=3,  # beams a study; 1 = greedy
+    max_words=None,  # longest report, <eos> included; None = as long as the model can
+    length_penalty=0.0,  # alpha of the score; not used by greedy
     block_trigrams=False,  # never write the same three words in a row twice
-    sample=False,          # draw words; `beams` and `length_penalty` are not used
-    temperature=1.,        # of sampling
-    top_p=1.,              # of sampling
-    seed=0,                # of sampling
-    early_stop=True,       # stop where nothing better can come; the result is the same
-) -> Generated:            # one report a study
+    sample=False,  # draw words; `beams` and `length_penalty` are not used
+    temperature=1.0,  # of sampling
+    top_p=1.0,  # of sampling
+    seed=0,  # of sampling
+    early_stop=True,  # stop where nothing better can come; the result is the same
+) -> Generated:  # one report a study
     "Write the report of each study of a batch."
     _check_options(beams, length_penalty, temperature, top_p)
     length, was = max_words or model.config.max_words, model.training
@@ -209,69 +272,111 @@ def generate(
     try:
         with torch.no_grad():
             memory = model.encode_image(batch)
-            if sample: return _result(*_sample(model, batch, memory, length, block_trigrams, temperature, top_p, seed))
-            return _result(*_search(model, memory, beams, length, length_penalty, block_trigrams, early_stop))
-    finally: model.train(was)
+            if sample:
+                return _result(
+                    *_sample(model, batch, memory, length, block_trigrams, temperature, top_p, seed)
+                )
+            return _result(
+                *_search(model, memory, beams, length, length_penalty, block_trigrams, early_stop)
+            )
+    finally:
+        model.train(was)
 
 # %% ../nbs/21_generation.ipynb #c036
 def read_back(
-    model,      # a `UAR`
-    batch,      # pictures of B studies
+    model,  # a `UAR`
+    batch,  # pictures of B studies
     generated,  # what `generate` wrote for them
-):              # (log-probabilities of each report's words, attention [layers, B, h, T, N])
+):  # (log-probabilities of each report's words, attention [layers, B, h, T, N])
     "Word log-probabilities and text-to-image attention of finished reports, from one pass."
-    rows = [[BOS_ID, *ids] + [EOS_ID]*ended for ids, ended in zip(generated.ids, generated.ended)]
+    rows = [[BOS_ID, *ids] + [EOS_ID] * ended for ids, ended in zip(generated.ids, generated.ended)]
     T = max(2, *map(len, rows))
     batch = batch.select(range(len(rows)))
-    batch.report_ids = torch.tensor([r + [PAD_ID]*(T - len(r)) for r in rows], device=batch.view_ids.device)
+    batch.report_ids = torch.tensor(
+        [r + [PAD_ID] * (T - len(r)) for r in rows], device=batch.view_ids.device
+    )
     was = model.training
     model.eval()
     try:
         with torch.no_grad():
             memory = model.encode_image(batch)
-            x = model.factor*(F.embedding(batch.text_in, model.tables()[1]) + model.steps[:T - 1])
+            x = model.factor * (
+                F.embedding(batch.text_in, model.tables()[1]) + model.steps[: T - 1]
+            )
             decoded = model.decoder(x, memory.cross_kv, memory.allowed, True, memory.columns)
-            logs = word_log_probs(model.word_logits(decoded.h)).gather(2, batch.targets[:, :, None])[:, :, 0]
-    finally: model.train(was)
-    return [row[:len(ids)] for row, ids in zip(logs.tolist(), generated.ids)], torch.stack(decoded.weights)
+            logs = word_log_probs(model.word_logits(decoded.h)).gather(
+                2, batch.targets[:, :, None]
+            )[:, :, 0]
+    finally:
+        model.train(was)
+    return [row[: len(ids)] for row, ids in zip(logs.tolist(), generated.ids)], torch.stack(
+        decoded.weights
+    )
 
 # %% ../nbs/21_generation.ipynb #c039
 @dataclass(repr=False)
 class Report:
     "A report that a model wrote."
-    text: str                # words joined by blanks
-    words: list              # of the report
-    probabilities: list      # of each word, given the words before it
-    attention: np.ndarray    # [T, V, g, g]: where each word looks; each word's sums to 1
-    views: list              # names of the V views
+
+    text: str  # words joined by blanks
+    words: list  # of the report
+    probabilities: list  # of each word, given the words before it
+    attention: np.ndarray  # [T, V, g, g]: where each word looks; each word's sums to 1
+    views: list  # names of the V views
     pictures: list = field(default_factory=list)  # uint8 [128, 128] of each view
     disclaimer: str = DISCLAIMER
 
-    def __repr__(self): return f'{self.text}\n\n{self.disclaimer}'
+    def __repr__(self):
+        return f'{self.text}\n\n{self.disclaimer}'
 
     def to_dict(self):
         "All numbers, ready for JSON; the pictures are left out."
-        return dict(text=self.text, words=self.words, probabilities=[round(p, 6) for p in self.probabilities], views=self.views,
-                    attention=np.round(self.attention, 6).tolist(), disclaimer=self.disclaimer)
+        return dict(
+            text=self.text,
+            words=self.words,
+            probabilities=[round(p, 6) for p in self.probabilities],
+            views=self.views,
+            attention=np.round(self.attention, 6).tolist(),
+            disclaimer=self.disclaimer,
+        )
+
 
 def _as_view(item, place):
     "A `View` from a file, a (view name, file) pair or a `View`; unnamed files are frontal, lateral, unknown in this order unless their names say so."
-    if isinstance(item, View): return View(item.name, item.path, item.picture())
+    if isinstance(item, View):
+        return View(item.name, item.path, item.picture())
     name, path = item if isinstance(item, tuple) else (None, item)
-    if not isinstance(path, (str, Path)): raise UARError(f'{path!r} is not a picture file', field='files', remedy='give paths of PNG, JPEG or DICOM files')
-    name = name or next((v for v in VIEWS[:2] if v in Path(path).stem.lower()), VIEWS[min(place, 2)])
-    if name not in VIEWS: raise UARError(f'no view {name!r}', file=path, field='view', remedy=f'known views: {", ".join(VIEWS)}')
+    if not isinstance(path, (str, Path)):
+        raise UARError(
+            f'{path!r} is not a picture file',
+            field='files',
+            remedy='give paths of PNG, JPEG or DICOM files',
+        )
+    name = name or next(
+        (v for v in VIEWS[:2] if v in Path(path).stem.lower()), VIEWS[min(place, 2)]
+    )
+    if name not in VIEWS:
+        raise UARError(
+            f'no view {name!r}', file=path, field='view', remedy=f'known views: {", ".join(VIEWS)}'
+        )
     return View(name, Path(path), read_picture(path))
 
 # %% ../nbs/21_generation.ipynb #c041
 class Reporter:
     "Writes reports of picture files with a checkpoint."
-    def __init__(self,
-        checkpoint,    # a `Checkpoint`
+
+    def __init__(
+        self,
+        checkpoint,  # a `Checkpoint`
         device='cpu',  # where the model works
-        layer=None,    # decoder layer whose attention is kept; None = mean of all
+        layer=None,  # decoder layer whose attention is kept; None = mean of all
     ):
-        self.checkpoint, self.model, self.device, self.layer = checkpoint, checkpoint.model.to(device), device, layer
+        self.checkpoint, self.model, self.device, self.layer = (
+            checkpoint,
+            checkpoint.model.to(device),
+            device,
+            layer,
+        )
 
     @classmethod
     def from_pretrained(cls, name, tokenizer=None, device='cpu', layer=None):
@@ -285,29 +390,41 @@ class Reporter:
         studies = [files] if single or not any(isinstance(f, list) for f in files) else files
         most = self.checkpoint.data.views
         for s in studies:
-            if not isinstance(s, list) or not s: raise UARError('a study has no picture', field='files', remedy='give a file, a list of the files of one study, or a list of such lists')
-            if len(s) > most: raise UARError(f'{len(s)} pictures of one study for a model of {most}', field='files', remedy=f'give at most {most}, or a list for each study')
+            if not isinstance(s, list) or not s:
+                raise UARError(
+                    'a study has no picture',
+                    field='files',
+                    remedy='give a file, a list of the files of one study, or a list of such lists',
+                )
+            if len(s) > most:
+                raise UARError(
+                    f'{len(s)} pictures of one study for a model of {most}',
+                    field='files',
+                    remedy=f'give at most {most}, or a list for each study',
+                )
         return [[_as_view(f, i) for i, f in enumerate(s)] for s in studies]
 
 # %% ../nbs/21_generation.ipynb #c043
 def _maps(looks, batch, ids, layer):
     "Attention [T, V, g, g] of a report from weights [layers, h, T, N], views of the study only."
     w = looks.mean(1)
-    w = (w.mean(0) if layer is None else w[layer])[:len(ids)].float()
+    w = (w.mean(0) if layer is None else w[layer])[: len(ids)].float()
     seen, V = batch.view_mask[0], batch.view_mask.shape[1]
-    g = math.isqrt(w.shape[1]//V)
+    g = math.isqrt(w.shape[1] // V)
     return w.view(len(ids), V, g, g)[:, seen].cpu().numpy()
 
-def _call(self,
-    files,          # a file; the files of one study; or a list of such lists, one a study
-    beams=3,        # of `generate`
+
+def _call(
+    self,
+    files,  # a file; the files of one study; or a list of such lists, one a study
+    beams=3,  # of `generate`
     batch_size=16,  # studies at a time
-    **options,      # further options of `generate`
-) -> list:          # of `Report`
+    **options,  # further options of `generate`
+) -> list:  # of `Report`
     "Write the report of each study."
     studies, c, reports = self._studies(files), self.checkpoint, []
     for i in range(0, len(studies), batch_size):
-        part = studies[i:i + batch_size]
+        part = studies[i : i + batch_size]
         batch = image_batch(part, c.tokenizer, c.data.views).to(self.device)
         wrote = generate(self.model, batch, beams, **options)
         logs, looks = read_back(self.model, batch, wrote)
@@ -315,7 +432,17 @@ def _call(self,
             views = [part[n][i] for i in _slots([v.name for v in part[n]], c.data.views) if i >= 0]
             words = [c.vocabulary.words[w] for w in ids]
             maps = _maps(looks[:, n], batch.select([n]), ids, self.layer)
-            reports.append(Report(' '.join(words), words, [math.exp(p) for p in logs[n]], maps, [v.name for v in views], [v.pixels for v in views]))
+            reports.append(
+                Report(
+                    ' '.join(words),
+                    words,
+                    [math.exp(p) for p in logs[n]],
+                    maps,
+                    [v.name for v in views],
+                    [v.pixels for v in views],
+                )
+            )
     return reports
+
 
 Reporter.__call__ = _call

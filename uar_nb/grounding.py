@@ -21,222 +21,370 @@ from .tir import TIR
 # %% ../nbs/25c_grounding.ipynb #c006
 def _overlap(grid, size):
     "Share of each token's interval that lies in each pixel [grid, size]; rows sum to 1."
-    step, token, pixel = size/grid, np.arange(grid)[:, None], np.arange(size)[None]
-    return np.maximum(0, np.minimum((token+1)*step, pixel+1) - np.maximum(token*step, pixel))/step
+    step, token, pixel = size / grid, np.arange(grid)[:, None], np.arange(size)[None]
+    return (
+        np.maximum(0, np.minimum((token + 1) * step, pixel + 1) - np.maximum(token * step, pixel))
+        / step
+    )
+
 
 def cover(
-    boxes,    # (x0, y0, x1, y1) in pixels of the picture
+    boxes,  # (x0, y0, x1, y1) in pixels of the picture
     grid=14,  # tokens a side
-    size=128  # pixels a side
-)->np.ndarray: # float64 [grid·grid] in [0, 1]
+    size=128,  # pixels a side
+) -> np.ndarray:  # float64 [grid·grid] in [0, 1]
     "Which share of each token lies in the union of some boxes (@eq-cover)."
     U = _overlap(grid, size)
     return (U @ _inside(boxes, (size, size)) @ U.T).ravel()
 
+
 def pixel_map(
     weights,  # [..., grid·grid]
-    size=128  # pixels a side
-)->np.ndarray: # [..., size, size] with the same sums
+    size=128,  # pixels a side
+) -> np.ndarray:  # [..., size, size] with the same sums
     "Attention at pixel scale: each weight spread over its token's square (@eq-cover)."
-    grid = round(np.asarray(weights).shape[-1]**.5)
+    grid = round(np.asarray(weights).shape[-1] ** 0.5)
     U = _overlap(grid, size)
     return U.T @ np.asarray(weights, dtype=float).reshape(*np.shape(weights)[:-1], grid, grid) @ U
 
 # %% ../nbs/25c_grounding.ipynb #c010
 def best_iou(
-    weights, # [..., n]; tokens that are not there: below 0
-    covered  # [..., n], of `cover`
-)->tuple: # IoU [...] and its threshold [...] as a share of the largest weight
+    weights,  # [..., n]; tokens that are not there: below 0
+    covered,  # [..., n], of `cover`
+) -> tuple:  # IoU [...] and its threshold [...] as a share of the largest weight
     "IoU of the region of brightest tokens with the boxes, at the threshold that is best for each map (@eq-iou)."
     w, c = np.broadcast_arrays(np.asarray(weights, dtype=float), np.asarray(covered, dtype=float))
     order = np.argsort(-w, -1, kind='stable')
     w, hit = np.take_along_axis(w, order, -1), np.take_along_axis(c, order, -1).cumsum(-1)
-    iou = hit/(np.arange(1, w.shape[-1]+1) + hit[..., -1:] - hit)
+    iou = hit / (np.arange(1, w.shape[-1] + 1) + hit[..., -1:] - hit)
     tied = np.concatenate([w[..., 1:] == w[..., :-1], np.zeros_like(w[..., :1], bool)], -1)
     best = np.where(tied | (w < 0), -1, iou).argmax(-1)[..., None]
     take = lambda x: np.take_along_axis(x, best, -1)[..., 0]
-    return take(iou), take(w)/np.maximum(w[..., 0], 1e-12)
+    return take(iou), take(w) / np.maximum(w[..., 0], 1e-12)
+
 
 def _iou_at(w, c, share):
     "IoU where the threshold is one share of each map's largest weight, [...]."
-    on = w >= share*w.max(-1, keepdims=True)
-    hit = (c*on).sum(-1)
-    return hit/(on.sum(-1) + c.sum(-1) - hit)
+    on = w >= share * w.max(-1, keepdims=True)
+    hit = (c * on).sum(-1)
+    return hit / (on.sum(-1) + c.sum(-1) - hit)
 
 # %% ../nbs/25c_grounding.ipynb #c013
 @dataclass
 class FindingMaps:
     "Attention of sentences that state a finding, by layer, head and view, and where the finding is."
-    maps:np.ndarray   # [S, layers, heads, V, g²] mean over the words; sums to 1 over V and g²
-    covered:np.ndarray# [S, V, g²] share of each token inside the finding's boxes
-    inside:np.ndarray # bool [S, V, g²] the tokens that count as hits
-    views:np.ndarray  # [S, V] name of the view in each slot, '' where it is missing
-    findings:list     # [S] the `Finding`
-    studies:np.ndarray# [S] position of the study
-    spans:list        # [S] (first word, one past the last)
 
-    def __len__(self): return len(self.findings)
+    maps: np.ndarray  # [S, layers, heads, V, g²] mean over the words; sums to 1 over V and g²
+    covered: np.ndarray  # [S, V, g²] share of each token inside the finding's boxes
+    inside: np.ndarray  # bool [S, V, g²] the tokens that count as hits
+    views: np.ndarray  # [S, V] name of the view in each slot, '' where it is missing
+    findings: list  # [S] the `Finding`
+    studies: np.ndarray  # [S] position of the study
+    spans: list  # [S] (first word, one past the last)
+
+    def __len__(self):
+        return len(self.findings)
+
     layers = property(lambda self: self.maps.shape[1])
     heads = property(lambda self: self.maps.shape[2])
     kinds = property(lambda self: np.array([f.kind for f in self.findings]))
 
     def weights(self, layer, head=None):
         "Maps [S, V, g²] of one layer: one head, or the mean of all."
-        if not -self.layers <= layer < self.layers: raise UARError(f'there is no layer {layer}', field='layer', remedy=f'use 0 to {self.layers-1}')
-        if head is None: return self.maps[:, layer].mean(1)
-        if not 0 <= head < self.heads: raise UARError(f'there is no head {head}', field='head', remedy=f'use 0 to {self.heads-1}, or None for their mean')
+        if not -self.layers <= layer < self.layers:
+            raise UARError(
+                f'there is no layer {layer}', field='layer', remedy=f'use 0 to {self.layers - 1}'
+            )
+        if head is None:
+            return self.maps[:, layer].mean(1)
+        if not 0 <= head < self.heads:
+            raise UARError(
+                f'there is no head {head}',
+                field='head',
+                remedy=f'use 0 to {self.heads - 1}, or None for their mean',
+            )
         return self.maps[:, layer, head]
 
 # %% ../nbs/25c_grounding.ipynb #c016
 def finding_maps(
-    model,         # UAR
-    data,          # `StudyData` whose studies have findings with boxes
-    images=None,   # [n] position of the study whose picture is shown; None: the own one
-    limit=None,    # look at so many studies only
-    batch_size=32, # studies at a time
-    largest=.3     # leave out findings whose boxes cover this share of a picture, or more
-)->FindingMaps: # one entry a stated finding
+    model,  # UAR
+    data,  # `StudyData` whose studies have findings with boxes
+    images=None,  # [n] position of the study whose picture is shown; None: the own one
+    limit=None,  # look at so many studies only
+    batch_size=32,  # studies at a time
+    largest=0.3,  # leave out findings whose boxes cover this share of a picture, or more
+) -> FindingMaps:  # one entry a stated finding
     "Attention of the sentences of the true reports that state a finding, heads and views apart."
     found = []
     for index, batch in _shown(data, images, limit, batch_size):
-        looks, V = model.attention(batch.to(next(model.parameters()).device)).float().cpu().numpy(), batch.view_mask.shape[1]
-        grid = round((looks.shape[-1]//V)**.5)
+        looks, V = (
+            model.attention(batch.to(next(model.parameters()).device)).float().cpu().numpy(),
+            batch.view_mask.shape[1],
+        )
+        grid = round((looks.shape[-1] // V) ** 0.5)
         for row, i in enumerate(index):
             names = _slot_names(data, i)
             for (a, b), finding, boxes in _stated(data, i, largest):
-                here = looks[:, row, :, a:b].mean(2).reshape(*looks.shape[::2][:1], looks.shape[2], V, grid**2)
-                found.append((here, np.stack([cover(x, grid) for x in boxes]), np.stack([tokens_inside(x, grid) for x in boxes]), names, finding, i, (a, b)))
-    if not found: raise UARError('no report states a finding that has a box', field='data', remedy='pass more studies, or raise `largest`')
+                here = (
+                    looks[:, row, :, a:b]
+                    .mean(2)
+                    .reshape(*looks.shape[::2][:1], looks.shape[2], V, grid**2)
+                )
+                found.append(
+                    (
+                        here,
+                        np.stack([cover(x, grid) for x in boxes]),
+                        np.stack([tokens_inside(x, grid) for x in boxes]),
+                        names,
+                        finding,
+                        i,
+                        (a, b),
+                    )
+                )
+    if not found:
+        raise UARError(
+            'no report states a finding that has a box',
+            field='data',
+            remedy='pass more studies, or raise `largest`',
+        )
     maps, covered, inside, views, findings, studies, spans = zip(*found)
-    return FindingMaps(np.stack(maps), np.stack(covered), np.stack(inside), np.array(views), list(findings), np.array(studies), list(spans))
+    return FindingMaps(
+        np.stack(maps),
+        np.stack(covered),
+        np.stack(inside),
+        np.array(views),
+        list(findings),
+        np.array(studies),
+        list(spans),
+    )
 
 # %% ../nbs/25c_grounding.ipynb #c021
 MEASURES = ('pointing', 'mass', 'iou', 'iou_fixed')
 
+
 def _scoped(samples, layer, head, scope):
     "(weights, covered, inside, there) [s, places] and which samples these are."
-    w, there = samples.weights(layer, head), np.repeat((samples.views != '')[:, :, None], samples.covered.shape[2], 2)
+    w, there = (
+        samples.weights(layer, head),
+        np.repeat((samples.views != '')[:, :, None], samples.covered.shape[2], 2),
+    )
     if scope == 'both':
         flat = lambda x: x.reshape(len(samples), -1)
         return (*map(flat, (w, samples.covered, samples.inside, there)), np.arange(len(samples)))
-    if scope not in VIEWS: raise UARError(f'unknown scope {scope!r}', field='scope', remedy=f"use 'both' or one of {', '.join(VIEWS)}")
+    if scope not in VIEWS:
+        raise UARError(
+            f'unknown scope {scope!r}',
+            field='scope',
+            remedy=f"use 'both' or one of {', '.join(VIEWS)}",
+        )
     rows, slot = np.nonzero((samples.views == scope) & (samples.covered.sum(2) > 0))
     w = w[rows, slot]
-    return w/np.maximum(w.sum(1, keepdims=True), 1e-12), samples.covered[rows, slot], samples.inside[rows, slot], there[rows, slot], rows
+    return (
+        w / np.maximum(w.sum(1, keepdims=True), 1e-12),
+        samples.covered[rows, slot],
+        samples.inside[rows, slot],
+        there[rows, slot],
+        rows,
+    )
+
 
 def _measured(w, c, inside, there, share):
     "Every measure for each map, [s]."
     seen = np.where(there, w, -1)
     rows = np.arange(len(w))
-    return dict(pointing=inside[rows, seen.argmax(1)].astype(float), mass=(w*c).sum(1), iou=best_iou(seen, c)[0], iou_fixed=_iou_at(seen, c, share))
+    return dict(
+        pointing=inside[rows, seen.argmax(1)].astype(float),
+        mass=(w * c).sum(1),
+        iou=best_iou(seen, c)[0],
+        iou_fixed=_iou_at(seen, c, share),
+    )
+
 
 def _even(c, inside, there):
     "The measures of even attention, [s]."
     n = there.sum(1)
-    share = (c*there).sum(1)/n
-    return dict(pointing=(inside & there).sum(1)/n, mass=share, iou=share, iou_fixed=share)
+    share = (c * there).sum(1) / n
+    return dict(pointing=(inside & there).sum(1) / n, mass=share, iou=share, iou_fixed=share)
 
 # %% ../nbs/25c_grounding.ipynb #c022
 def _shuffled(w, c, inside, there, share, draws, rng):
     "Mean measures of each map's own weights at random places, [s]."
-    total = dict.fromkeys(MEASURES, 0.)
+    total = dict.fromkeys(MEASURES, 0.0)
     for _ in range(draws):
-        order = np.argsort(rng.random(w.shape) + 2*~there, 1)              # places that are there come first
+        order = np.argsort(rng.random(w.shape) + 2 * ~there, 1)  # places that are there come first
         back = np.argsort(np.where(there, np.arange(w.shape[1]), w.shape[1]), 1, kind='stable')
         mixed = np.zeros_like(w)
         np.put_along_axis(mixed, back, np.take_along_axis(w, order, 1), 1)
-        for k, v in _measured(mixed, c, inside, there, share).items(): total[k] = total[k] + v/draws
+        for k, v in _measured(mixed, c, inside, there, share).items():
+            total[k] = total[k] + v / draws
     return total
 
 # %% ../nbs/25c_grounding.ipynb #c025
 def ground(
-    samples,      # `FindingMaps` with the own pictures
-    other,        # `FindingMaps` of the same sentences with other studies' pictures
-    layer,        # which decoder layer
-    head=None,    # which head; None: the mean of all
-    scope='both', # 'both', or the name of a view
-    share=.5,     # threshold of 'iou_fixed' as a share of the largest weight
-    seed=0,       # of random places and intervals
-    draws=20      # of random places
-)->dict: # measure → value, interval, chance, random, other, gain, gain_interval; 'count'; 'by_kind' → the same
+    samples,  # `FindingMaps` with the own pictures
+    other,  # `FindingMaps` of the same sentences with other studies' pictures
+    layer,  # which decoder layer
+    head=None,  # which head; None: the mean of all
+    scope='both',  # 'both', or the name of a view
+    share=0.5,  # threshold of 'iou_fixed' as a share of the largest weight
+    seed=0,  # of random places and intervals
+    draws=20,  # of random places
+) -> dict:  # measure → value, interval, chance, random, other, gain, gain_interval; 'count'; 'by_kind' → the same
     "Pointing, mass inside the box and IoU of stated findings, with floors and intervals, overall and by kind."
-    if other.spans != samples.spans or (other.studies != samples.studies).any(): raise UARError('these are maps of other sentences', field='other', remedy='make both with `finding_maps` from the same data')
+    if other.spans != samples.spans or (other.studies != samples.studies).any():
+        raise UARError(
+            'these are maps of other sentences',
+            field='other',
+            remedy='make both with `finding_maps` from the same data',
+        )
     w, c, inside, there, rows = _scoped(samples, layer, head, scope)
-    if not len(rows): raise UARError(f'no finding is visible in the view {scope!r}', field='scope', remedy='use a view of these studies')
+    if not len(rows):
+        raise UARError(
+            f'no finding is visible in the view {scope!r}',
+            field='scope',
+            remedy='use a view of these studies',
+        )
     w_other = _scoped(other, layer, head, scope)[0]
-    got, there_other = _measured(w, c, inside, there, share), _measured(w_other, c, inside, there, share)
-    even, mixed = _even(c, inside, there), _shuffled(w, c, inside, there, share, draws, numpy_rng('random places', seed))
+    got, there_other = (
+        _measured(w, c, inside, there, share),
+        _measured(w_other, c, inside, there, share),
+    )
+    even, mixed = (
+        _even(c, inside, there),
+        _shuffled(w, c, inside, there, share, draws, numpy_rng('random places', seed)),
+    )
     studies, kinds = samples.studies[rows], samples.kinds[rows]
+
     def row(k):
-        out = {m: dict(value=float(got[m][k].mean()), interval=_interval(got[m][k], studies[k], seed), chance=float(even[m][k].mean()), random=float(mixed[m][k].mean()),
-                       other=float(there_other[m][k].mean()), gain=float((got[m]-there_other[m])[k].mean()),
-                       gain_interval=_interval((got[m]-there_other[m])[k], studies[k], seed)) for m in MEASURES}
+        out = {
+            m: dict(
+                value=float(got[m][k].mean()),
+                interval=_interval(got[m][k], studies[k], seed),
+                chance=float(even[m][k].mean()),
+                random=float(mixed[m][k].mean()),
+                other=float(there_other[m][k].mean()),
+                gain=float((got[m] - there_other[m])[k].mean()),
+                gain_interval=_interval((got[m] - there_other[m])[k], studies[k], seed),
+            )
+            for m in MEASURES
+        }
         return {**out, 'count': int(len(studies[k]))}
-    return {**row(slice(None)), 'layer': int(layer), 'head': head, 'scope': scope, 'by_kind': {str(k): row(kinds == k) for k in sorted(set(kinds))}}
+
+    return {
+        **row(slice(None)),
+        'layer': int(layer),
+        'head': head,
+        'scope': scope,
+        'by_kind': {str(k): row(kinds == k) for k in sorted(set(kinds))},
+    }
 
 # %% ../nbs/25c_grounding.ipynb #c028
 def choose_map(
-    samples,          # `FindingMaps` of validation studies
-    by='pointing',    # 'pointing', 'mass' or 'iou'
-    heads=True        # single heads may be chosen; False: their mean only
-)->dict: # layer, head (None: mean), value, share (of the fixed threshold)
+    samples,  # `FindingMaps` of validation studies
+    by='pointing',  # 'pointing', 'mass' or 'iou'
+    heads=True,  # single heads may be chosen; False: their mean only
+) -> dict:  # layer, head (None: mean), value, share (of the fixed threshold)
     "The layer and head whose maps score best, and the best common threshold; on validation studies, never on test."
-    if by not in MEASURES[:3]: raise UARError(f'unknown measure {by!r}', field='by', remedy=f"use one of {', '.join(MEASURES[:3])}")
-    places = [(layer, head) for layer in range(samples.layers) for head in (None, *(range(samples.heads) if heads else ()))]
-    scores = [_measured(*_scoped(samples, *p, 'both')[:4], .5)[by].mean() for p in places]
+    if by not in MEASURES[:3]:
+        raise UARError(
+            f'unknown measure {by!r}', field='by', remedy=f"use one of {', '.join(MEASURES[:3])}"
+        )
+    places = [
+        (layer, head)
+        for layer in range(samples.layers)
+        for head in (None, *(range(samples.heads) if heads else ()))
+    ]
+    scores = [_measured(*_scoped(samples, *p, 'both')[:4], 0.5)[by].mean() for p in places]
     layer, head = places[int(np.argmax(scores))]
     w, c, _, there, _ = _scoped(samples, layer, head, 'both')
-    shares = np.linspace(.05, .95, 19)
+    shares = np.linspace(0.05, 0.95, 19)
     fixed = [_iou_at(np.where(there, w, -1), c, s).mean() for s in shares]
-    return dict(layer=layer, head=head, value=float(max(scores)), share=float(shares[int(np.argmax(fixed))]))
+    return dict(
+        layer=layer, head=head, value=float(max(scores)), share=float(shares[int(np.argmax(fixed))])
+    )
+
 
 def head_table(
-    samples,       # `FindingMaps`
-    by='pointing', # measure
-    scope='both'   # 'both', or the name of a view
-)->np.ndarray: # [layers, heads + 1], the mean of heads last
+    samples,  # `FindingMaps`
+    by='pointing',  # measure
+    scope='both',  # 'both', or the name of a view
+) -> np.ndarray:  # [layers, heads + 1], the mean of heads last
     "One measure for every layer and head."
-    if by not in MEASURES: raise UARError(f'unknown measure {by!r}', field='by', remedy=f"use one of {', '.join(MEASURES)}")
-    return np.array([[_measured(*_scoped(samples, layer, head, scope)[:4], .5)[by].mean() for head in (*range(samples.heads), None)] for layer in range(samples.layers)])
+    if by not in MEASURES:
+        raise UARError(
+            f'unknown measure {by!r}', field='by', remedy=f"use one of {', '.join(MEASURES)}"
+        )
+    return np.array(
+        [
+            [
+                _measured(*_scoped(samples, layer, head, scope)[:4], 0.5)[by].mean()
+                for head in (*range(samples.heads), None)
+            ]
+            for layer in range(samples.layers)
+        ]
+    )
 
 # %% ../nbs/25c_grounding.ipynb #c032
 def mask_maps(
-    model, # UAR with its mask on
-    batch  # `Batch` with reports
-)->list: # one dict a layer with a mask: layer, sigma [B, h_m, T, N], bias (centred over places) [B, h_m, T, N], weights [B, h, T, N]; float64, on the CPU
+    model,  # UAR with its mask on
+    batch,  # `Batch` with reports
+) -> list:  # one dict a layer with a mask: layer, sigma [B, h_m, T, N], bias (centred over places) [B, h_m, T, N], weights [B, h, T, N]; float64, on the CPU
     "The mask of every word of given reports, what it adds to the logits, and the attention that comes of it."
     was, device = model.training, next(model.parameters()).device
     try:
-        with torch.no_grad(): trace = model.eval()(batch.to(device), trace=True).trace
-    finally: model.train(was)
+        with torch.no_grad():
+            trace = model.eval()(batch.to(device), trace=True).trace
+    finally:
+        model.train(was)
     out, B = [], len(batch)
-    side = batch.view_mask.repeat_interleave(trace['memory'].shape[1]//batch.view_mask.shape[1], 1)
+    side = batch.view_mask.repeat_interleave(
+        trace['memory'].shape[1] // batch.view_mask.shape[1], 1
+    )
     there = side.cpu().double()[:, None, None]
-    for i, (layer, sigma, weights) in enumerate(zip(model.decoder.layers, trace['sigmas'] or [None]*len(model.decoder.layers), trace['cross_weights'])):
-        if sigma is None: continue
+    for i, (layer, sigma, weights) in enumerate(
+        zip(
+            model.decoder.layers,
+            trace['sigmas'] or [None] * len(model.decoder.layers),
+            trace['cross_weights'],
+        )
+    ):
+        if sigma is None:
+            continue
         sigma = sigma.double().cpu().expand(B, -1, -1, -1)
-        bias = sigma.clamp(min=1e-30).log() if layer.cross.form == 'gate' else layer.cross.factor*sigma
-        bias = (bias - (bias*there).sum(-1, keepdim=True)/there.sum(-1, keepdim=True))*there
-        out.append(dict(layer=i, sigma=sigma.numpy(), bias=bias.numpy(), weights=weights.double().cpu().numpy()))
+        bias = (
+            sigma.clamp(min=1e-30).log()
+            if layer.cross.form == 'gate'
+            else layer.cross.factor * sigma
+        )
+        bias = (bias - (bias * there).sum(-1, keepdim=True) / there.sum(-1, keepdim=True)) * there
+        out.append(
+            dict(
+                layer=i,
+                sigma=sigma.numpy(),
+                bias=bias.numpy(),
+                weights=weights.double().cpu().numpy(),
+            )
+        )
     return out
 
 # %% ../nbs/25c_grounding.ipynb #c035
 def variance_shares(
     rows,  # [n, L], each centred over places
-    groups # name → [n] group of each row
-)->dict: # 'fixed' and each name → share of the sum of squares
+    groups,  # name → [n] group of each row
+) -> dict:  # 'fixed' and each name → share of the sum of squares
     "What of the rows is one fixed map, and what goes with each grouping (@eq-shares)."
     rows = np.asarray(rows, dtype=np.float64)
     mean, total, n = rows.mean(0), np.square(rows).sum(), len(rows)
-    if total < 1e-20*max(rows.size, 1): return dict.fromkeys(('fixed', *groups), 0.)   # a constant mask
-    out = dict(fixed=float(n*np.square(mean).sum()/total))
+    if total < 1e-20 * max(rows.size, 1):
+        return dict.fromkeys(('fixed', *groups), 0.0)  # a constant mask
+    out = dict(fixed=float(n * np.square(mean).sum() / total))
     for name, group in groups.items():
         _, place, count = np.unique(np.asarray(group), return_inverse=True, return_counts=True)
         sums = np.zeros((len(count), rows.shape[1]))
         np.add.at(sums, place, rows)
-        between = (count[:, None]*np.square(sums/count[:, None] - mean)).sum()
-        within = total - n*np.square(mean).sum() - between
-        out[name] = float((between - (len(count)-1)*within/max(n-len(count), 1))/total)
+        between = (count[:, None] * np.square(sums / count[:, None] - mean)).sum()
+        within = total - n * np.square(mean).sum() - between
+        out[name] = float((between - (len(count) - 1) * within / max(n - len(count), 1)) / total)
     return out
 
 # %% ../nbs/25c_grounding.ipynb #c039
@@ -248,47 +396,78 @@ def _between(rows, group, other=None):
         sums = np.zeros((len(count), rows.shape[1]))
         np.add.at(sums, place.ravel(), rows)
         first = np.unique(place.ravel(), return_index=True)[1]
-        rows, group = sums/count[:, None], np.asarray(group)[first]
+        rows, group = sums / count[:, None], np.asarray(group)[first]
     _, place, count = np.unique(group, return_inverse=True, return_counts=True)
     sums = np.zeros((len(count), rows.shape[1]))
     np.add.at(sums, place, rows)
-    off = (rows - (sums/count[:, None])[place])[count[place] > 1]
-    return float(np.sqrt(np.square(off).mean())) if len(off) else 0.
+    off = (rows - (sums / count[:, None])[place])[count[place] > 1]
+    return float(np.sqrt(np.square(off).mean())) if len(off) else 0.0
+
 
 def _effect(bias, weights):
     "(share of the logits' variance that the mask explains, attention moved) over rows [n, h, L]."
     logits = np.log(np.maximum(weights, 1e-300))
     logits = logits - logits.mean(-1, keepdims=True)
     bias = np.broadcast_to(bias, logits.shape)
-    top = (bias*logits).sum()**2/max((bias**2).sum()*(logits**2).sum(), 1e-300)
+    top = (bias * logits).sum() ** 2 / max((bias**2).sum() * (logits**2).sum(), 1e-300)
     free = np.log(np.maximum(weights, 1e-300)) - bias
     free = np.exp(free - free.max(-1, keepdims=True))
-    return float(top), float(.5*np.abs(weights - free/free.sum(-1, keepdims=True)).sum(-1).mean())
+    return float(top), float(
+        0.5 * np.abs(weights - free / free.sum(-1, keepdims=True)).sum(-1).mean()
+    )
 
 # %% ../nbs/25c_grounding.ipynb #c041
 def mask_statistics(
-    model,        # UAR with its mask on
-    data,         # `StudyData`
-    limit=None,   # look at so many studies only
-    batch_size=32 # studies at a time
-)->list: # one dict a layer with a mask; empty where there is none
+    model,  # UAR with its mask on
+    data,  # `StudyData`
+    limit=None,  # look at so many studies only
+    batch_size=32,  # studies at a time
+) -> list:  # one dict a layer with a mask; empty where there is none
     "Is the mask anything but a constant: its spread over places, words and images, in logits, and its effect."
     n, found = len(data) if limit is None else min(limit, len(data)), {}
     full = [i for i in range(n) if bool(data.view_mask[i].all())]
-    if not full: raise UARError('no study has all its views', field='data', remedy='use studies with as many views as the model reads')
+    if not full:
+        raise UARError(
+            'no study has all its views',
+            field='data',
+            remedy='use studies with as many views as the model reads',
+        )
     for start in range(0, len(full), batch_size):
-        index = full[start:start+batch_size]
+        index = full[start : start + batch_size]
         batch = data.batch(index)
-        word = (batch.text_mask & (batch.targets > 3)).numpy()           # words, without <eos>, <unk> and padding
+        word = (
+            batch.text_mask & (batch.targets > 3)
+        ).numpy()  # words, without <eos>, <unk> and padding
         study = np.repeat(np.array(index)[:, None], word.shape[1], 1)[word]
         for m in mask_maps(model, batch):
-            pick = lambda x: x.transpose(0, 2, 1, 3)[word]               # [words, h, N]
-            found.setdefault(m['layer'], []).append((pick(m['sigma']), pick(m['bias']), pick(m['weights']), batch.targets.numpy()[word], study))
+            pick = lambda x: x.transpose(0, 2, 1, 3)[word]  # [words, h, N]
+            found.setdefault(m['layer'], []).append(
+                (
+                    pick(m['sigma']),
+                    pick(m['bias']),
+                    pick(m['weights']),
+                    batch.targets.numpy()[word],
+                    study,
+                )
+            )
     out = []
     for layer, parts in found.items():
         sigma, bias, weights, word, study = (np.concatenate(x) for x in zip(*parts))
         rows, (explained, moved) = bias.reshape(len(bias), -1), _effect(bias, weights)
-        out.append(dict(layer=layer, sigma_mean=float(sigma.mean()), sigma_low=float(sigma.min()), sigma_high=float(sigma.max()), places=float(bias.std(-1).mean()),
-                        words=_between(rows, study), images=_between(rows, word, study), shares=variance_shares(rows, dict(word=word, image=study)),
-                        explained=explained, moved=moved, count=len(rows), studies=len(full)))
+        out.append(
+            dict(
+                layer=layer,
+                sigma_mean=float(sigma.mean()),
+                sigma_low=float(sigma.min()),
+                sigma_high=float(sigma.max()),
+                places=float(bias.std(-1).mean()),
+                words=_between(rows, study),
+                images=_between(rows, word, study),
+                shares=variance_shares(rows, dict(word=word, image=study)),
+                explained=explained,
+                moved=moved,
+                count=len(rows),
+                studies=len(full),
+            )
+        )
     return out

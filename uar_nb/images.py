@@ -19,35 +19,66 @@ from .core import UARError, derive_seed
 from .dicom import check_size, damaged, dicom_info, is_dicom, read_dicom, stretch
 
 # %% ../nbs/03_images.ipynb #c007
-PICTURE = 128            # side of a stored picture
-CROP = 112               # side of what the model sees
+PICTURE = 128  # side of a stored picture
+CROP = 112  # side of what the model sees
 
-_OTHERS = {b'GIF8': 'GIF', b'BM': 'BMP', b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'%PDF': 'PDF', b'PK': 'a zip archive', b'\x1f\x8b': 'a gzip archive',
-           b'RIFF': 'WebP or another RIFF file', b'\0\0\0\x0cjP': 'JPEG 2000', b'<': 'HTML or XML', b'version https://git-lfs': 'a git LFS pointer'}
+_OTHERS = {
+    b'GIF8': 'GIF',
+    b'BM': 'BMP',
+    b'II*\0': 'TIFF',
+    b'MM\0*': 'TIFF',
+    b'%PDF': 'PDF',
+    b'PK': 'a zip archive',
+    b'\x1f\x8b': 'a gzip archive',
+    b'RIFF': 'WebP or another RIFF file',
+    b'\0\0\0\x0cjP': 'JPEG 2000',
+    b'<': 'HTML or XML',
+    b'version https://git-lfs': 'a git LFS pointer',
+}
 
 
 def _sniff(path):
     "Which of 'PNG', 'JPEG', 'DICOM' a file is, from its first bytes."
     try:
-        with open(path, 'rb') as f: head = f.read(132)
-    except FileNotFoundError: raise UARError('picture not found', file=path, remedy='check the path') from None
-    except IsADirectoryError: raise UARError('is a folder, not a picture', file=path, remedy='name a PNG, JPEG or DICOM file') from None
+        with open(path, 'rb') as f:
+            head = f.read(132)
+    except FileNotFoundError:
+        raise UARError('picture not found', file=path, remedy='check the path') from None
+    except IsADirectoryError:
+        raise UARError(
+            'is a folder, not a picture', file=path, remedy='name a PNG, JPEG or DICOM file'
+        ) from None
     except (OSError, ValueError) as e:
-        raise UARError(f'picture cannot be opened ({getattr(e, "strerror", None) or e})', file=path, remedy='check the path and its permissions') from None
-    if head.startswith(b'\x89PNG\r\n\x1a\n'): return 'PNG'
-    if head.startswith(b'\xff\xd8\xff'): return 'JPEG'
-    if is_dicom(head): return 'DICOM'
-    if not head: raise UARError('file is empty', file=path, remedy='fetch the picture again')
+        raise UARError(
+            f'picture cannot be opened ({getattr(e, "strerror", None) or e})',
+            file=path,
+            remedy='check the path and its permissions',
+        ) from None
+    if head.startswith(b'\x89PNG\r\n\x1a\n'):
+        return 'PNG'
+    if head.startswith(b'\xff\xd8\xff'):
+        return 'JPEG'
+    if is_dicom(head):
+        return 'DICOM'
+    if not head:
+        raise UARError('file is empty', file=path, remedy='fetch the picture again')
     what = next((f', but {name}' for mark, name in _OTHERS.items() if head.startswith(mark)), '')
-    raise UARError(f'is not a picture in PNG, JPEG or DICOM format{what}', file=path, remedy='convert it to PNG, or name another file')
+    raise UARError(
+        f'is not a picture in PNG, JPEG or DICOM format{what}',
+        file=path,
+        remedy='convert it to PNG, or name another file',
+    )
 
 # %% ../nbs/03_images.ipynb #c008
 def _open_raster(path, kind):
     "A Pillow image of a PNG or JPEG: size checked, nothing decoded."
     plugin = PngImagePlugin.PngImageFile if kind == 'PNG' else JpegImagePlugin.JpegImageFile
-    try: image = plugin(path)
-    except Exception: raise damaged(path, kind) from None
-    try: check_size(*image.size, path)
+    try:
+        image = plugin(path)
+    except Exception:
+        raise damaged(path, kind) from None
+    try:
+        check_size(*image.size, path)
     except UARError:
         image.close()
         raise
@@ -56,69 +87,93 @@ def _open_raster(path, kind):
 # %% ../nbs/03_images.ipynb #c010
 def _has_end(data, kind):
     "Whether the format's end mark is there."
-    return b'IEND\xaeB`\x82' in data if kind == 'PNG' else data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    return (
+        b'IEND\xaeB`\x82' in data
+        if kind == 'PNG'
+        else data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    )
+
 
 def _grey_raster(path, kind):
     "Grey Pillow image of a PNG or JPEG."
-    if ImageFile.LOAD_TRUNCATED_IMAGES and not _has_end(Path(path).read_bytes(), kind): raise damaged(path, kind)
+    if ImageFile.LOAD_TRUNCATED_IMAGES and not _has_end(Path(path).read_bytes(), kind):
+        raise damaged(path, kind)
     with _open_raster(path, kind) as opened:
-        if opened.mode == 'CMYK': raise UARError('picture is in CMYK (printing inks), whose grey is not defined', file=path, remedy='save it as grey or RGB')
+        if opened.mode == 'CMYK':
+            raise UARError(
+                'picture is in CMYK (printing inks), whose grey is not defined',
+                file=path,
+                remedy='save it as grey or RGB',
+            )
         try:
             opened.load()
             image = ImageOps.exif_transpose(opened)
-        except Exception: raise damaged(path, kind) from None
-    if image.mode.startswith(('I', 'F')): return Image.fromarray(stretch(np.asarray(image)))
+        except Exception:
+            raise damaged(path, kind) from None
+    if image.mode.startswith(('I', 'F')):
+        return Image.fromarray(stretch(np.asarray(image)))
     if image.mode in ('LA', 'RGBA', 'PA') or 'transparency' in image.info:
         image = image.convert('RGBA')
-        image = Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image).convert('RGB')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image).convert(
+            'RGB'
+        )
     return image if image.mode == 'L' else image.convert('L')
 
 # %% ../nbs/03_images.ipynb #c012
 def picture_info(
-    path # PNG, JPEG or DICOM file
-):       # (format, width, height)
+    path,  # PNG, JPEG or DICOM file
+):  # (format, width, height)
     "Format and size of a picture from its header alone; a `UARError` where `read_picture` would refuse it by header."
     kind = _sniff(path)
     if kind != 'DICOM':
-        with _open_raster(path, kind) as image: return kind, *image.size
+        with _open_raster(path, kind) as image:
+            return kind, *image.size
     return kind, *dicom_info(path)[:2]
 
 # %% ../nbs/03_images.ipynb #c015
 def read_picture(
-    path,        # PNG, JPEG or DICOM file, told by its content
-    size=PICTURE # side of the square
-):               # uint8 [size, size]
+    path,  # PNG, JPEG or DICOM file, told by its content
+    size=PICTURE,  # side of the square
+):  # uint8 [size, size]
     "The grey picture of a file, resized directly to a square with antialiasing."
     kind = _sniff(path)
     grey = Image.fromarray(read_dicom(path)) if kind == 'DICOM' else _grey_raster(path, kind)
     low, high = grey.getextrema()
-    if low == high: raise UARError('picture is blank: every pixel has the same value', file=path, remedy='export the picture again')
+    if low == high:
+        raise UARError(
+            'picture is blank: every pixel has the same value',
+            file=path,
+            remedy='export the picture again',
+        )
     small = np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
     return small if small.dtype == np.uint8 else np.round(np.clip(small, 0, 255)).astype(np.uint8)
 
 # %% ../nbs/03_images.ipynb #c030
 def to_float(
-    pictures # uint8 [N, H, W], array or tensor
-):           # float32 [N, 1, H, W] in [0, 1]
+    pictures,  # uint8 [N, H, W], array or tensor
+):  # float32 [N, 1, H, W] in [0, 1]
     "Pictures as the networks take them."
-    if torch.is_tensor(pictures): return pictures[:, None].float() / 255
+    if torch.is_tensor(pictures):
+        return pictures[:, None].float() / 255
     return torch.from_numpy(np.divide(pictures, 255, dtype=np.float32))[:, None]
 
 # %% ../nbs/03_images.ipynb #c033
 def shrink(
-    pixels,   # float [N, 1, H, W]
-    crop=CROP # side of the result
-):            # float [N, 1, crop, crop]
+    pixels,  # float [N, 1, H, W]
+    crop=CROP,  # side of the result
+):  # float [N, 1, crop, crop]
     "The whole picture at the size of a crop, antialiased: what the model sees at inference."
-    return F.interpolate(pixels, size=(crop, crop), mode='bilinear', antialias=True, align_corners=False)
+    return F.interpolate(
+        pixels, size=(crop, crop), mode='bilinear', antialias=True, align_corners=False
+    )
 
 # %% ../nbs/03_images.ipynb #c036
 def random_crop(
-    pixels,   # [N, 1, H, W]
-    tops,     # [N] first row of each crop
-    lefts,    # [N] first column of each crop
-    crop=CROP # side of the result
-):            # [N, 1, crop, crop]
+    pixels,  # [N, 1, H, W]
+    tops,  # [N] first row of each crop
+    lefts,  # [N] first column of each crop
+    crop=CROP,  # side of the result
+):  # [N, 1, crop, crop]
     "Cut a square out of each picture, at its own place."
     tops, lefts = (torch.as_tensor(o, device=pixels.device).long() for o in (tops, lefts))
     places = pixels.unfold(2, crop, 1).unfold(3, crop, 1)
@@ -126,13 +181,13 @@ def random_crop(
 
 # %% ../nbs/03_images.ipynb #c038
 def crop_offsets(
-    seed,         # of the run or of the token store
-    epoch,        # number of the epoch, or of the crop in a token store
-    study_id,     # any text
-    view,         # position or name of the view
-    size=PICTURE, # S
-    crop=CROP     # s
-):                # (top, left)
+    seed,  # of the run or of the token store
+    epoch,  # number of the epoch, or of the crop in a token store
+    study_id,  # any text
+    view,  # position or name of the view
+    size=PICTURE,  # S
+    crop=CROP,  # s
+):  # (top, left)
     "Where to cut, @eq-crop: a function of its arguments alone."
     places = size - crop + 1
     number = derive_seed('crop', seed, epoch, study_id, view)
@@ -142,19 +197,32 @@ def crop_offsets(
 @dataclass(frozen=True)
 class ImageProtocol:
     "How files become what the model sees; it travels with token stores and checkpoints."
-    size: int = PICTURE # side of the stored picture
-    crop: int = CROP    # side of a training crop and of the direct resize
+
+    size: int = PICTURE  # side of the stored picture
+    crop: int = CROP  # side of a training crop and of the direct resize
 
     def __post_init__(self):
         for name in ('size', 'crop'):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1: raise UARError('is not a whole number of pixels', field=name, remedy='e.g. 128')
-        if self.crop > self.size: raise UARError(f'crop {self.crop} is larger than size {self.size}', field='crop', remedy='make it smaller')
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise UARError('is not a whole number of pixels', field=name, remedy='e.g. 128')
+        if self.crop > self.size:
+            raise UARError(
+                f'crop {self.crop} is larger than size {self.size}',
+                field='crop',
+                remedy='make it smaller',
+            )
 
-    def to_dict(self): return asdict(self)
+    def to_dict(self):
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values):
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(values) - set(known))
-        if unknown: raise UARError('unknown field', field=', '.join(unknown), remedy=f'known fields: {", ".join(known)}')
+        if unknown:
+            raise UARError(
+                'unknown field',
+                field=', '.join(unknown),
+                remedy=f'known fields: {", ".join(known)}',
+            )
         return cls(**values)

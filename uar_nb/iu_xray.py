@@ -20,36 +20,57 @@ import numpy as np
 from .core import UARError, atomic_folder, atomic_write
 from .images import read_picture
 from .openi import archive_files, find_openi, kaggle_name, openi_name, read_openi
-from .records import SPLITS, Faults, Study, StudyList, View, frontal_first, random_split, view_names, write_picture
+from uar_nb.records import (
+    SPLITS,
+    Faults,
+    Study,
+    StudyList,
+    View,
+    frontal_first,
+    random_split,
+    view_names,
+    write_picture,
+)
 
 # %% ../nbs/03f_iu_xray.ipynb #c007
-def r2gen_split(): # dict: number of the report -> (R2Gen's id, split), in the order of R2Gen's file
+def r2gen_split():  # dict: number of the report -> (R2Gen's id, split), in the order of R2Gen's file
     "R2Gen's split of IU-Xray."
     text = files('uar_nb').joinpath('assets/iu_xray_split.csv').read_text('utf-8')
-    return {int(re.match(r'CXR(\d+)', row['id'])[1]): (row['id'], row['split']) for row in csv.DictReader(StringIO(text))}
+    return {
+        int(re.match(r'CXR(\d+)', row['id'])[1]): (row['id'], row['split'])
+        for row in csv.DictReader(StringIO(text))
+    }
 
 # %% ../nbs/03f_iu_xray.ipynb #c010
-_SECTIONS = {'findings': ('FINDINGS',), 'both': ('FINDINGS', 'IMPRESSION'), 'impression': ('IMPRESSION',)}
+_SECTIONS = {
+    'findings': ('FINDINGS',),
+    'both': ('FINDINGS', 'IMPRESSION'),
+    'impression': ('IMPRESSION',),
+}
+
 
 def report_text(
-    report,         # an `OpeniReport`
-    text='findings' # 'findings', 'both' (findings, then impression) or 'impression'
-):                  # as written; '' where the sections are empty
+    report,  # an `OpeniReport`
+    text='findings',  # 'findings', 'both' (findings, then impression) or 'impression'
+):  # as written; '' where the sections are empty
     "What is called the report."
-    if text not in _SECTIONS: raise UARError(f'unknown text {text!r}', field='text', remedy=f'known: {", ".join(_SECTIONS)}')
+    if text not in _SECTIONS:
+        raise UARError(
+            f'unknown text {text!r}', field='text', remedy=f'known: {", ".join(_SECTIONS)}'
+        )
     parts = [getattr(report, s.lower()) for s in _SECTIONS[text]]
     return parts[0] if len(parts) == 1 else ' '.join(p for p in parts if p.strip())
 
 # %% ../nbs/03f_iu_xray.ipynb #c013
 def mirror_score(
-    picture,   # grey picture, uint8 [H, W]
-    shift=.1   # how far the axis may lie from the middle, in widths
-):             # correlation in -1..1; higher for frontal pictures
+    picture,  # grey picture, uint8 [H, W]
+    shift=0.1,  # how far the axis may lie from the middle, in widths
+):  # correlation in -1..1; higher for frontal pictures
     "How much a picture is its own mirror image (@eq-mirror)."
-    p, best = np.asarray(picture, np.float32), -1.
+    p, best = np.asarray(picture, np.float32), -1.0
     width, most = p.shape[1], int(p.shape[1] * shift)
     for s in range(-most, most + 1, 2):
-        part = p[:, max(0, s):width + min(0, s)]
+        part = p[:, max(0, s) : width + min(0, s)]
         part = part - part.mean()
         best = max(best, float((part * part[:, ::-1]).sum() / max((part * part).sum(), 1e-6)))
     return best
@@ -61,84 +82,154 @@ def _from_archive(archive, wanted, faults):
     with TemporaryDirectory() as tmp:
         for name, content in archive_files(archive, '.png', 100_000_000):
             image = wanted.get(Path(name).name)
-            if image is None: continue
+            if image is None:
+                continue
             (file := Path(tmp) / 'picture.png').write_bytes(content)
-            try: pixels[image] = dict(pixels=read_picture(file))
-            except UARError as e: faults.add(name, e.what, e.remedy, archive)
+            try:
+                pixels[image] = dict(pixels=read_picture(file))
+            except UARError as e:
+                faults.add(name, e.what, e.remedy, archive)
     return pixels
+
 
 def _pictures(reports, found, faults):
     "Open-i's name -> `View` arguments, for all pictures of these reports; a fault for each that is missing."
-    names, place = {i: (f'{i}.png', kaggle_name(r.number, i)) for r in reports for i in r.images}, found.pictures
+    names, place = (
+        {i: (f'{i}.png', kaggle_name(r.number, i)) for r in reports for i in r.images},
+        found.pictures,
+    )
     if place is None or not place.exists():
-        if faults.check: faults.add('images', 'pictures not found', 'put NLMCXR_png (or images_normalized) beside the reports, or name their folder', place or found.reports.parent / 'NLMCXR_png')
-        return {i: dict(path=(place or found.reports.parent / 'NLMCXR_png') / some[0]) for i, some in names.items()}
+        if faults.check:
+            faults.add(
+                'images',
+                'pictures not found',
+                'put NLMCXR_png (or images_normalized) beside the reports, or name their folder',
+                place or found.reports.parent / 'NLMCXR_png',
+            )
+        return {
+            i: dict(path=(place or found.reports.parent / 'NLMCXR_png') / some[0])
+            for i, some in names.items()
+        }
     if place.is_file():
-        try: pixels = _from_archive(place, {n: i for i, some in names.items() for n in some}, faults)
-        except UARError as e: return faults.add('file', e.what, e.remedy, place) or {}
+        try:
+            pixels = _from_archive(place, {n: i for i, some in names.items() for n in some}, faults)
+        except UARError as e:
+            return faults.add('file', e.what, e.remedy, place) or {}
         for i in names:
-            if i not in pixels and not any(i in row[1] for row in faults.rows): faults.add(f'{i}.png', 'picture not found in the archive', 'fetch the archive again', place)
+            if i not in pixels and not any(i in row[1] for row in faults.rows):
+                faults.add(
+                    f'{i}.png', 'picture not found in the archive', 'fetch the archive again', place
+                )
         return pixels
     there, kaggle = set(os.listdir(place)), found.layout == 'Kaggle tables'
-    return {i: dict(path=faults.picture(place, next((n for n in some if n in there), some[kaggle]), i)) for i, some in names.items()}
+    return {
+        i: dict(path=faults.picture(place, next((n for n in some if n in there), some[kaggle]), i))
+        for i, some in names.items()
+    }
 
 # %% ../nbs/03f_iu_xray.ipynb #c020
 def _views(report, pictures, how):
     "(views of a report, frontal first; where their names come from)."
     n, given = len(report.images), [pictures.get(i, {}) for i in report.images]
-    if report.views: return frontal_first(View(v, **p) for v, p in zip(report.views, given)), 'told by the files'
-    if n == 1: return (View('unknown', **given[0]),), 'unknown'
+    if report.views:
+        return frontal_first(View(v, **p) for v, p in zip(report.views, given)), 'told by the files'
+    if n == 1:
+        return (View('unknown', **given[0]),), 'unknown'
     by_order = tuple(View(v, **p) for v, p in zip(view_names(n), given))
-    if how == 'order' or not all(p.get('path') or p.get('pixels') is not None for p in given): return by_order, 'by the order of names'
-    try: scores = [mirror_score(v.picture()) for v in by_order]
-    except UARError: return by_order, 'by the order of names'
+    if how == 'order' or not all(p.get('path') or p.get('pixels') is not None for p in given):
+        return by_order, 'by the order of names'
+    try:
+        scores = [mirror_score(v.picture()) for v in by_order]
+    except UARError:
+        return by_order, 'by the order of names'
     names = ['unknown'] * n
     names[int(np.argmin(scores))], names[int(np.argmax(scores))] = 'lateral', 'frontal'
-    return frontal_first(View(v, **p) for v, p in zip(names, given)), 'by symmetry' if names[0] == 'frontal' else 'by symmetry, against the order of names'
+    return frontal_first(View(v, **p) for v, p in zip(names, given)), 'by symmetry' if names[
+        0
+    ] == 'frontal' else 'by symmetry, against the order of names'
 
 # %% ../nbs/03f_iu_xray.ipynb #c023
 def _kept(views, most):
     "The first `most` views: one of each name before a second of any."
     first = [v for i, v in enumerate(views) if v.name not in {w.name for w in views[:i]}]
-    return frontal_first((first + [v for v in views if v not in first])[:most or None])
+    return frontal_first((first + [v for v in views if v not in first])[: most or None])
+
 
 def _why_not(report, text, official, least):
     "Why a report is no study; '' where it is one."
-    if not report_text(report, text).strip(): return f'no {" and no ".join(_SECTIONS[text])}'
-    if not report.images: return 'no picture'
-    if official and report.number in official: return ''
-    if len(report.images) < least: return 'one picture only' if len(report.images) == 1 else f'fewer than {least} pictures'
+    if not report_text(report, text).strip():
+        return f'no {" and no ".join(_SECTIONS[text])}'
+    if not report.images:
+        return 'no picture'
+    if official and report.number in official:
+        return ''
+    if len(report.images) < least:
+        return 'one picture only' if len(report.images) == 1 else f'fewer than {least} pictures'
     return "not in R2Gen's split" if official else ''
 
 # %% ../nbs/03f_iu_xray.ipynb #c025
 def load_iu_xray(
-    path,           # folder, archive of reports, or indiana_reports.csv
-    check=True,     # of pictures, as in `Faults`
-    images=None,    # pictures elsewhere: folder or archive
-    text='findings',# or 'both' or 'impression'
-    split=None,     # None: R2Gen's; a number: drawn with this seed
+    path,  # folder, archive of reports, or indiana_reports.csv
+    check=True,  # of pictures, as in `Faults`
+    images=None,  # pictures elsewhere: folder or archive
+    text='findings',  # or 'both' or 'impression'
+    split=None,  # None: R2Gen's; a number: drawn with this seed
     views='order',  # where the files don't tell: 'order' of names, or 'pictures' by symmetry (reads them all)
-    least=2,        # pictures that a study must have, where the split is drawn
-    most=2          # pictures that are kept: the first of each view before a second of any, as R2Gen's two; 0 = all
-):                  # `StudyList`
+    least=2,  # pictures that a study must have, where the split is drawn
+    most=2,  # pictures that are kept: the first of each view before a second of any, as R2Gen's two; 0 = all
+):  # `StudyList`
     "Studies of a copy of IU-Xray, from Open-i's XML or Kaggle's tables."
     for name, value, known in (('text', text, _SECTIONS), ('views', views, ('order', 'pictures'))):
-        if value not in known: raise UARError(f'unknown {name} {value!r}', field=name, remedy=f'known: {", ".join(known)}')
+        if value not in known:
+            raise UARError(
+                f'unknown {name} {value!r}', field=name, remedy=f'known: {", ".join(known)}'
+            )
     found = find_openi(path, images)
-    if found is None: raise UARError('is no copy of IU-Xray', file=path, remedy='see `openi.find_openi` for the names it looks for')
+    if found is None:
+        raise UARError(
+            'is no copy of IU-Xray',
+            file=path,
+            remedy='see `openi.find_openi` for the names it looks for',
+        )
     faults, official = Faults(found.reports, check), r2gen_split() if split is None else {}
     reports = {r.number: r for r in read_openi(found, faults)}
     why = {n: _why_not(r, text, official, least) for n, r in reports.items()}
     chosen = [reports[n] for n in (official or reports) if n in reports and not why[n]]
     pictures = _pictures(chosen, found, faults)
     told = [(_kept(some, most), how) for some, how in (_views(r, pictures, views) for r in chosen)]
-    studies = [Study(official.get(r.number, (r.id,))[0], v, report_text(r, text), official.get(r.number, (0, 'train'))[1]) for r, (v, _) in zip(chosen, told) if all(w.path or w.pixels is not None for w in v)]
-    guess = lambda how: ", a guess: with Kaggle's indiana_projections.csv beside the reports they are known" if how == 'by the order of names' else ''
-    notes = [f'views of {n:,} studies {how}{guess(how)}' for how, n in Counter(how for _, how in told).items()]
-    if more := sum(len(r.images) > len(v) for r, (v, _) in zip(chosen, told)): notes.append(f'{more:,} studies have more than {most} pictures, of which {most} are kept')
+    studies = [
+        Study(
+            official.get(r.number, (r.id,))[0],
+            v,
+            report_text(r, text),
+            official.get(r.number, (0, 'train'))[1],
+        )
+        for r, (v, _) in zip(chosen, told)
+        if all(w.path or w.pixels is not None for w in v)
+    ]
+    guess = lambda how: (
+        ", a guess: with Kaggle's indiana_projections.csv beside the reports they are known"
+        if how == 'by the order of names'
+        else ''
+    )
+    notes = [
+        f'views of {n:,} studies {how}{guess(how)}'
+        for how, n in Counter(how for _, how in told).items()
+    ]
+    if more := sum(len(r.images) > len(v) for r, (v, _) in zip(chosen, told)):
+        notes.append(f'{more:,} studies have more than {most} pictures, of which {most} are kept')
     absent = Counter(s for n, (_, s) in official.items() if n not in reports)
-    if absent: notes.append(f"{sum(absent.values()):,} studies of R2Gen's split are not in this copy ({', '.join(f'{s} {n:,}' for s, n in absent.items())})")
-    made = StudyList(studies, f'IU-Xray, {found.layout}', found.reports, notes, [(reports[n].id, reason) for n, reason in why.items() if reason])
+    if absent:
+        notes.append(
+            f"{sum(absent.values()):,} studies of R2Gen's split are not in this copy ({', '.join(f'{s} {n:,}' for s, n in absent.items())})"
+        )
+    made = StudyList(
+        studies,
+        f'IU-Xray, {found.layout}',
+        found.reports,
+        notes,
+        [(reports[n].id, reason) for n, reason in why.items() if reason],
+    )
     faults.stop(made)
     return made if split is None else random_split(made, split)
 
@@ -148,48 +239,91 @@ def _placed(studies):
     official = r2gen_split()
     home = {id: (n, split) for n, (id, split) in official.items()}
     keep = {s.id for s in studies if home.get(s.id, (0, ''))[1] == s.split}
-    free = {split: iter([(n, id) for id, (n, where) in home.items() if where == split and id not in keep]) for split in SPLITS}
+    free = {
+        split: iter(
+            [(n, id) for id, (n, where) in home.items() if where == split and id not in keep]
+        )
+        for split in SPLITS
+    }
     places = [(home[s.id][0], s.id) if s.id in keep else next(free[s.split], None) for s in studies]
-    if None in places: raise UARError(f"more studies than R2Gen's split has places for {studies[places.index(None)].split}", field='split', remedy='write fewer, or choose another layout')
+    if None in places:
+        raise UARError(
+            f"more studies than R2Gen's split has places for {studies[places.index(None)].split}",
+            field='split',
+            remedy='write fewer, or choose another layout',
+        )
     return places
+
 
 def _fits(studies, layout):
     "Refuse what the layout cannot hold."
     for s in studies:
         names = tuple(v.name for v in s.views)
-        if not s.report.strip(): raise UARError('has no report', field=f'study {s.id!r}', remedy='this layout is made of reports')
-        if re.search('[\0-\x08\x0b-\x1f]', s.report): raise UARError('has a control character in its report', field=f'study {s.id!r}', remedy='take it out')
-        if not names or set(names) - {'frontal', 'lateral'} and layout == 'kaggle': raise UARError(f'has views {names}', field=f'study {s.id!r}', remedy="Kaggle's table knows frontal and lateral pictures")
-        if layout == 'openi' and names != (tuple(view_names(len(names))) if len(names) > 1 else ('unknown',)):
-            raise UARError(f'has views {names}, which XML reports cannot tell', field=f'study {s.id!r}', remedy="choose the layout 'kaggle'")
+        if not s.report.strip():
+            raise UARError(
+                'has no report', field=f'study {s.id!r}', remedy='this layout is made of reports'
+            )
+        if re.search('[\0-\x08\x0b-\x1f]', s.report):
+            raise UARError(
+                'has a control character in its report',
+                field=f'study {s.id!r}',
+                remedy='take it out',
+            )
+        if not names or set(names) - {'frontal', 'lateral'} and layout == 'kaggle':
+            raise UARError(
+                f'has views {names}',
+                field=f'study {s.id!r}',
+                remedy="Kaggle's table knows frontal and lateral pictures",
+            )
+        if layout == 'openi' and names != (
+            tuple(view_names(len(names))) if len(names) > 1 else ('unknown',)
+        ):
+            raise UARError(
+                f'has views {names}, which XML reports cannot tell',
+                field=f'study {s.id!r}',
+                remedy="choose the layout 'kaggle'",
+            )
 
 # %% ../nbs/03f_iu_xray.ipynb #c032
 def _xml(number, images, study):
     "A report as Open-i has it."
     root, add = ElementTree.Element('eCitation'), ElementTree.SubElement
-    add(root, 'meta', type='rr'); add(root, 'uId', id=f'CXR{number}'); add(root, 'IUXRId', id=str(number))
+    add(root, 'meta', type='rr')
+    add(root, 'uId', id=f'CXR{number}')
+    add(root, 'IUXRId', id=str(number))
     abstract = add(add(add(root, 'MedlineCitation'), 'Article'), 'Abstract')
-    for label in ('COMPARISON', 'INDICATION', 'FINDINGS', 'IMPRESSION'): add(abstract, 'AbstractText', Label=label).text = study.report if label == 'FINDINGS' else None
+    for label in ('COMPARISON', 'INDICATION', 'FINDINGS', 'IMPRESSION'):
+        add(abstract, 'AbstractText', Label=label).text = (
+            study.report if label == 'FINDINGS' else None
+        )
     mesh = add(root, 'MeSH')
-    if study.findings == (): add(mesh, 'major').text = 'normal'
+    if study.findings == ():
+        add(mesh, 'major').text = 'normal'
     for k, image in enumerate(images, 1):
         parent = add(root, 'parentImage', id=image)
-        add(parent, 'figureId').text, add(parent, 'caption').text = f'F{k}', 'PA and lateral' if len(images) > 1 else ''
+        add(parent, 'figureId').text, add(parent, 'caption').text = (
+            f'F{k}',
+            'PA and lateral' if len(images) > 1 else '',
+        )
         add(add(parent, 'panel', type='single'), 'url').text = f'/{image}.jpg'
     return ElementTree.tostring(root, encoding='utf-8', xml_declaration=True)
 
 # %% ../nbs/03f_iu_xray.ipynb #c034
 def save_iu_xray(
-    studies,       # list of `Study` with reports
-    folder,        # becomes the data set
-    layout='openi' # 'openi' (ecgen-radiology/, NLMCXR_png/) or 'kaggle' (two tables, images_normalized/)
-):                 # the folder
+    studies,  # list of `Study` with reports
+    folder,  # becomes the data set
+    layout='openi',  # 'openi' (ecgen-radiology/, NLMCXR_png/) or 'kaggle' (two tables, images_normalized/)
+):  # the folder
     "Write studies as Open-i or Kaggle publish IU-Xray, all or nothing."
-    if layout not in ('openi', 'kaggle'): raise UARError(f'unknown layout {layout!r}', field='layout', remedy='known: openi, kaggle')
+    if layout not in ('openi', 'kaggle'):
+        raise UARError(f'unknown layout {layout!r}', field='layout', remedy='known: openi, kaggle')
     _fits(studies, layout)
     reports, views, uid = StringIO(newline=''), StringIO(newline=''), Counter()
     tables = [csv.writer(t, lineterminator='\n') for t in (reports, views)]
-    tables[0].writerow(['uid', 'MeSH', 'Problems', 'image', 'indication', 'comparison', 'findings', 'impression']); tables[1].writerow(['uid', 'filename', 'projection'])
+    tables[0].writerow(
+        ['uid', 'MeSH', 'Problems', 'image', 'indication', 'comparison', 'findings', 'impression']
+    )
+    tables[1].writerow(['uid', 'filename', 'projection'])
     with atomic_folder(folder) as new:
         for s, (number, id) in zip(studies, _placed(studies)):
             images = [f'{id}-{k}001' for k in range(1, len(s.views) + 1)]
@@ -198,7 +332,18 @@ def save_iu_xray(
             for v, i in zip(s.views, images):
                 name = kaggle_name(number, i)
                 tables[1].writerow([number, name, v.name.title()])
-                write_picture(v, new / (f'NLMCXR_png/{i}.png' if layout == 'openi' else f'images/images_normalized/{name}'))
-            if layout == 'openi': atomic_write(new / f'ecgen-radiology/{number}.xml', _xml(number, images, s))
-        if layout == 'kaggle': atomic_write(new / 'indiana_reports.csv', reports.getvalue()); atomic_write(new / 'indiana_projections.csv', views.getvalue())
+                write_picture(
+                    v,
+                    new
+                    / (
+                        f'NLMCXR_png/{i}.png'
+                        if layout == 'openi'
+                        else f'images/images_normalized/{name}'
+                    ),
+                )
+            if layout == 'openi':
+                atomic_write(new / f'ecgen-radiology/{number}.xml', _xml(number, images, s))
+        if layout == 'kaggle':
+            atomic_write(new / 'indiana_reports.csv', reports.getvalue())
+            atomic_write(new / 'indiana_projections.csv', views.getvalue())
     return Path(folder)

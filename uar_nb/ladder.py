@@ -24,61 +24,100 @@ from .demo import DemoPlan, _plan_of, _threads_of, demo_dvae, demo_studies
 
 # %% ../nbs/27b_ladder.ipynb #c005
 def measure(
-    model,        # a trained UAR
-    data:dict,    # split → `StudyData`
-    beams:int=3,  # of the reports
+    model,  # a trained UAR
+    data: dict,  # split → `StudyData`
+    beams: int = 3,  # of the reports
     folder=None,  # predictions.jsonl and scores.json are written there
-)->dict: # name → number
+) -> dict:  # name → number
     "What a ladder compares, on the test split."
     done = evaluate(model, data['test'], beams, folder, metrics=('BLEU', 'ROUGE_L', 'CIDEr'))
     image, text, keys = study_vectors(model, data['test'])
     found, seen = retrieval(image, text, keys), grounding(model, data['val'], data['test'])
-    return dict(f1=done.findings['f1'], exact=done.findings['exact'], **{k: float(done.scores[k]) for k in ('CIDEr', 'BLEU_4', 'ROUGE_L')}, **{'recall@5': found['image_to_text']['recall@5']},
-                pointing=seen['pointing'], chance=seen['chance'], parameters=sum(p.numel() for p in model.parameters()))
+    return dict(
+        f1=done.findings['f1'],
+        exact=done.findings['exact'],
+        **{k: float(done.scores[k]) for k in ('CIDEr', 'BLEU_4', 'ROUGE_L')},
+        **{'recall@5': found['image_to_text']['recall@5']},
+        pointing=seen['pointing'],
+        chance=seen['chance'],
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+
 
 def _shared(plan, folder, workers, progress):
     "Studies and dVAE that all rungs share."
     studies = demo_studies(plan, workers, progress)
-    return studies, demo_dvae(studies, plan, Path(folder)/'dvae', progress=progress)[0]
+    return studies, demo_dvae(studies, plan, Path(folder) / 'dvae', progress=progress)[0]
+
 
 def _kept(file, plan, make):
     "Numbers from a file where it was made by the same plan; else made and written there."
     plan = plan.to_dict()
     if file.exists():
         about = read_json(file)
-        if about.get('plan') == plan: return about['numbers']
-        raise UARError('was made by another plan', file=file, field='plan', remedy='choose another folder, or delete this one')
+        if about.get('plan') == plan:
+            return about['numbers']
+        raise UARError(
+            'was made by another plan',
+            file=file,
+            field='plan',
+            remedy='choose another folder, or delete this one',
+        )
     atomic_write(file, dict(plan=plan, numbers=make()))
     return read_json(file)['numbers']
 
 # %% ../nbs/27b_ladder.ipynb #c008
 ROWS = ('base', 'a', 'e', 'uar')
 
+
 def train_ladder(
-    folder,               # one run folder a rung, `dvae`, `store` and ladder.json
-    rows=ROWS,            # model presets
-    plan='short',         # a name of `PLANS` or a `DemoPlan`
-    workers:int=2,        # processes that draw phantoms
-    progress:bool=True    # say what happens
-)->dict: # row → numbers of `measure`, with seconds of training
+    folder,  # one run folder a rung, `dvae`, `store` and ladder.json
+    rows=ROWS,  # model presets
+    plan='short',  # a name of `PLANS` or a `DemoPlan`
+    workers: int = 2,  # processes that draw phantoms
+    progress: bool = True,  # say what happens
+) -> dict:  # row → numbers of `measure`, with seconds of training
     "Train several models on the same phantoms and measure them on the same test studies; rows that are there already are kept."
     plan, folder = _plan_of(plan), Path(folder)
-    for row in rows: replace(plan, model=row).run_config()  # an unknown row is said before anything is drawn
+    for row in rows:
+        replace(plan, model=row).run_config()  # an unknown row is said before anything is drawn
     found = {}
     with _threads_of(plan):
         studies, dvae = _shared(plan, folder, workers, progress)
         for row in rows:
-            if progress: print(f'row {row}', flush=True)
+            if progress:
+                print(f'row {row}', flush=True)
             mine = replace(plan, model=row)
-            found[row] = _kept(folder/row/'numbers.json', mine, lambda: _one_row(mine, studies, dvae, folder, progress))
-    atomic_write(folder/'ladder.json', found)
+            found[row] = _kept(
+                folder / row / 'numbers.json',
+                mine,
+                lambda: _one_row(mine, studies, dvae, folder, progress),
+            )
+    atomic_write(folder / 'ladder.json', found)
     return found
+
 
 def _one_row(plan, studies, dvae, folder, progress):
     "Train and measure one rung."
-    ready = prepare(plan.run_config(), studies, dvae, folder/'store', progress)
-    done = Trainer(ready.config, ready.model, ready.data['train'], ready.data['val'], ready.tokenizer, folder/plan.model, progress=progress).fit()
-    return dict(measure(load_checkpoint(done['checkpoint']).model, ready.data, ready.config.train.beam, folder/plan.model), seconds=done['seconds'])
+    ready = prepare(plan.run_config(), studies, dvae, folder / 'store', progress)
+    done = Trainer(
+        ready.config,
+        ready.model,
+        ready.data['train'],
+        ready.data['val'],
+        ready.tokenizer,
+        folder / plan.model,
+        progress=progress,
+    ).fit()
+    return dict(
+        measure(
+            load_checkpoint(done['checkpoint']).model,
+            ready.data,
+            ready.config.train.beam,
+            folder / plan.model,
+        ),
+        seconds=done['seconds'],
+    )
 
 # %% ../nbs/27b_ladder.ipynb #c011
 VARIANTS = {
@@ -86,24 +125,40 @@ VARIANTS = {
     'literal': dict(mask='free', mask_scale='model', mask_reduction='sum', ce='sum'),
     'predicted': dict(mask='predicted'),
     'predicted, sum': dict(mask='predicted', mask_reduction='sum'),
-    'predicted, k=10': dict(mask='predicted', k=10.),
+    'predicted, k=10': dict(mask='predicted', k=10.0),
     'free, mean': dict(mask='free'),
     'free, sum': dict(mask='free', mask_reduction='sum'),
-    'free, k=10': dict(mask='free', k=10.),
-    'gate': dict(mask='predicted', mask_form='gate', mask_weight=0., mask_budget=1., mask_contrast=2., mask_init=.02),
-    'consistency': dict(mask='none', consistency=.1),
+    'free, k=10': dict(mask='free', k=10.0),
+    'gate': dict(
+        mask='predicted',
+        mask_form='gate',
+        mask_weight=0.0,
+        mask_budget=1.0,
+        mask_contrast=2.0,
+        mask_init=0.02,
+    ),
+    'consistency': dict(mask='none', consistency=0.1),
 }
 
+
 def refine_config(
-    plan:DemoPlan,  # of the first stage
-    variant:str,    # a name of `VARIANTS`
-    seed:int=0      # of order, dropout and the mask's first values
-):                  # `RunConfig` with the second stage alone
+    plan: DemoPlan,  # of the first stage
+    variant: str,  # a name of `VARIANTS`
+    seed: int = 0,  # of order, dropout and the mask's first values
+):  # `RunConfig` with the second stage alone
     "The second stage of a plan as a run of its own."
-    if variant not in VARIANTS: raise UARError(f'unknown variant {variant!r}', field='variant', remedy=f'known: {", ".join(VARIANTS)}')
+    if variant not in VARIANTS:
+        raise UARError(
+            f'unknown variant {variant!r}', field='variant', remedy=f'known: {", ".join(VARIANTS)}'
+        )
     config, change = plan.run_config(), VARIANTS[variant]
     second = replace(config.train.stages[1], mask_on=change['mask'] != 'none')
-    return replace(config, name=f'{plan.preset}/{variant}', model=config.model.override(change), train=replace(config.train, stages=(second,), seed=seed))
+    return replace(
+        config,
+        name=f'{plan.preset}/{variant}',
+        model=config.model.override(change),
+        train=replace(config.train, stages=(second,), seed=seed),
+    )
 
 # %% ../nbs/27b_ladder.ipynb #c013
 def _begin_from(model, weights):
@@ -112,57 +167,104 @@ def _begin_from(model, weights):
     model.load_state_dict({k: v if k in own else weights.get(k, v) for k, v in old.items()})
     return [k for k in old if k not in weights and k not in own]
 
+
 def _refined(config, weights, ready, run):
     "Train and measure one second stage on the data of the first."
-    sizes = {f'model.{k}': getattr(ready.config.model, k) for k in ('text_vocab', 'image_vocab', 'period_id')}
+    sizes = {
+        f'model.{k}': getattr(ready.config.model, k)
+        for k in ('text_vocab', 'image_vocab', 'period_id')
+    }
     config, train = config.override(sizes), copy(ready.data['train'])
     train.seed = config.train.seed  # another order and other looks at the same tokens
-    with torch_rng(config.train.seed, 'weights'): model = UAR(config.model)
+    with torch_rng(config.train.seed, 'weights'):
+        model = UAR(config.model)
     new = _begin_from(model, weights)
-    if new: raise UARError(f'the first stage lacks {new[0]}', file=run, field='stage1', remedy='give a checkpoint of the same plan')
-    done = Trainer(config, model, train, ready.data['val'], ready.tokenizer, run, progress=False).fit()
+    if new:
+        raise UARError(
+            f'the first stage lacks {new[0]}',
+            file=run,
+            field='stage1',
+            remedy='give a checkpoint of the same plan',
+        )
+    done = Trainer(
+        config, model, train, ready.data['val'], ready.tokenizer, run, progress=False
+    ).fit()
     said = [r['mask_std_logits'] for r in read_log(run, 'train') if 'mask_std_logits' in r]
-    return dict(measure(load_checkpoint(done['checkpoint']).model, ready.data, config.train.beam, run), seconds=done['seconds'], mask_std_logits=said[-1] if said else 0.)
+    return dict(
+        measure(load_checkpoint(done['checkpoint']).model, ready.data, config.train.beam, run),
+        seconds=done['seconds'],
+        mask_std_logits=said[-1] if said else 0.0,
+    )
 
 # %% ../nbs/27b_ladder.ipynb #c015
 def refine(
-    folder,             # one run folder a variant and seed, and tir.json
-    stage1,             # checkpoint folder of a first stage
-    plan,               # the `DemoPlan` that it was trained by
-    data_folder,        # folder of that demo, with `dvae` and `store`
-    variants=('no mask', 'literal', 'predicted', 'gate', 'consistency'), # names of `VARIANTS`
-    seeds=(0, 1, 2),    # of each
-    workers:int=2,      # processes that draw phantoms
-    progress:bool=True, # say what happens
-    ready=None          # what `prepare` gave for the plan, where it is there already
-)->list: # of dicts: variant, seed, numbers of `measure`, mask_std_logits
+    folder,  # one run folder a variant and seed, and tir.json
+    stage1,  # checkpoint folder of a first stage
+    plan,  # the `DemoPlan` that it was trained by
+    data_folder,  # folder of that demo, with `dvae` and `store`
+    variants=('no mask', 'literal', 'predicted', 'gate', 'consistency'),  # names of `VARIANTS`
+    seeds=(0, 1, 2),  # of each
+    workers: int = 2,  # processes that draw phantoms
+    progress: bool = True,  # say what happens
+    ready=None,  # what `prepare` gave for the plan, where it is there already
+) -> list:  # of dicts: variant, seed, numbers of `measure`, mask_std_logits
     "Second stages of several kinds and seeds from one first stage; those that are there already are kept."
     plan, folder = _plan_of(plan), Path(folder)
     configs = {(v, s): refine_config(plan, v, s) for v in variants for s in seeds}
     weights, rows = load_checkpoint(stage1).model.state_dict(), []
     with _threads_of(plan):
-        ready = ready or prepare(plan.run_config(), *_shared(plan, data_folder, workers, progress), Path(data_folder)/'store', progress)
+        ready = ready or prepare(
+            plan.run_config(),
+            *_shared(plan, data_folder, workers, progress),
+            Path(data_folder) / 'store',
+            progress,
+        )
         for (variant, seed), config in configs.items():
-            run = folder/variant.replace(' ', '_')/str(seed)
-            if progress: print(f'{variant}, seed {seed}', flush=True)
-            numbers = _kept(run/'numbers.json', replace(plan, seed=seed), lambda: _refined(config, weights, ready, run))
+            run = folder / variant.replace(' ', '_') / str(seed)
+            if progress:
+                print(f'{variant}, seed {seed}', flush=True)
+            numbers = _kept(
+                run / 'numbers.json',
+                replace(plan, seed=seed),
+                lambda: _refined(config, weights, ready, run),
+            )
             rows.append(dict(variant=variant, seed=seed, **numbers))
-    atomic_write(folder/'tir.json', rows)
+    atomic_write(folder / 'tir.json', rows)
     return rows
 
 # %% ../nbs/27b_ladder.ipynb #c019
 def compare_variants(
-    rows,               # of `refine`
-    number='f1',        # which
-    control='no mask'   # against which variant
-)->dict: # variant → mean, difference and its half width (95 %; nan for one seed)
+    rows,  # of `refine`
+    number='f1',  # which
+    control='no mask',  # against which variant
+) -> dict:  # variant → mean, difference and its half width (95 %; nan for one seed)
     "Mean over seeds of each variant, and its difference from the control with its uncertainty (@eq-seeds)."
-    by = {v: torch.tensor([r[number] for r in rows if r['variant'] == v], dtype=torch.float64) for v in dict.fromkeys(r['variant'] for r in rows)}
-    if control not in by: raise UARError(f'there is no variant {control!r}', field='control', remedy=f'known: {", ".join(by)}')
+    by = {
+        v: torch.tensor([r[number] for r in rows if r['variant'] == v], dtype=torch.float64)
+        for v in dict.fromkeys(r['variant'] for r in rows)
+    }
+    if control not in by:
+        raise UARError(
+            f'there is no variant {control!r}', field='control', remedy=f'known: {", ".join(by)}'
+        )
     n = min(len(x) for x in by.values())
-    quantile = _STUDENT[min(2*n - 2, 10)] if n > 1 else float('nan')
+    quantile = _STUDENT[min(2 * n - 2, 10)] if n > 1 else float('nan')
     spread = {v: x.var().item() if n > 1 else float('nan') for v, x in by.items()}
-    half = {v: quantile*((spread[v] + spread[control])/n)**.5 for v in by}
-    return {v: dict(mean=x.mean().item(), difference=(x.mean() - by[control].mean()).item(), half_width=0. if v == control else half[v]) for v, x in by.items()}
+    half = {v: quantile * ((spread[v] + spread[control]) / n) ** 0.5 for v in by}
+    return {
+        v: dict(
+            mean=x.mean().item(),
+            difference=(x.mean() - by[control].mean()).item(),
+            half_width=0.0 if v == control else half[v],
+        )
+        for v, x in by.items()
+    }
 
-_STUDENT = {2: 4.303, 4: 2.776, 6: 2.447, 8: 2.306, 10: 2.228}  # two-sided 95 % quantiles by degrees of freedom
+
+_STUDENT = {
+    2: 4.303,
+    4: 2.776,
+    6: 2.447,
+    8: 2.306,
+    10: 2.228,
+}  # two-sided 95 % quantiles by degrees of freedom

@@ -15,145 +15,449 @@ from .records import FINDING_KINDS, Finding
 
 # %% ../nbs/07_language.ipynb #c007
 _WORDINGS = dict(
-    cardiomegaly=('There is {sev} cardiomegaly', 'The heart is {sevly} enlarged', '{sev} enlargement of the heart', 'The cardiac silhouette is {sevly} enlarged',
-        'Heart size is {sevly} enlarged', '{sev} cardiomegaly is present', 'The cardiomediastinal silhouette shows {sev} cardiac enlargement', '{sev} cardiomegaly is again demonstrated'),
-    effusion=('{size} {side} pleural effusion', 'There is a {size} {side} effusion', '{size} pleural effusion on the {side}', 'A {size} {side}-sided pleural effusion is noted',
-        '{side} costophrenic angle is blunted by a {size} effusion', 'There is a {size} amount of pleural fluid on the {side}', '{side} pleural effusion, {size} in size',
-        'Blunting of the {side} costophrenic sulcus represents a {size} pleural effusion', '{size} {side} effusion has developed'),
-    effusion_bilateral=('{size} bilateral pleural effusions', 'There are {size} bilateral effusions', '{size} pleural effusions on both sides', 'Both costophrenic angles are blunted by {size} effusions',
-        'There is a {size} amount of pleural fluid bilaterally', 'Bilateral pleural effusions are present, {size} in size', '{size} effusions have developed bilaterally'),
-    opacity=('{sev} opacity in the {side} {zone} lung', '{sev} {side} {zone} lobe consolidation', 'A {sev} infiltrate in the {side} {zone} zone',
-        'There is {sev} airspace disease within the {place}', '{sev} patchy opacities are present in the {place}', 'Focal {sev} consolidation in the {place} is concerning for pneumonia',
-        'The {place} contains {sev} airspace opacification', '{sev} opacity overlies the {place}, which may represent an acute process',
-        'There is {sev} increased density and infiltrate in the {place}'),
-    nodule=('Nodule in the {side} {zone} lung', '{side} {zone} lobe nodule is noted', 'A nodular density in the {side} {zone} zone', 'A pulmonary nodule is present in the {place}',
-        'Noncalcified nodule is identified within the {place}', 'There is a rounded nodular opacity in the {place}', 'Nodule overlying the {place}, recommend comparison with prior studies'),
-    pneumothorax=('{size} {side} pneumothorax', 'There is a {size} {side} pneumothorax', '{size} pneumothorax on the {side}', '{size} {side}-sided pneumothorax is present',
-        'There is a {size} {side} apical pneumothorax', 'The {side} lung has a visible pleural edge from a {size} pneumothorax', 'Interval development of a {size} {side} pneumothorax'),
-    atelectasis=('Atelectasis in the {side} {zone} lung', '{side} {zone} lobe atelectasis is seen', 'Volume loss in the {side} {zone} zone', 'Subsegmental atelectasis is noted within the {place}',
-        'Streaky opacities in the {place} are compatible with atelectasis', 'Low volumes with atelectasis in the {place}', 'There is platelike atelectasis at the {place}',
-        'Bandlike opacity in the {place} suggests scarring or atelectasis'),
+    cardiomegaly=(
+        'There is {sev} cardiomegaly',
+        'The heart is {sevly} enlarged',
+        '{sev} enlargement of the heart',
+        'The cardiac silhouette is {sevly} enlarged',
+        'Heart size is {sevly} enlarged',
+        '{sev} cardiomegaly is present',
+        'The cardiomediastinal silhouette shows {sev} cardiac enlargement',
+        '{sev} cardiomegaly is again demonstrated',
+    ),
+    effusion=(
+        '{size} {side} pleural effusion',
+        'There is a {size} {side} effusion',
+        '{size} pleural effusion on the {side}',
+        'A {size} {side}-sided pleural effusion is noted',
+        '{side} costophrenic angle is blunted by a {size} effusion',
+        'There is a {size} amount of pleural fluid on the {side}',
+        '{side} pleural effusion, {size} in size',
+        'Blunting of the {side} costophrenic sulcus represents a {size} pleural effusion',
+        '{size} {side} effusion has developed',
+    ),
+    effusion_bilateral=(
+        '{size} bilateral pleural effusions',
+        'There are {size} bilateral effusions',
+        '{size} pleural effusions on both sides',
+        'Both costophrenic angles are blunted by {size} effusions',
+        'There is a {size} amount of pleural fluid bilaterally',
+        'Bilateral pleural effusions are present, {size} in size',
+        '{size} effusions have developed bilaterally',
+    ),
+    opacity=(
+        '{sev} opacity in the {side} {zone} lung',
+        '{sev} {side} {zone} lobe consolidation',
+        'A {sev} infiltrate in the {side} {zone} zone',
+        'There is {sev} airspace disease within the {place}',
+        '{sev} patchy opacities are present in the {place}',
+        'Focal {sev} consolidation in the {place} is concerning for pneumonia',
+        'The {place} contains {sev} airspace opacification',
+        '{sev} opacity overlies the {place}, which may represent an acute process',
+        'There is {sev} increased density and infiltrate in the {place}',
+    ),
+    nodule=(
+        'Nodule in the {side} {zone} lung',
+        '{side} {zone} lobe nodule is noted',
+        'A nodular density in the {side} {zone} zone',
+        'A pulmonary nodule is present in the {place}',
+        'Noncalcified nodule is identified within the {place}',
+        'There is a rounded nodular opacity in the {place}',
+        'Nodule overlying the {place}, recommend comparison with prior studies',
+    ),
+    pneumothorax=(
+        '{size} {side} pneumothorax',
+        'There is a {size} {side} pneumothorax',
+        '{size} pneumothorax on the {side}',
+        '{size} {side}-sided pneumothorax is present',
+        'There is a {size} {side} apical pneumothorax',
+        'The {side} lung has a visible pleural edge from a {size} pneumothorax',
+        'Interval development of a {size} {side} pneumothorax',
+    ),
+    atelectasis=(
+        'Atelectasis in the {side} {zone} lung',
+        '{side} {zone} lobe atelectasis is seen',
+        'Volume loss in the {side} {zone} zone',
+        'Subsegmental atelectasis is noted within the {place}',
+        'Streaky opacities in the {place} are compatible with atelectasis',
+        'Low volumes with atelectasis in the {place}',
+        'There is platelike atelectasis at the {place}',
+        'Bandlike opacity in the {place} suggests scarring or atelectasis',
+    ),
 )
 
 # %% ../nbs/07_language.ipynb #c008
 _WORDINGS |= dict(
-    granuloma=('Calcified granuloma in the {side} {zone} lung', '{side} {zone} lobe granuloma is noted', 'A calcified nodule in the {side} {zone} zone', 'There is a stable granuloma in the {place}',
-        'Calcified granuloma is identified within the {place}', 'A dense calcified nodule in the {place} reflects old granulomatous disease',
-        'Calcified nodular density is present in the {place}, compatible with prior granulomatous infection'),
-    hyperinflation=('There is {sev} hyperinflation', 'The lungs are {sevly} hyperexpanded', '{sev} hyperinflation of the lungs', 'The lungs are {sevly} hyperinflated',
-        '{sev} hyperexpansion with flattened diaphragms', '{sev} hyperinflation suggests chronic obstructive disease', 'The lungs appear {sevly} hyperinflated with increased retrosternal airspace'),
-    interstitial=('{sev} bilateral interstitial thickening', 'Interstitial markings are {sevly} increased bilaterally', '{sev} reticular prominence in both lungs',
-        'There are {sev} bilateral interstitial opacities', '{sev} coarsening of the interstitial markings is present bilaterally', 'Both lungs show {sevly} prominent interstitial markings',
-        '{sev} interstitial prominence is noted bilaterally, chronic in appearance'),
-    line=('{side} central venous catheter in place', 'There is a {side} PICC', 'A {side} subclavian line is seen', '{side} internal jugular catheter terminates in the superior vena cava',
-        'A {side}-sided chest port is present with its tip at the cavoatrial junction', 'Tip of the {side} PICC line overlies the superior vena cava', '{side} central line is unchanged in position'),
-    pacemaker=('There is a {side} pacemaker', '{side} chest pacing device in place', 'Pacemaker is seen on the {side}', '{side}-sided dual lead cardiac pacemaker is present',
-        'Pacemaker generator overlies the {side} chest with intact leads', 'A {side} subclavian pacer is noted'),
-    sternotomy=('There are sternotomy wires', 'Median sternotomy wires are intact', 'Status post sternotomy', 'Postsurgical changes of median sternotomy are noted', 'Sternal wires are present',
-        'The patient is status post median sternotomy', 'Stable sternotomy and bypass changes'),
-    degenerative_spine=('{sev} degenerative changes of the spine', 'There is {sev} spondylosis', 'The spine shows {sev} degenerative disease', 'There are {sev} degenerative changes of the thoracic spine',
-        '{sev} degenerative changes are present in the thoracic spine', 'There is {sev} multilevel spondylosis of the thoracic spine', '{sev} degenerative endplate changes of the spine are noted',
-        '{sev} osteophyte formation is present along the spine'),
-    scoliosis=('Scoliosis convex to the {side}', '{side} convex curvature of the spine', 'The spine shows {side} scoliosis', '{side}ward scoliosis of the thoracic spine is present',
-        'Scoliotic curvature of the thoracic spine, convex {side}', 'S shaped scoliosis with main convexity to the {side}'),
+    granuloma=(
+        'Calcified granuloma in the {side} {zone} lung',
+        '{side} {zone} lobe granuloma is noted',
+        'A calcified nodule in the {side} {zone} zone',
+        'There is a stable granuloma in the {place}',
+        'Calcified granuloma is identified within the {place}',
+        'A dense calcified nodule in the {place} reflects old granulomatous disease',
+        'Calcified nodular density is present in the {place}, compatible with prior granulomatous infection',
+    ),
+    hyperinflation=(
+        'There is {sev} hyperinflation',
+        'The lungs are {sevly} hyperexpanded',
+        '{sev} hyperinflation of the lungs',
+        'The lungs are {sevly} hyperinflated',
+        '{sev} hyperexpansion with flattened diaphragms',
+        '{sev} hyperinflation suggests chronic obstructive disease',
+        'The lungs appear {sevly} hyperinflated with increased retrosternal airspace',
+    ),
+    interstitial=(
+        '{sev} bilateral interstitial thickening',
+        'Interstitial markings are {sevly} increased bilaterally',
+        '{sev} reticular prominence in both lungs',
+        'There are {sev} bilateral interstitial opacities',
+        '{sev} coarsening of the interstitial markings is present bilaterally',
+        'Both lungs show {sevly} prominent interstitial markings',
+        '{sev} interstitial prominence is noted bilaterally, chronic in appearance',
+    ),
+    line=(
+        '{side} central venous catheter in place',
+        'There is a {side} PICC',
+        'A {side} subclavian line is seen',
+        '{side} internal jugular catheter terminates in the superior vena cava',
+        'A {side}-sided chest port is present with its tip at the cavoatrial junction',
+        'Tip of the {side} PICC line overlies the superior vena cava',
+        '{side} central line is unchanged in position',
+    ),
+    pacemaker=(
+        'There is a {side} pacemaker',
+        '{side} chest pacing device in place',
+        'Pacemaker is seen on the {side}',
+        '{side}-sided dual lead cardiac pacemaker is present',
+        'Pacemaker generator overlies the {side} chest with intact leads',
+        'A {side} subclavian pacer is noted',
+    ),
+    sternotomy=(
+        'There are sternotomy wires',
+        'Median sternotomy wires are intact',
+        'Status post sternotomy',
+        'Postsurgical changes of median sternotomy are noted',
+        'Sternal wires are present',
+        'The patient is status post median sternotomy',
+        'Stable sternotomy and bypass changes',
+    ),
+    degenerative_spine=(
+        '{sev} degenerative changes of the spine',
+        'There is {sev} spondylosis',
+        'The spine shows {sev} degenerative disease',
+        'There are {sev} degenerative changes of the thoracic spine',
+        '{sev} degenerative changes are present in the thoracic spine',
+        'There is {sev} multilevel spondylosis of the thoracic spine',
+        '{sev} degenerative endplate changes of the spine are noted',
+        '{sev} osteophyte formation is present along the spine',
+    ),
+    scoliosis=(
+        'Scoliosis convex to the {side}',
+        '{side} convex curvature of the spine',
+        'The spine shows {side} scoliosis',
+        '{side}ward scoliosis of the thoracic spine is present',
+        'Scoliotic curvature of the thoracic spine, convex {side}',
+        'S shaped scoliosis with main convexity to the {side}',
+    ),
 )
 
 # %% ../nbs/07_language.ipynb #c010
 _NORMAL = dict(
-    heart=('Heart size is normal', 'The heart is normal', 'Normal cardiac silhouette', 'The heart is normal in size', 'Heart size is within normal limits', 'The heart is not enlarged',
-        'Cardiac silhouette size is within normal limits', 'The heart is unremarkable', 'The cardiac silhouette is normal in size and configuration'),
-    mediastinum=('The mediastinum is normal', 'Mediastinal contours are normal', 'Unremarkable mediastinum', 'The mediastinal contour is within normal limits', 'The mediastinal silhouette is unremarkable',
-        'Cardiomediastinal contours are stable', 'No mediastinal widening', 'The aorta and hilar contours are normal'),
-    lungs=('The lungs are clear', 'Both lungs are clear', 'No focal lung disease', 'The lungs are clear bilaterally', 'The lungs are grossly clear', 'Lungs are well expanded and clear',
-        'No acute pulmonary abnormality', 'The lungs appear clear with no suspicious pulmonary nodules or masses', 'Lungs are without focal airspace disease', 'No focal airspace opacity is identified'),
-    airspace=('No focal consolidation', 'No focal infiltrate', 'No airspace disease', 'There is no focal airspace consolidation', 'No evidence of pneumonia', 'Lungs are otherwise clear',
-        'The lungs are free of focal infiltrates', 'No acute infiltrate is identified'),
-    pleura=('No pleural effusion or pneumothorax', 'No effusion or pneumothorax', 'No pneumothorax or effusion', 'There is no pleural effusion or pneumothorax', 'No pneumothorax or pleural effusion is identified',
-        'There is no evidence of effusion or pneumothorax', 'No visible pneumothorax or large pleural effusion', 'Pleural spaces are clear', 'There is no pneumothorax and no large effusion'),
-    no_effusion=('No pleural effusion', 'There is no effusion', 'No effusion', 'No pleural effusion is seen', 'There is no evidence of effusion', 'Costophrenic angles are sharp', 'No pleural fluid collection'),
-    no_pneumothorax=('No pneumothorax', 'There is no pneumothorax', 'No pneumothorax is seen', 'There is no evidence of pneumothorax', 'No visible pneumothorax', 'Pneumothorax is not identified'),
-    bones=('The bones are intact', 'No acute bony abnormality', 'Unremarkable skeleton', 'No acute osseous abnormality is seen', 'Osseous structures are intact', 'The bony thorax is unremarkable',
-        'Visualized bony structures are within normal limits', 'Bones are grossly normal', 'No displaced rib fracture', 'The visualized skeletal structures of the thorax appear intact'),
-    devices=('No support devices', 'No devices are seen', 'No lines or implants', 'No indwelling catheters are identified'),
+    heart=(
+        'Heart size is normal',
+        'The heart is normal',
+        'Normal cardiac silhouette',
+        'The heart is normal in size',
+        'Heart size is within normal limits',
+        'The heart is not enlarged',
+        'Cardiac silhouette size is within normal limits',
+        'The heart is unremarkable',
+        'The cardiac silhouette is normal in size and configuration',
+    ),
+    mediastinum=(
+        'The mediastinum is normal',
+        'Mediastinal contours are normal',
+        'Unremarkable mediastinum',
+        'The mediastinal contour is within normal limits',
+        'The mediastinal silhouette is unremarkable',
+        'Cardiomediastinal contours are stable',
+        'No mediastinal widening',
+        'The aorta and hilar contours are normal',
+    ),
+    lungs=(
+        'The lungs are clear',
+        'Both lungs are clear',
+        'No focal lung disease',
+        'The lungs are clear bilaterally',
+        'The lungs are grossly clear',
+        'Lungs are well expanded and clear',
+        'No acute pulmonary abnormality',
+        'The lungs appear clear with no suspicious pulmonary nodules or masses',
+        'Lungs are without focal airspace disease',
+        'No focal airspace opacity is identified',
+    ),
+    airspace=(
+        'No focal consolidation',
+        'No focal infiltrate',
+        'No airspace disease',
+        'There is no focal airspace consolidation',
+        'No evidence of pneumonia',
+        'Lungs are otherwise clear',
+        'The lungs are free of focal infiltrates',
+        'No acute infiltrate is identified',
+    ),
+    pleura=(
+        'No pleural effusion or pneumothorax',
+        'No effusion or pneumothorax',
+        'No pneumothorax or effusion',
+        'There is no pleural effusion or pneumothorax',
+        'No pneumothorax or pleural effusion is identified',
+        'There is no evidence of effusion or pneumothorax',
+        'No visible pneumothorax or large pleural effusion',
+        'Pleural spaces are clear',
+        'There is no pneumothorax and no large effusion',
+    ),
+    no_effusion=(
+        'No pleural effusion',
+        'There is no effusion',
+        'No effusion',
+        'No pleural effusion is seen',
+        'There is no evidence of effusion',
+        'Costophrenic angles are sharp',
+        'No pleural fluid collection',
+    ),
+    no_pneumothorax=(
+        'No pneumothorax',
+        'There is no pneumothorax',
+        'No pneumothorax is seen',
+        'There is no evidence of pneumothorax',
+        'No visible pneumothorax',
+        'Pneumothorax is not identified',
+    ),
+    bones=(
+        'The bones are intact',
+        'No acute bony abnormality',
+        'Unremarkable skeleton',
+        'No acute osseous abnormality is seen',
+        'Osseous structures are intact',
+        'The bony thorax is unremarkable',
+        'Visualized bony structures are within normal limits',
+        'Bones are grossly normal',
+        'No displaced rib fracture',
+        'The visualized skeletal structures of the thorax appear intact',
+    ),
+    devices=(
+        'No support devices',
+        'No devices are seen',
+        'No lines or implants',
+        'No indwelling catheters are identified',
+    ),
 )
 
 # %% ../nbs/07_language.ipynb #c011
 _MERGED = {
-    ('heart', 'mediastinum'): ('The heart and mediastinum are normal', 'Heart size and mediastinal contours are within normal limits', 'The cardiomediastinal silhouette is within normal limits',
-        'Cardiomediastinal silhouette is normal', 'The cardiac and mediastinal contours are unremarkable', 'The heart, pulmonary and mediastinum are within normal limits',
-        'The cardiomediastinal silhouette and pulmonary vasculature are within normal limits in size', 'Normal cardiomediastinal contours'),
-    ('lungs', 'pleura'): ('The lungs are clear without effusion or pneumothorax', 'No focal consolidation, pneumothorax or pleural effusion', 'The lungs are clear with no pleural effusion or pneumothorax',
-        'There is no focal consolidation, pleural effusion or pneumothorax', 'Lungs are clear without focal consolidation, effusion or pneumothorax', 'No focal airspace disease, pneumothorax or effusion is seen',
-        'The lungs are free of focal airspace disease, and no pleural effusion or pneumothorax is seen'),
-    ('airspace', 'pleura'): ('No focal consolidation, pneumothorax or pleural effusion', 'There is no pneumothorax, pleural effusion or acute infiltrate', 'Negative for pneumothorax, effusion or consolidation'),
+    ('heart', 'mediastinum'): (
+        'The heart and mediastinum are normal',
+        'Heart size and mediastinal contours are within normal limits',
+        'The cardiomediastinal silhouette is within normal limits',
+        'Cardiomediastinal silhouette is normal',
+        'The cardiac and mediastinal contours are unremarkable',
+        'The heart, pulmonary and mediastinum are within normal limits',
+        'The cardiomediastinal silhouette and pulmonary vasculature are within normal limits in size',
+        'Normal cardiomediastinal contours',
+    ),
+    ('lungs', 'pleura'): (
+        'The lungs are clear without effusion or pneumothorax',
+        'No focal consolidation, pneumothorax or pleural effusion',
+        'The lungs are clear with no pleural effusion or pneumothorax',
+        'There is no focal consolidation, pleural effusion or pneumothorax',
+        'Lungs are clear without focal consolidation, effusion or pneumothorax',
+        'No focal airspace disease, pneumothorax or effusion is seen',
+        'The lungs are free of focal airspace disease, and no pleural effusion or pneumothorax is seen',
+    ),
+    ('airspace', 'pleura'): (
+        'No focal consolidation, pneumothorax or pleural effusion',
+        'There is no pneumothorax, pleural effusion or acute infiltrate',
+        'Negative for pneumothorax, effusion or consolidation',
+    ),
 }
 _TAILS = dict(  # appended to a sentence now and then
-    normal=('at this time', 'on the current examination', 'as visualized', 'for a patient of this age', 'given differences in technique', 'within the limits of portable technique', 'in comparison with the prior study'),
-    finding=('unchanged from the prior examination', 'similar to the previous study', 'again seen', 'new since the last exam', 'likely chronic in nature', 'best appreciated on the frontal view', 'which is of uncertain clinical significance'))
+    normal=(
+        'at this time',
+        'on the current examination',
+        'as visualized',
+        'for a patient of this age',
+        'given differences in technique',
+        'within the limits of portable technique',
+        'in comparison with the prior study',
+    ),
+    finding=(
+        'unchanged from the prior examination',
+        'similar to the previous study',
+        'again seen',
+        'new since the last exam',
+        'likely chronic in nature',
+        'best appreciated on the frontal view',
+        'which is of uncertain clinical significance',
+    ),
+)
 _EXTRA = (  # area, share of reports at extras = 1, sentences
-    ('mediastinum', .16, ('Pulmonary vascularity is within normal limits', 'The pulmonary vasculature is normal', 'Pulmonary vascular congestion is absent', 'Vasculature appears unremarkable')),
-    ('mediastinum', .10, ('The aorta is tortuous', 'Thoracic aorta is ectatic and calcified', 'There are atherosclerotic calcifications of the aortic arch', 'The thoracic aorta is unfolded')),
-    ('mediastinum', .08, ('The trachea is midline', 'Hilar structures are unremarkable', 'The hila are normal', 'Trachea and bronchi appear patent')),
-    ('bones', .08, ('Soft tissues are unremarkable', 'Visualized upper abdomen is unremarkable', 'There is no free air beneath the diaphragm', 'Surgical clips are seen in the abdomen', 'Nonobstructive bowel pattern is partially imaged')),
-    ('lungs', .08, ('Lung volumes are low', 'Inspiration is adequate', 'Chronic appearing changes are stable since the prior examination', 'There is no interval change from the previous study', 'Exam is limited by patient rotation', 'Apical pleural thickening is stable')),
+    (
+        'mediastinum',
+        0.16,
+        (
+            'Pulmonary vascularity is within normal limits',
+            'The pulmonary vasculature is normal',
+            'Pulmonary vascular congestion is absent',
+            'Vasculature appears unremarkable',
+        ),
+    ),
+    (
+        'mediastinum',
+        0.10,
+        (
+            'The aorta is tortuous',
+            'Thoracic aorta is ectatic and calcified',
+            'There are atherosclerotic calcifications of the aortic arch',
+            'The thoracic aorta is unfolded',
+        ),
+    ),
+    (
+        'mediastinum',
+        0.08,
+        (
+            'The trachea is midline',
+            'Hilar structures are unremarkable',
+            'The hila are normal',
+            'Trachea and bronchi appear patent',
+        ),
+    ),
+    (
+        'bones',
+        0.08,
+        (
+            'Soft tissues are unremarkable',
+            'Visualized upper abdomen is unremarkable',
+            'There is no free air beneath the diaphragm',
+            'Surgical clips are seen in the abdomen',
+            'Nonobstructive bowel pattern is partially imaged',
+        ),
+    ),
+    (
+        'lungs',
+        0.08,
+        (
+            'Lung volumes are low',
+            'Inspiration is adequate',
+            'Chronic appearing changes are stable since the prior examination',
+            'There is no interval change from the previous study',
+            'Exam is limited by patient rotation',
+            'Apical pleural thickening is stable',
+        ),
+    ),
 )
 
 # %% ../nbs/07_language.ipynb #c013
 @dataclass(frozen=True)
 class Style:
     "How freely a report is worded"
-    wordings: int = 99       # sentences of each list that are used
-    order: str = 'varied'    # 'fixed' or 'varied': order of topics and of findings within a topic
-    omit: float = 1.         # 0: every normal sentence is written; 1: left out as often as in IU-Xray
-    merge: float = 0.        # chance that two normal areas share a sentence
-    extras: float = 0.       # scale of the statements that belong to no finding
-    synonyms: bool = False   # other words for severity and place
-    skew: float = 0.         # the k-th wording has weight 1 / k**skew
+
+    wordings: int = 99  # sentences of each list that are used
+    order: str = 'varied'  # 'fixed' or 'varied': order of topics and of findings within a topic
+    omit: float = 1.0  # 0: every normal sentence is written; 1: left out as often as in IU-Xray
+    merge: float = 0.0  # chance that two normal areas share a sentence
+    extras: float = 0.0  # scale of the statements that belong to no finding
+    synonyms: bool = False  # other words for severity and place
+    skew: float = 0.0  # the k-th wording has weight 1 / k**skew
 
     def __post_init__(self):
-        if self.order not in ('fixed', 'varied'): raise UARError(f'unknown order {self.order!r}', field='order', remedy="use 'fixed' or 'varied'")
-        if self.wordings < 1: raise UARError(f'{self.wordings} wordings', field='wordings', remedy='use 1 or more')
+        if self.order not in ('fixed', 'varied'):
+            raise UARError(
+                f'unknown order {self.order!r}', field='order', remedy="use 'fixed' or 'varied'"
+            )
+        if self.wordings < 1:
+            raise UARError(f'{self.wordings} wordings', field='wordings', remedy='use 1 or more')
+
 
 STYLES = dict(
-    single=Style(wordings=1, order='fixed', omit=0.),
-    fast=Style(wordings=3, order='fixed', omit=0.),
-    iu_xray=Style(wordings=99, order='varied', omit=1., merge=.5, extras=1., synonyms=True, skew=.2),
+    single=Style(wordings=1, order='fixed', omit=0.0),
+    fast=Style(wordings=3, order='fixed', omit=0.0),
+    iu_xray=Style(
+        wordings=99, order='varied', omit=1.0, merge=0.5, extras=1.0, synonyms=True, skew=0.2
+    ),
 )
 
 # %% ../nbs/07_language.ipynb #c016
 _SEVERITY_WORDS = {  # slot -> severity -> words; the first is used without synonyms
-    'sev': dict(mild=('mild', 'slight', 'minimal', 'subtle'), moderate=('moderate',), severe=('severe', 'marked', 'extensive')),
-    'sevly': dict(mild=('mildly', 'slightly', 'minimally'), moderate=('moderately',), severe=('severely', 'markedly')),
-    'size': dict(mild=('small', 'tiny', 'trace'), moderate=('moderate', 'moderate-sized'), severe=('large', 'massive')),
+    'sev': dict(
+        mild=('mild', 'slight', 'minimal', 'subtle'),
+        moderate=('moderate',),
+        severe=('severe', 'marked', 'extensive'),
+    ),
+    'sevly': dict(
+        mild=('mildly', 'slightly', 'minimally'),
+        moderate=('moderately',),
+        severe=('severely', 'markedly'),
+    ),
+    'size': dict(
+        mild=('small', 'tiny', 'trace'),
+        moderate=('moderate', 'moderate-sized'),
+        severe=('large', 'massive'),
+    ),
 }
 _PLACES = {  # zone -> noun phrases
-    'upper': ('{side} upper lobe', '{side} upper lung', 'upper zone of the {side} lung', '{side} lung apex'),
-    'mid': ('{side} mid lung', 'mid zone of the {side} lung', '{side} midlung', '{side} perihilar region'),
-    'lower': ('{side} lower lobe', '{side} lung base', '{side} base', 'lower zone of the {side} lung'),
+    'upper': (
+        '{side} upper lobe',
+        '{side} upper lung',
+        'upper zone of the {side} lung',
+        '{side} lung apex',
+    ),
+    'mid': (
+        '{side} mid lung',
+        'mid zone of the {side} lung',
+        '{side} midlung',
+        '{side} perihilar region',
+    ),
+    'lower': (
+        '{side} lower lobe',
+        '{side} lung base',
+        '{side} base',
+        'lower zone of the {side} lung',
+    ),
 }
-_SPECIAL_PLACES = {('right', 'mid'): 'right middle lobe', ('left', 'mid'): 'lingula', ('left', 'lower'): 'left retrocardiac region'}
+_SPECIAL_PLACES = {
+    ('right', 'mid'): 'right middle lobe',
+    ('left', 'mid'): 'lingula',
+    ('left', 'lower'): 'left retrocardiac region',
+}
 _SLOT = re.compile(r'\{(\w+)\}')
+
 
 @lru_cache(None)
 def _chances(n, skew):
     "Cumulated chances of the first n wordings (the equation of this section)"
     weights = [1 / (k + 1) ** skew for k in range(n)]
     total, sums = sum(weights), []
-    for w in weights: sums.append((sums[-1] if sums else 0) + w / total)
+    for w in weights:
+        sums.append((sums[-1] if sums else 0) + w / total)
     return sums
+
 
 def _choose(options, style, rng):
     "One of the wordings that the style allows"
     n = min(len(options), style.wordings)
-    if n == 1: return options[0]
+    if n == 1:
+        return options[0]
     u = rng.random()
     for option, edge in zip(options, _chances(n, style.skew)):
-        if u < edge: return option
+        if u < edge:
+            return option
     return options[n - 1]
 
 # %% ../nbs/07_language.ipynb #c017
 def _fill(wording, finding, style, rng):
     "A wording with its slots filled"
+
     def slot(match):
         name = match[1]
         if name in _SEVERITY_WORDS:
@@ -162,10 +466,13 @@ def _fill(wording, finding, style, rng):
         if name == 'place':
             places = _PLACES[finding.zone]
             special = _SPECIAL_PLACES.get((finding.side, finding.zone))
-            if special: places = (places[0], special) + places[1:]
+            if special:
+                places = (places[0], special) + places[1:]
             return _choose(places, style, rng).replace('{side}', finding.side)
         return getattr(finding, name)
+
     return _SLOT.sub(slot, wording)
+
 
 def _sentence(words):
     "Words as a sentence: `a`/`an`, a capital, a full stop"
@@ -173,41 +480,87 @@ def _sentence(words):
     return words[0].upper() + words[1:] + '.'
 
 # %% ../nbs/07_language.ipynb #c019
-_TOPIC = dict(cardiomegaly='heart', effusion='pleura', pneumothorax='pleura', opacity='lungs', nodule='lungs', atelectasis='lungs', granuloma='lungs', hyperinflation='lungs',
-    interstitial='lungs', line='devices', pacemaker='devices', sternotomy='devices', degenerative_spine='bones', scoliosis='bones')
+_TOPIC = dict(
+    cardiomegaly='heart',
+    effusion='pleura',
+    pneumothorax='pleura',
+    opacity='lungs',
+    nodule='lungs',
+    atelectasis='lungs',
+    granuloma='lungs',
+    hyperinflation='lungs',
+    interstitial='lungs',
+    line='devices',
+    pacemaker='devices',
+    sternotomy='devices',
+    degenerative_spine='bones',
+    scoliosis='bones',
+)
 _ORDER = ('heart', 'mediastinum', 'lungs', 'pleura', 'bones', 'devices')
-_ORDERS = ((.68, _ORDER), (.25, ('lungs', 'pleura', 'heart', 'mediastinum', 'bones', 'devices')), (.07, ('devices', 'heart', 'mediastinum', 'lungs', 'pleura', 'bones')))
-_OMITTED = dict(heart=.03, mediastinum=.25, lungs=.04, airspace=.35, pleura=.2, no_effusion=.25, no_pneumothorax=.25, bones=.5, devices=.96)
+_ORDERS = (
+    (0.68, _ORDER),
+    (0.25, ('lungs', 'pleura', 'heart', 'mediastinum', 'bones', 'devices')),
+    (0.07, ('devices', 'heart', 'mediastinum', 'lungs', 'pleura', 'bones')),
+)
+_OMITTED = dict(
+    heart=0.03,
+    mediastinum=0.25,
+    lungs=0.04,
+    airspace=0.35,
+    pleura=0.2,
+    no_effusion=0.25,
+    no_pneumothorax=0.25,
+    bones=0.5,
+    devices=0.96,
+)
+
 
 def _normals(findings):
     "The normal statements that the findings leave room for: topic -> key of the table"
     kinds = {f.kind for f in findings}
     topics = {_TOPIC[k] for k in kinds}
     normal = {t: t for t in _ORDER if t not in topics}
-    if 'lungs' in topics and 'opacity' not in kinds: normal['lungs'] = 'airspace'
-    if 'pleura' in topics and 'effusion' not in kinds: normal['pleura'] = 'no_effusion'
-    if 'pleura' in topics and 'pneumothorax' not in kinds: normal['pleura'] = 'no_pneumothorax'
+    if 'lungs' in topics and 'opacity' not in kinds:
+        normal['lungs'] = 'airspace'
+    if 'pleura' in topics and 'effusion' not in kinds:
+        normal['pleura'] = 'no_effusion'
+    if 'pleura' in topics and 'pneumothorax' not in kinds:
+        normal['pleura'] = 'no_pneumothorax'
     return normal
+
 
 def _tail(words, table, talk, rng):
     "The words, now and then with a remark behind them"
-    return f'{words} {_TAILS[table][int(len(_TAILS[table]) * rng.random())]}' if talk and rng.random() < .2 * talk else words
+    return (
+        f'{words} {_TAILS[table][int(len(_TAILS[table]) * rng.random())]}'
+        if talk and rng.random() < 0.2 * talk
+        else words
+    )
 
 # %% ../nbs/07_language.ipynb #c020
 def _normal_sentences(findings, style, rng, talk):
     "(topic, sentence) for the areas without findings"
     normal = _normals(findings)
-    if style.omit: normal = {t: k for t, k in normal.items() if rng.random() >= style.omit * _OMITTED[k]}
+    if style.omit:
+        normal = {t: k for t, k in normal.items() if rng.random() >= style.omit * _OMITTED[k]}
     sentences = []
-    def add(topic, wordings): sentences.append((topic, _sentence(_tail(_choose(wordings, style, rng), 'normal', talk, rng))))
+
+    def add(topic, wordings):
+        sentences.append(
+            (topic, _sentence(_tail(_choose(wordings, style, rng), 'normal', talk, rng)))
+        )
+
     for (a, b), wordings in _MERGED.items():
         topics = [t for t, k in normal.items() if k in (a, b)]
         if style.merge and len(topics) == 2 and rng.random() < style.merge:
             add(topics[0], wordings)
-            for t in topics: del normal[t]
-    for topic, key in normal.items(): add(topic, _NORMAL[key])
+            for t in topics:
+                del normal[t]
+    for topic, key in normal.items():
+        add(topic, _NORMAL[key])
     for topic, share, wordings in _EXTRA if talk else ():
-        if rng.random() < share * talk: add(topic, wordings)
+        if rng.random() < share * talk:
+            add(topic, wordings)
     return sentences
 
 # %% ../nbs/07_language.ipynb #c021
@@ -219,36 +572,64 @@ def _ordered(sentences, style, rng):
     u, order = rng.random(), None
     for share, usual in _ORDERS:
         order, u = usual, u - share
-        if u < 0: break
-    places = {topic: i + rng.normal(0, .6) for i, topic in enumerate(order)}
-    keys = [places[topic] + .1 * rng.random() for topic, _ in sentences]
+        if u < 0:
+            break
+    places = {topic: i + rng.normal(0, 0.6) for i, topic in enumerate(order)}
+    keys = [places[topic] + 0.1 * rng.random() for topic, _ in sentences]
     return [sentences[i][1] for i in sorted(range(len(keys)), key=keys.__getitem__)]
 
 # %% ../nbs/07_language.ipynb #c022
 _RANK = {kind: i for i, kind in enumerate(FINDING_KINDS)}
 
+
 def _check(finding):
     "Raise where a finding is not of the table"
     kind = FINDING_KINDS.get(finding.kind)
-    if kind is None: raise UARError(f'unknown kind of finding {finding.kind!r}', field='kind', remedy=f'use one of {", ".join(FINDING_KINDS)}')
-    for field, allowed in (('side', kind['sides']), ('zone', kind['zones']), ('severity', kind['severities'])):
+    if kind is None:
+        raise UARError(
+            f'unknown kind of finding {finding.kind!r}',
+            field='kind',
+            remedy=f'use one of {", ".join(FINDING_KINDS)}',
+        )
+    for field, allowed in (
+        ('side', kind['sides']),
+        ('zone', kind['zones']),
+        ('severity', kind['severities']),
+    ):
         if getattr(finding, field) not in allowed:
-            raise UARError(f'{finding.kind} has no {field} {getattr(finding, field)!r}', field=field, remedy=f'use one of {", ".join(map(repr, allowed))}')
+            raise UARError(
+                f'{finding.kind} has no {field} {getattr(finding, field)!r}',
+                field=field,
+                remedy=f'use one of {", ".join(map(repr, allowed))}',
+            )
 
 # %% ../nbs/07_language.ipynb #c023
 def write_report(
-    findings, # of `FINDING_KINDS`, with side, zone and severity as each kind has them
-    style='fast', # a name of `STYLES`, or a `Style`
-    rng=None, # NumPy generator; needed unless the style has one wording
-)->str: # sentences with capitals and full stops
+    findings,  # of `FINDING_KINDS`, with side, zone and severity as each kind has them
+    style='fast',  # a name of `STYLES`, or a `Style`
+    rng=None,  # NumPy generator; needed unless the style has one wording
+) -> str:  # sentences with capitals and full stops
     "A report that states each finding in one sentence and calls the rest normal"
     if isinstance(style, str):
-        if style not in STYLES: raise UARError(f'unknown style {style!r}', field='style', remedy=f'use one of {", ".join(STYLES)}, or a Style')
+        if style not in STYLES:
+            raise UARError(
+                f'unknown style {style!r}',
+                field='style',
+                remedy=f'use one of {", ".join(STYLES)}, or a Style',
+            )
         style = STYLES[style]
-    if rng is None and style != STYLES['single']: raise UARError('a free style needs a generator', field='rng', remedy="give rng=core.numpy_rng(seed), or style='single'")
-    for f in findings: _check(f)
+    if rng is None and style != STYLES['single']:
+        raise UARError(
+            'a free style needs a generator',
+            field='rng',
+            remedy="give rng=core.numpy_rng(seed), or style='single'",
+        )
+    for f in findings:
+        _check(f)
     stated = sorted(findings, key=lambda f: (_RANK[f.kind], f.side, f.zone))
-    talk = style.extras * rng.exponential() if style.extras else 0.   # some reports are terse, some are long
+    talk = (
+        style.extras * rng.exponential() if style.extras else 0.0
+    )  # some reports are terse, some are long
     sentences = _normal_sentences(findings, style, rng, talk)
     for f in stated:
         key = 'effusion_bilateral' if (f.kind, f.side) == ('effusion', 'bilateral') else f.kind

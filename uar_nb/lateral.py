@@ -15,141 +15,216 @@ from .xray import dome, ellipse, empty_chest, splat, step
 # %% ../nbs/05b_lateral.ipynb #c005
 def side_lines(
     body,  # a `Body`
-    v      # height, float32 number or array
-):         # (inside of the front wall, middle of the spine, inside of the back wall) as u
+    v,  # height, float32 number or array
+):  # (inside of the front wall, middle of the spine, inside of the back wall) as u
     "The lines that hold the side view (@eq-front)"
-    t = np.clip((v + .8)/1.5, 0, 1.2)
-    front = -.06 - .50*np.sin(np.clip(t, 0, 1)*1.72) - .02*(body.depth - 21)
-    bow = body.kyphosis*2
-    spine = .33 + .10*np.sin(np.clip(t*1.1, 0, 1.1)*2.9)*(.7 + bow) - .16*np.maximum(t - .75, 0) - .09*np.maximum(.25 - t, 0)*4
-    return front, spine, spine + .17
+    t = np.clip((v + 0.8) / 1.5, 0, 1.2)
+    front = -0.06 - 0.50 * np.sin(np.clip(t, 0, 1) * 1.72) - 0.02 * (body.depth - 21)
+    bow = body.kyphosis * 2
+    spine = (
+        0.33
+        + 0.10 * np.sin(np.clip(t * 1.1, 0, 1.1) * 2.9) * (0.7 + bow)
+        - 0.16 * np.maximum(t - 0.75, 0)
+        - 0.09 * np.maximum(0.25 - t, 0) * 4
+    )
+    return front, spine, spine + 0.17
 
 
 def _trunk(chest):
     b, u, v = chest.body, chest.u, chest.v
     front, spine, back = side_lines(b, v)
-    wall = .08 + b.fat*.8
-    left, right = front - wall - .10*np.maximum(v - .35, 0), back + wall + .05
-    if b.breasts: left = left - .035*b.breasts*np.exp(-((v - .18)/.22)**2)
-    body = step(u - left, .03)*step(right - u, .03)
-    x = np.clip((2*u - left - right)/(right - left), -1, 1)
-    thick = (1.32*b.depth)*np.sqrt(np.clip(1.04 - x*x*x*x, 0, 1))*(1 + .05*step(v - .45, .6))
-    chest.soft = body*thick
-    arms = step(-.40 - .55*(u + .5)*(u < .1) - v + .12*np.abs(u), .45)*step(u + .9, .1)*step(.75 - u, .35)
-    chest.soft = np.maximum(chest.soft, arms*(1.05*b.depth))
+    wall = 0.08 + b.fat * 0.8
+    left, right = front - wall - 0.10 * np.maximum(v - 0.35, 0), back + wall + 0.05
+    if b.breasts:
+        left = left - 0.035 * b.breasts * np.exp(-(((v - 0.18) / 0.22) ** 2))
+    body = step(u - left, 0.03) * step(right - u, 0.03)
+    x = np.clip((2 * u - left - right) / (right - left), -1, 1)
+    thick = (
+        (1.32 * b.depth)
+        * np.sqrt(np.clip(1.04 - x * x * x * x, 0, 1))
+        * (1 + 0.05 * step(v - 0.45, 0.6))
+    )
+    chest.soft = body * thick
+    arms = (
+        step(-0.40 - 0.55 * (u + 0.5) * (u < 0.1) - v + 0.12 * np.abs(u), 0.45)
+        * step(u + 0.9, 0.1)
+        * step(0.75 - u, 0.35)
+    )
+    chest.soft = np.maximum(chest.soft, arms * (1.05 * b.depth))
     chest.shapes |= dict(front=front, spine_line=spine, back=back)
 
 # %% ../nbs/05b_lateral.ipynb #c008
 def _lungs(chest):
     b, u, v = chest.body, chest.u, chest.v
     front, spine, back = (chest.shapes[k] for k in ('front', 'spine_line', 'back'))
-    x = (u - front)/(back - front)
-    for name, gap in (('right', 0.), ('left', b.dome_gap + .015)):
-        floor = b.dome - .02 + gap + b.flat*(.09*np.maximum(.38 - x, 0)/.38 + .42*np.square(np.maximum(x - .38, 0)/.62))
-        d = np.minimum(np.minimum(u - front, back - u) - .14*step(-.50 - v, .5), floor - v)
-        tip = step(v - b.apex - .04, .22)                                # the lung tips fade into the shoulders
-        mask = step(d, .02)*tip
-        chest.air += mask*(.30 + .70*np.sqrt(np.clip(1 - (2*x - 1)**2, 0, 1)))*(.68*b.depth)*b.lucency*np.clip(.55 + .9*(v - b.apex), .5, 1)
-        chest.shapes |= {f'lung_{name}': mask, f'inside_{name}': np.minimum(d, v - b.apex), f'floor_{name}': floor}
+    x = (u - front) / (back - front)
+    for name, gap in (('right', 0.0), ('left', b.dome_gap + 0.015)):
+        floor = (
+            b.dome
+            - 0.02
+            + gap
+            + b.flat
+            * (
+                0.09 * np.maximum(0.38 - x, 0) / 0.38
+                + 0.42 * np.square(np.maximum(x - 0.38, 0) / 0.62)
+            )
+        )
+        d = np.minimum(np.minimum(u - front, back - u) - 0.14 * step(-0.50 - v, 0.5), floor - v)
+        tip = step(v - b.apex - 0.04, 0.22)  # the lung tips fade into the shoulders
+        mask = step(d, 0.02) * tip
+        chest.air += (
+            mask
+            * (0.30 + 0.70 * np.sqrt(np.clip(1 - (2 * x - 1) ** 2, 0, 1)))
+            * (0.68 * b.depth)
+            * b.lucency
+            * np.clip(0.55 + 0.9 * (v - b.apex), 0.5, 1)
+        )
+        chest.shapes |= {
+            f'lung_{name}': mask,
+            f'inside_{name}': np.minimum(d, v - b.apex),
+            f'floor_{name}': floor,
+        }
 
 # %% ../nbs/05b_lateral.ipynb #c009
 def heart_side(
     body,  # a `Body`
-    u, v   # coordinates
-):         # normalised radius: below 1 inside
+    u,
+    v,  # coordinates
+):  # normalised radius: below 1 inside
     "The heart seen from the side (@eq-side-heart)"
-    size = body.heart/.45
-    low = body.dome + .06
-    return ellipse(u, v, (-.24 + .05*(size - 1), low - .27*size), (.235*size, .34*size), 28)
+    size = body.heart / 0.45
+    low = body.dome + 0.06
+    return ellipse(
+        u, v, (-0.24 + 0.05 * (size - 1), low - 0.27 * size), (0.235 * size, 0.34 * size), 28
+    )
 
 
 def _heart(chest):
     b, u, v = chest.body, chest.u, chest.v
     r = heart_side(b, u, v)
     ball = dome(r)
-    arch_r = ellipse(u, v, (.13, -.20), (.21, .24))
-    arch = np.exp(-((arch_r - 1)/.22)**2)*step(-.18 - v, .1) + .7*step(.055 - np.abs(u - .33 - .05*v), .05)*step(v + .2, .1)*step(.5 - v, .2)
-    trunk = dome(ellipse(u, v, (-.12, -.12), (.14, .20), 30))
-    chest.shapes['heart'] = step(1 - r, .12)
-    hidden = ball*(.55 + .45*step(v - b.dome + .30, .6))            # the upper heart fades into the great vessels
-    chest.air *= 1 - np.clip(.50*hidden + .20*arch + .24*trunk, 0, .9)
-    chest.soft += .8*ball + .6*arch
+    arch_r = ellipse(u, v, (0.13, -0.20), (0.21, 0.24))
+    arch = np.exp(-(((arch_r - 1) / 0.22) ** 2)) * step(-0.18 - v, 0.1) + 0.7 * step(
+        0.055 - np.abs(u - 0.33 - 0.05 * v), 0.05
+    ) * step(v + 0.2, 0.1) * step(0.5 - v, 0.2)
+    trunk = dome(ellipse(u, v, (-0.12, -0.12), (0.14, 0.20), 30))
+    chest.shapes['heart'] = step(1 - r, 0.12)
+    hidden = ball * (
+        0.55 + 0.45 * step(v - b.dome + 0.30, 0.6)
+    )  # the upper heart fades into the great vessels
+    chest.air *= 1 - np.clip(0.50 * hidden + 0.20 * arch + 0.24 * trunk, 0, 0.9)
+    chest.soft += 0.8 * ball + 0.6 * arch
 
 # %% ../nbs/05b_lateral.ipynb #c012
 def _bones(chest):
     b, u, v = chest.body, chest.u, chest.v
     front, line, _ = (chest.shapes[k] for k in ('front', 'spine_line', 'back'))
     a = u - line
-    k = (v + 1.)/(.150 + .02*v)
-    f = np.abs(k - np.floor(k) - .5)*2
-    half = .078 + .022*v + .012*f
-    disc = step(f - .76, .2)
-    column = step(half - np.abs(a), .025)
-    rim = np.exp(-((np.abs(a) - half + .015)/.014)**2) + np.exp(-((f - .70)/.10)**2)
-    chest.bone += b.bone*column*(1.5*(1 - .75*disc) + .7*rim*(1 - disc))
-    behind = step(.05 - np.abs(a - half - .075), .06)*(1 - .5*step(f - .5, .3))
-    chest.bone += .9*b.bone*behind
+    k = (v + 1.0) / (0.150 + 0.02 * v)
+    f = np.abs(k - np.floor(k) - 0.5) * 2
+    half = 0.078 + 0.022 * v + 0.012 * f
+    disc = step(f - 0.76, 0.2)
+    column = step(half - np.abs(a), 0.025)
+    rim = np.exp(-(((np.abs(a) - half + 0.015) / 0.014) ** 2)) + np.exp(-(((f - 0.70) / 0.10) ** 2))
+    chest.bone += b.bone * column * (1.5 * (1 - 0.75 * disc) + 0.7 * rim * (1 - disc))
+    behind = step(0.05 - np.abs(a - half - 0.075), 0.06) * (1 - 0.5 * step(f - 0.5, 0.3))
+    chest.bone += 0.9 * b.bone * behind
     chest.shapes['spine'] = column
-    plate = np.exp(-((u - front + .025)/.022)**2)*step(v + .62, .08)*step(.22 - v, .08)
-    chest.bone += 1.3*b.bone*plate
-    for shift, weight in ((0., .52), (.45, .36)):
-        x = np.clip((line + .12 - u)/np.maximum(line + .12 - front, .05), 0, 1)
-        drop = .72*x*x - .22*x*x*x - .05*x
-        kr = (v - b.apex - .02 - drop)/.135 + .3*b.rib_phase + shift
-        fr = np.abs(kr - np.floor(kr) - .5)*2
-        rib = step(.42 - fr, .25) + .5*np.exp(-((fr - .36)/.1)**2)
-        chest.bone += b.bone*weight*rib*step(kr, .5)*step(9.5 - kr, 1)*step(.72 - x, .25)*step(u - front, .05)*step(line + .16 - u, .04)
+    plate = (
+        np.exp(-(((u - front + 0.025) / 0.022) ** 2)) * step(v + 0.62, 0.08) * step(0.22 - v, 0.08)
+    )
+    chest.bone += 1.3 * b.bone * plate
+    for shift, weight in ((0.0, 0.52), (0.45, 0.36)):
+        x = np.clip((line + 0.12 - u) / np.maximum(line + 0.12 - front, 0.05), 0, 1)
+        drop = 0.72 * x * x - 0.22 * x * x * x - 0.05 * x
+        kr = (v - b.apex - 0.02 - drop) / 0.135 + 0.3 * b.rib_phase + shift
+        fr = np.abs(kr - np.floor(kr) - 0.5) * 2
+        rib = step(0.42 - fr, 0.25) + 0.5 * np.exp(-(((fr - 0.36) / 0.1) ** 2))
+        chest.bone += (
+            b.bone
+            * weight
+            * rib
+            * step(kr, 0.5)
+            * step(9.5 - kr, 1)
+            * step(0.72 - x, 0.25)
+            * step(u - front, 0.05)
+            * step(line + 0.16 - u, 0.04)
+        )
 
 # %% ../nbs/05b_lateral.ipynb #c013
 def _upper(chest):
     b, u, v = chest.body, chest.u, chest.v
-    arm = step(.075 - np.abs(v + .86 - .42*(u + .45)), .04)*step(-.12 - u, .1)
-    head = dome(ellipse(u, v, (-.05, -.70), (.14, .13)))
-    blade = np.exp(-((u - .42 - .20*(v + .5))/.016)**2)*step(v + .75, .1)*step(-.02 - v, .1)
-    other = np.exp(-((u - .33 - .25*(v + .5))/.016)**2)*step(v + .75, .1)*step(-.12 - v, .1)
-    chest.bone += b.bone*(1.2*arm + 1.1*np.sqrt(head) + .55*blade + .45*other)
-    tube = np.sqrt(np.clip(1 - ((u - .09 - .16*(v + .5))/.055)**2, 0, 1))*step(-.10 - v, .08)
-    chest.air += 3.*tube
-    chest.air += 1.6*dome(ellipse(u, v, (.15, -.08), (.05, .05)))
+    arm = step(0.075 - np.abs(v + 0.86 - 0.42 * (u + 0.45)), 0.04) * step(-0.12 - u, 0.1)
+    head = dome(ellipse(u, v, (-0.05, -0.70), (0.14, 0.13)))
+    blade = (
+        np.exp(-(((u - 0.42 - 0.20 * (v + 0.5)) / 0.016) ** 2))
+        * step(v + 0.75, 0.1)
+        * step(-0.02 - v, 0.1)
+    )
+    other = (
+        np.exp(-(((u - 0.33 - 0.25 * (v + 0.5)) / 0.016) ** 2))
+        * step(v + 0.75, 0.1)
+        * step(-0.12 - v, 0.1)
+    )
+    chest.bone += b.bone * (1.2 * arm + 1.1 * np.sqrt(head) + 0.55 * blade + 0.45 * other)
+    tube = np.sqrt(np.clip(1 - ((u - 0.09 - 0.16 * (v + 0.5)) / 0.055) ** 2, 0, 1)) * step(
+        -0.10 - v, 0.08
+    )
+    chest.air += 3.0 * tube
+    chest.air += 1.6 * dome(ellipse(u, v, (0.15, -0.08), (0.05, 0.05)))
 
 
 def _vessels(chest):
     rng = np.random.default_rng(chest.body.texture + 2)
     lungs = np.maximum(chest.shapes['lung_left'], chest.shapes['lung_right'])
-    trees = branches(rng, (.13, -.06), 15, (-2.9, 2.6), .55, .055)
-    for (u, v, w), gain, sigma in zip(trees, (6.5, 4., 2.5), (1.05, .75, .6)):
-        chest.soft += splat(chest, u, v, w*gain, sigma)*lungs
-    hilum = dome(ellipse(chest.u, chest.v, (.10, -.05), (.10, .15), 15))
-    chest.soft += 2.2*hilum
-    chest.soft += 1.1*texture(rng, 1.)*lungs
+    trees = branches(rng, (0.13, -0.06), 15, (-2.9, 2.6), 0.55, 0.055)
+    for (u, v, w), gain, sigma in zip(trees, (6.5, 4.0, 2.5), (1.05, 0.75, 0.6)):
+        chest.soft += splat(chest, u, v, w * gain, sigma) * lungs
+    hilum = dome(ellipse(chest.u, chest.v, (0.10, -0.05), (0.10, 0.15), 15))
+    chest.soft += 2.2 * hilum
+    chest.soft += 1.1 * texture(rng, 1.0) * lungs
 
 # %% ../nbs/05b_lateral.ipynb #c014
 def _abdomen(chest):
     b, u, v = chest.body, chest.u, chest.v
     rng = np.random.default_rng(b.texture + 3)
     front, back = chest.shapes['front'], chest.shapes['back']
-    below = step(v - chest.shapes['floor_left'], .03)
+    below = step(v - chest.shapes['floor_left'], 0.03)
     if b.stomach:
-        top = b.dome + b.dome_gap + .05 + b.stomach*.8
-        chest.air += 6*dome(ellipse(u, v, (-.06, top), (b.stomach*1.4, b.stomach)))*below*step(top + b.stomach*.5 - v, .03)
-    chest.air += 40*np.maximum(texture(rng, 3.) - .09, 0)*below*step(v - b.dome - .2, .2)*step(u - front - .05, .1)*step(back - .2 - u, .1)
+        top = b.dome + b.dome_gap + 0.05 + b.stomach * 0.8
+        chest.air += (
+            6
+            * dome(ellipse(u, v, (-0.06, top), (b.stomach * 1.4, b.stomach)))
+            * below
+            * step(top + b.stomach * 0.5 - v, 0.03)
+        )
+    chest.air += (
+        40
+        * np.maximum(texture(rng, 3.0) - 0.09, 0)
+        * below
+        * step(v - b.dome - 0.2, 0.2)
+        * step(u - front - 0.05, 0.1)
+        * step(back - 0.2 - u, 0.1)
+    )
 
 
 def lateral_chest(
     body,  # a `Body`
-    pose   # a `Pose`
-):         # `Chest`
+    pose,  # a `Pose`
+):  # `Chest`
     "The lateral view of a healthy person, layer by layer: the front is on the left"
     chest = empty_chest(body, pose, 'lateral')
-    for draw in (_trunk, _lungs, _heart, _bones, _upper, _vessels, _abdomen): draw(chest)
+    for draw in (_trunk, _lungs, _heart, _bones, _upper, _vessels, _abdomen):
+        draw(chest)
     return chest
 
 
 def normal_chest(
     body,  # a `Body`
     pose,  # a `Pose`
-    view   # 'frontal' or 'lateral'
-):         # `Chest`
+    view,  # 'frontal' or 'lateral'
+):  # `Chest`
     "A healthy chest in one view"
-    if view not in ('frontal', 'lateral'): raise UARError(f'unknown view {view!r}', field='view', remedy='use frontal or lateral')
+    if view not in ('frontal', 'lateral'):
+        raise UARError(f'unknown view {view!r}', field='view', remedy='use frontal or lateral')
     return (frontal_chest if view == 'frontal' else lateral_chest)(body, pose)

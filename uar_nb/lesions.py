@@ -17,166 +17,219 @@ from .xray import dome, ellipse, step
 
 # %% ../nbs/05c_lesions.ipynb #c005
 def grade(
-    finding,                # a `Finding` with a severity
-    mild, moderate, severe  # values
-):                          # one of them
+    finding,  # a `Finding` with a severity
+    mild,
+    moderate,
+    severe,  # values
+):  # one of them
     "The value that belongs to the finding's severity"
     return dict(mild=mild, moderate=moderate, severe=severe)[finding.severity]
 
 
 def sides(
-    finding  # a `Finding`
-):           # ('left',), ('right',) or both
+    finding,  # a `Finding`
+):  # ('left',), ('right',) or both
     "The sides that a finding touches"
     return ('left', 'right') if finding.side == 'bilateral' else (finding.side,)
 
 # %% ../nbs/05c_lesions.ipynb #c007
 def place(
-    chest,     # gives body and view
-    finding,   # a `Finding` with side and zone
-    rng,       # NumPy generator; three numbers are drawn from it
-    margin=0.  # kept free at the walls
-):             # centre (u, v) in this view
+    chest,  # gives body and view
+    finding,  # a `Finding` with side and zone
+    rng,  # NumPy generator; three numbers are drawn from it
+    margin=0.0,  # kept free at the walls
+):  # centre (u, v) in this view
     "Where a lesion lies in this view: its place in the body depends on side, zone and `rng` alone"
     b = chest.body
-    across, height, depth = rng.uniform(.35, .75), rng.uniform(.3, .7), rng.uniform(.25, .75)
-    low = b.dome + (b.dome_gap if finding.side == 'left' else 0) - .04
-    top = b.apex + .12
+    across, height, depth = rng.uniform(0.35, 0.75), rng.uniform(0.3, 0.7), rng.uniform(0.25, 0.75)
+    low = b.dome + (b.dome_gap if finding.side == 'left' else 0) - 0.04
+    top = b.apex + 0.12
     zone = ('upper', 'mid', 'lower').index(finding.zone)
-    v = top + (low - top)*(zone + height)/3
+    v = top + (low - top) * (zone + height) / 3
     if chest.view == 'frontal':
         cage = float(cage_width(b, v)[0])
-        inner = .17 + (.42*b.heart if zone == 2 and finding.side == 'left' else .08 if zone == 2 else 0)
-        return (1 if finding.side == 'left' else -1)*(inner + margin + (cage - inner - 2*margin)*(across - .35)/.4), v
+        inner = 0.17 + (
+            0.42 * b.heart if zone == 2 and finding.side == 'left' else 0.08 if zone == 2 else 0
+        )
+        return (1 if finding.side == 'left' else -1) * (
+            inner + margin + (cage - inner - 2 * margin) * (across - 0.35) / 0.4
+        ), v
     front, spine, back = (float(x) for x in side_lines(b, np.float32(v)))
-    if zone == 2: depth = .45 + .5*depth
-    return front + .12 + (spine - front - .12)*depth, v
+    if zone == 2:
+        depth = 0.45 + 0.5 * depth
+    return front + 0.12 + (spine - front - 0.12) * depth, v
 
 # %% ../nbs/05c_lesions.ipynb #c010
 def fill(
-    chest,       # changed in place
-    finding,     # tells whether both lungs are filled
-    mask,        # alpha, [128, 128]
-    density=1.,  # share of the air that is filled where alpha is 1
-    soft=0.      # cm of tissue added
+    chest,  # changed in place
+    finding,  # tells whether both lungs are filled
+    mask,  # alpha, [128, 128]
+    density=1.0,  # share of the air that is filled where alpha is 1
+    soft=0.0,  # cm of tissue added
 ):
     "Fill air with tissue (@eq-fill)"
-    share = density if chest.view == 'frontal' or finding.side == 'bilateral' else .62*density
-    chest.air *= 1 - share*mask
-    if soft: chest.soft += soft*mask
+    share = density if chest.view == 'frontal' or finding.side == 'bilateral' else 0.62 * density
+    chest.air *= 1 - share * mask
+    if soft:
+        chest.soft += soft * mask
 
 # %% ../nbs/05c_lesions.ipynb #c015
 def effusion(chest, finding, rng):
     "Fluid in the pleural space: rises at the walls as a meniscus"
     b, v, masks = chest.body, chest.v, []
     for side in sides(finding):
-        height = grade(finding, .23, .44, .80)*(1 + .15*rng.uniform(-1, 1))
+        height = grade(finding, 0.23, 0.44, 0.80) * (1 + 0.15 * rng.uniform(-1, 1))
         inside, floor = chest.shapes[f'inside_{side}'], chest.shapes[f'floor_{side}']
-        base = b.dome + (b.dome_gap if side == 'left' else 0) + .14
+        base = b.dome + (b.dome_gap if side == 'left' else 0) + 0.14
         if chest.view == 'frontal':
-            a = (1 if side == 'left' else -1)*chest.u
-            x = np.clip((a - .15)/(chest.shapes[f'cage_{side}'] - .15 + 1e-3), 0, 1)
-            level = base - height*(.62 + (.58 if height < .3 else .40)*x**2.5)
+            a = (1 if side == 'left' else -1) * chest.u
+            x = np.clip((a - 0.15) / (chest.shapes[f'cage_{side}'] - 0.15 + 1e-3), 0, 1)
+            level = base - height * (0.62 + (0.58 if height < 0.3 else 0.40) * x**2.5)
         else:
             front, back = chest.shapes['front'], chest.shapes['back']
-            x = np.clip((chest.u - front)/(back - front), 0, 1)
-            level = base + .10 - height*(.62 + .50*np.abs(x*1.5 - .5)**2)
-        mask = step(inside + .03, .03)*step(v - level, .05)
-        fill(chest, finding, mask, .97, .6)
+            x = np.clip((chest.u - front) / (back - front), 0, 1)
+            level = base + 0.10 - height * (0.62 + 0.50 * np.abs(x * 1.5 - 0.5) ** 2)
+        mask = step(inside + 0.03, 0.03) * step(v - level, 0.05)
+        fill(chest, finding, mask, 0.97, 0.6)
         masks.append(mask)
     return masks
 
 # %% ../nbs/05c_lesions.ipynb #c018
 def _cloud(chest, centre, radius, rng, parts=7):
     "A blotchy patch: blobs around a centre, broken up by noise"
-    total = 1.2*np.exp(-ellipse(chest.u, chest.v, centre, (radius*.6, radius*.6))**2)
+    total = 1.2 * np.exp(-(ellipse(chest.u, chest.v, centre, (radius * 0.6, radius * 0.6)) ** 2))
     for _ in range(parts):
-        r, t = radius*rng.uniform(.3, .75), rng.uniform(0, 2*math.pi)
-        c = centre[0] + r*math.cos(t), centre[1] + r*math.sin(t)
-        total += .8*np.exp(-ellipse(chest.u, chest.v, c, (radius*rng.uniform(.25, .5), radius*rng.uniform(.25, .5)))**2)
-    grain = texture(rng, 1.6)*5.6
-    return step(total*(1 + .18*grain) - .62, 1.)
+        r, t = radius * rng.uniform(0.3, 0.75), rng.uniform(0, 2 * math.pi)
+        c = centre[0] + r * math.cos(t), centre[1] + r * math.sin(t)
+        total += 0.8 * np.exp(
+            -(
+                ellipse(
+                    chest.u,
+                    chest.v,
+                    c,
+                    (radius * rng.uniform(0.25, 0.5), radius * rng.uniform(0.25, 0.5)),
+                )
+                ** 2
+            )
+        )
+    grain = texture(rng, 1.6) * 5.6
+    return step(total * (1 + 0.18 * grain) - 0.62, 1.0)
 
 
 def opacity(chest, finding, rng):
     "Consolidation: a patch of lung whose air is filled"
-    radius = grade(finding, .17, .22, .29)*rng.uniform(.9, 1.1)
-    centre = place(chest, finding, rng, .08)
-    mask = _cloud(chest, centre, radius, rng)*step(chest.shapes[f'inside_{finding.side}'] + .01, .04)
-    fill(chest, finding, mask, grade(finding, .60, .72, .85))
+    radius = grade(finding, 0.17, 0.22, 0.29) * rng.uniform(0.9, 1.1)
+    centre = place(chest, finding, rng, 0.08)
+    mask = _cloud(chest, centre, radius, rng) * step(
+        chest.shapes[f'inside_{finding.side}'] + 0.01, 0.04
+    )
+    fill(chest, finding, mask, grade(finding, 0.60, 0.72, 0.85))
     return [mask]
 
 # %% ../nbs/05c_lesions.ipynb #c020
 def nodule(chest, finding, rng):
     "A round solid lesion"
-    radius = rng.uniform(.066, .105)
-    centre = place(chest, finding, rng, .10)
-    r = ellipse(chest.u, chest.v, centre, (radius, radius*rng.uniform(.88, 1.12)), rng.uniform(0, 180))
-    chest.soft += (34*radius + 2.2)*dome(r)
-    return [step(1.02 - r, .15)]
+    radius = rng.uniform(0.066, 0.105)
+    centre = place(chest, finding, rng, 0.10)
+    r = ellipse(
+        chest.u, chest.v, centre, (radius, radius * rng.uniform(0.88, 1.12)), rng.uniform(0, 180)
+    )
+    chest.soft += (34 * radius + 2.2) * dome(r)
+    return [step(1.02 - r, 0.15)]
 
 
 def granuloma(chest, finding, rng):
     "A small calcified spot"
-    radius = rng.uniform(.038, .056)
-    r = ellipse(chest.u, chest.v, place(chest, finding, rng, .06), (radius, radius*rng.uniform(.8, 1.2)), rng.uniform(0, 180))
-    chest.bone += (3.2 if chest.view == 'frontal' else 3.8)*np.sqrt(dome(r))
-    return [step(1.05 - r, .2)]
+    radius = rng.uniform(0.038, 0.056)
+    r = ellipse(
+        chest.u,
+        chest.v,
+        place(chest, finding, rng, 0.06),
+        (radius, radius * rng.uniform(0.8, 1.2)),
+        rng.uniform(0, 180),
+    )
+    chest.bone += (3.2 if chest.view == 'frontal' else 3.8) * np.sqrt(dome(r))
+    return [step(1.05 - r, 0.2)]
 
 # %% ../nbs/05c_lesions.ipynb #c022
 def atelectasis(chest, finding, rng):
     "Bands of collapsed lung"
-    cu, cv = place(chest, finding, rng, .12)
-    tilt, length, mask = math.radians(rng.uniform(-28, 28)), rng.uniform(.24, .32), 0
-    bow = rng.uniform(-.5, .5)
-    for size, offset in ((1., 0.), (rng.uniform(.4, .7), rng.uniform(.08, .12))):
+    cu, cv = place(chest, finding, rng, 0.12)
+    tilt, length, mask = math.radians(rng.uniform(-28, 28)), rng.uniform(0.24, 0.32), 0
+    bow = rng.uniform(-0.5, 0.5)
+    for size, offset in ((1.0, 0.0), (rng.uniform(0.4, 0.7), rng.uniform(0.08, 0.12))):
         du, dv = chest.u - cu, chest.v - cv - offset
-        along, away = du*math.cos(tilt) + dv*math.sin(tilt), dv*math.cos(tilt) - du*math.sin(tilt) + bow*du*du
-        half = .030*size**.5*np.sqrt(np.clip(1 - (along/(length*size))**2, 0, 1))
-        mask = np.maximum(mask, step(half - np.abs(away), .03)*step(half - .004, .008))
-        tilt += rng.uniform(-.25, .25)
-    mask = mask*step(chest.shapes[f'inside_{finding.side}'], .03)
-    fill(chest, finding, mask, .5, 1.)
+        along, away = (
+            du * math.cos(tilt) + dv * math.sin(tilt),
+            dv * math.cos(tilt) - du * math.sin(tilt) + bow * du * du,
+        )
+        half = 0.030 * size**0.5 * np.sqrt(np.clip(1 - (along / (length * size)) ** 2, 0, 1))
+        mask = np.maximum(mask, step(half - np.abs(away), 0.03) * step(half - 0.004, 0.008))
+        tilt += rng.uniform(-0.25, 0.25)
+    mask = mask * step(chest.shapes[f'inside_{finding.side}'], 0.03)
+    fill(chest, finding, mask, 0.5, 1.0)
     return [mask]
 
 # %% ../nbs/05c_lesions.ipynb #c026
 def pneumothorax(chest, finding, rng):
     "Air in the pleural space: a bright lung edge with empty black beyond it"
-    width = grade(finding, .10, .17, .28)*rng.uniform(.9, 1.1)
+    width = grade(finding, 0.10, 0.17, 0.28) * rng.uniform(0.9, 1.1)
     side = finding.side
     inside = chest.shapes[f'inside_{side}']
-    a, b = (1 if side == 'left' else -1)*chest.u, chest.body
-    high = np.clip((.35 - chest.v)/(.35 - b.apex), 0, 1)
-    cage = chest.shapes[f'cage_{side}'] - width*(.45 + .75*high)
-    edge = np.minimum(cage - a, chest.v - b.apex - width*1.1 - .04)
-    gone = step(-edge, .02)*step(inside, .02)*step(.42 - chest.v, .1)
-    line = np.exp(-(edge/.014)**2)*step(inside - .01, .03)*step(.40 - chest.v, .1)
-    chest.soft -= gone*chest.shapes['vessels']
-    chest.air += gone*(.10*b.depth + .15*chest.air) - .12*chest.air*step(edge, .02)*step(inside, .02)
-    chest.soft += 2.2*line
+    a, b = (1 if side == 'left' else -1) * chest.u, chest.body
+    high = np.clip((0.35 - chest.v) / (0.35 - b.apex), 0, 1)
+    cage = chest.shapes[f'cage_{side}'] - width * (0.45 + 0.75 * high)
+    edge = np.minimum(cage - a, chest.v - b.apex - width * 1.1 - 0.04)
+    gone = step(-edge, 0.02) * step(inside, 0.02) * step(0.42 - chest.v, 0.1)
+    line = np.exp(-((edge / 0.014) ** 2)) * step(inside - 0.01, 0.03) * step(0.40 - chest.v, 0.1)
+    chest.soft -= gone * chest.shapes['vessels']
+    chest.air += gone * (0.10 * b.depth + 0.15 * chest.air) - 0.12 * chest.air * step(
+        edge, 0.02
+    ) * step(inside, 0.02)
+    chest.soft += 2.2 * line
     return [np.maximum(gone, line)]
 
 # %% ../nbs/05c_lesions.ipynb #c029
 def interstitial(chest, finding, rng):
     "A net of thickened septa in both lungs"
     strength = grade(finding, 5.2, 6.1, 7.2)
-    net = sum(np.exp(-np.square(texture(rng, s)*np.float32(3.5449*s/.35))) for s in (1.1, 1.7))
+    net = sum(
+        np.exp(-np.square(texture(rng, s) * np.float32(3.5449 * s / 0.35))) for s in (1.1, 1.7)
+    )
     masks = []
     for side in ('left', 'right'):
-        mask = step(chest.shapes[f'inside_{side}'] - .01, .04)*step(chest.v - chest.body.apex - .1, .5)
-        chest.soft += strength*(.35*net + .15)*mask*(1. if chest.view == 'frontal' else .85)
+        mask = step(chest.shapes[f'inside_{side}'] - 0.01, 0.04) * step(
+            chest.v - chest.body.apex - 0.1, 0.5
+        )
+        chest.soft += (
+            strength * (0.35 * net + 0.15) * mask * (1.0 if chest.view == 'frontal' else 0.85)
+        )
         masks.append(mask)
     return masks if chest.view == 'frontal' else [np.maximum(*masks)]
 
 
 def degenerative_spine(chest, finding, rng):
     "Spurs and hardened end plates at the discs of the lower spine"
-    strength, reach = grade(finding, 3.4, 3.7, 4.1)*(1.4 if chest.view == 'frontal' else 1), grade(finding, .05, .06, .07)
+    strength, reach = (
+        grade(finding, 3.4, 3.7, 4.1) * (1.4 if chest.view == 'frontal' else 1),
+        grade(finding, 0.05, 0.06, 0.07),
+    )
     a, v, front = chest.u - chest.shapes['spine_line'], chest.v, chest.view == 'frontal'
-    k, half = ((v + 1.)/(.135 + .02*v), .097 + .02*v) if front else ((v + 1.)/(.150 + .02*v), .09 + .022*v)
-    disc = np.exp(-np.square((np.abs(k - np.floor(k) - .5)*2 - 1)/.34))
-    edge = (np.abs(a) - half - reach*.4) if front else (a + half + reach*.3)
-    span = step(v - grade(finding, .0, -.14, -.28), .1)*step(chest.body.dome + (.02 if front else .22) - v, .1)
-    bars = .48 if front else .7                                        # hardened end plates, less visible from the front
-    chest.bone += strength*disc*span*(1.3*np.exp(-np.square(edge/reach)) + bars*step(half - np.abs(a), .03))
-    return [span*step(half + reach - np.abs(a), .02)]
+    k, half = (
+        ((v + 1.0) / (0.135 + 0.02 * v), 0.097 + 0.02 * v)
+        if front
+        else ((v + 1.0) / (0.150 + 0.02 * v), 0.09 + 0.022 * v)
+    )
+    disc = np.exp(-np.square((np.abs(k - np.floor(k) - 0.5) * 2 - 1) / 0.34))
+    edge = (np.abs(a) - half - reach * 0.4) if front else (a + half + reach * 0.3)
+    span = step(v - grade(finding, 0.0, -0.14, -0.28), 0.1) * step(
+        chest.body.dome + (0.02 if front else 0.22) - v, 0.1
+    )
+    bars = 0.48 if front else 0.7  # hardened end plates, less visible from the front
+    chest.bone += (
+        strength
+        * disc
+        * span
+        * (1.3 * np.exp(-np.square(edge / reach)) + bars * step(half - np.abs(a), 0.03))
+    )
+    return [span * step(half + reach - np.abs(a), 0.02)]

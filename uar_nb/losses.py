@@ -19,41 +19,53 @@ def cross_entropy(
     targets: torch.Tensor,  # ids of the true next words [B, T]
     text_mask: torch.Tensor,  # bool [B, T]: False at padding
     reduction: str = 'mean',  # 'mean' over words, or 'sum' over a report's words as Eq. 5 prints it (mean over reports)
-    label_smoothing: float = 0.,  # share of the probability spread over all words
+    label_smoothing: float = 0.0,  # share of the probability spread over all words
 ) -> torch.Tensor:  # scalar
     "Negative log-likelihood of the true words (Eq. 5)"
     check_options(ce=(reduction, 'mean', 'sum'))
     wanted = targets.masked_fill(~text_mask, -100).flatten()
-    total = F.cross_entropy(logits.flatten(0, 1), wanted, reduction='sum', ignore_index=-100, label_smoothing=label_smoothing)
-    return total/(text_mask.sum().clamp(min=1) if reduction == 'mean' else len(targets))
+    total = F.cross_entropy(
+        logits.flatten(0, 1),
+        wanted,
+        reduction='sum',
+        ignore_index=-100,
+        label_smoothing=label_smoothing,
+    )
+    return total / (text_mask.sum().clamp(min=1) if reduction == 'mean' else len(targets))
 
 # %% ../nbs/16_losses.ipynb #c012
 def _full_precision(x):
     "A context in which autocast leaves matrix products alone"
     return torch.autocast(x.device.type, enabled=False)
 
+
 def _upcast(x):
     "Half precision as float32; others as they are"
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
+
 def pool(
     x: torch.Tensor,  # features [B, N, d]
-    mask: torch.Tensor|None = None,  # bool [B, N]: False at padding and missing views
+    mask: torch.Tensor | None = None,  # bool [B, N]: False at padding and missing views
     how: str = 'mean',  # or 'max'
 ) -> torch.Tensor:  # [B, d]
     "One vector for a whole image or report"
     check_options(pooling=(how, 'mean', 'max'))
-    if mask is None: return x.mean(1) if how == 'mean' else x.amax(1)
-    if how == 'max': return x.masked_fill(~mask[..., None], float('-inf')).amax(1)
+    if mask is None:
+        return x.mean(1) if how == 'mean' else x.amax(1)
+    if how == 'max':
+        return x.masked_fill(~mask[..., None], float('-inf')).amax(1)
     with _full_precision(x):
         x = _upcast(x)
         share = mask.to(x.dtype)
-        return torch.einsum('bnd,bn->bd', x, share/share.sum(1, keepdim=True).clamp(min=1))
+        return torch.einsum('bnd,bn->bd', x, share / share.sum(1, keepdim=True).clamp(min=1))
 
 # %% ../nbs/16_losses.ipynb #c015
 class Centre(nn.Module):
     "Takes the mean off pooled vectors: the batch's in training, a running mean afterwards"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # width
         momentum: float = 0.99,  # share of the old running mean that a step keeps, once it has seen enough
         use: str = 'batch',  # mean subtracted in training: 'batch' or 'running'
@@ -68,9 +80,9 @@ class Centre(nn.Module):
     @torch.no_grad()
     def update(self, image, text):
         "Move the running means towards this batch's: a plain average first, then with momentum"
-        new = 1 - torch.clamp(self.steps/(self.steps + 1), max=self.momentum)
-        self.image_mean += new*(image.to(self.image_mean.dtype).mean(0) - self.image_mean)
-        self.text_mean += new*(text.to(self.text_mean.dtype).mean(0) - self.text_mean)
+        new = 1 - torch.clamp(self.steps / (self.steps + 1), max=self.momentum)
+        self.image_mean += new * (image.to(self.image_mean.dtype).mean(0) - self.image_mean)
+        self.text_mean += new * (text.to(self.text_mean.dtype).mean(0) - self.text_mean)
         self.steps += 1
 
     def forward(self, image, text):
@@ -78,7 +90,11 @@ class Centre(nn.Module):
         means = self.image_mean, self.text_mean
         if self.training:
             self.update(image, text)
-            means = (image.mean(0), text.mean(0)) if self.use == 'batch' and len(image) > 1 else tuple(m.clone() for m in means)
+            means = (
+                (image.mean(0), text.mean(0))
+                if self.use == 'batch' and len(image) > 1
+                else tuple(m.clone() for m in means)
+            )
         return image - means[0].to(image.dtype), text - means[1].to(text.dtype)
 
 # %% ../nbs/16_losses.ipynb #c019
@@ -91,26 +107,32 @@ def triplet_loss(
 ) -> tuple:  # (scalar, dict of detached scalars)
     "Triplet contrastive loss in both directions (Eq. 10)"
     check_options(negatives=(negatives, 'all', 'hardest'))
-    with _full_precision(image): sim = F.normalize(_upcast(image), dim=-1) @ F.normalize(_upcast(text), dim=-1).mT
+    with _full_precision(image):
+        sim = F.normalize(_upcast(image), dim=-1) @ F.normalize(_upcast(text), dim=-1).mT
     other = keys[:, None] != keys
     positive = sim.diagonal()
-    loss, active, n = 0., 0., 0
+    loss, active, n = 0.0, 0.0, 0
     for s in (sim, sim.mT):  # image against reports, report against images
-        if negatives == 'all': gap, ok = margin - positive[:, None] + s, other
-        else: gap, ok = margin - positive + s.masked_fill(~other, -1.).amax(1), other.any(1)
-        each = torch.where(ok, gap.clamp(min=0), 0.)
-        loss = loss + (each.sum(1)/ok.sum(1).clamp(min=1) if negatives == 'all' else each)
+        if negatives == 'all':
+            gap, ok = margin - positive[:, None] + s, other
+        else:
+            gap, ok = margin - positive + s.masked_fill(~other, -1.0).amax(1), other.any(1)
+        each = torch.where(ok, gap.clamp(min=0), 0.0)
+        loss = loss + (each.sum(1) / ok.sum(1).clamp(min=1) if negatives == 'all' else each)
         active, n = active + (each > 0).sum(), n + ok.sum()
     with torch.no_grad():
-        stats = dict(positive_cosine=positive.mean(), negative_cosine=torch.where(other, sim, 0.).sum()/other.sum().clamp(min=1),
-                     active_triplets=active/n.clamp(min=1))
+        stats = dict(
+            positive_cosine=positive.mean(),
+            negative_cosine=torch.where(other, sim, 0.0).sum() / other.sum().clamp(min=1),
+            active_triplets=active / n.clamp(min=1),
+        )
     return loss.mean(), stats
 
 # %% ../nbs/16_losses.ipynb #c027
 def mask_loss(
     sigma,  # sigma(M) [B|1, h_m, T, L], or a list of them, one a layer (None where a layer has no mask)
     text_mask: torch.Tensor,  # bool [B, T]
-    image_mask: torch.Tensor|None = None,  # bool [B, L]
+    image_mask: torch.Tensor | None = None,  # bool [B, L]
     reduction: str = 'mean',  # 'mean' over words and tokens, or 'sum' as Eq. 12 prints it (mean over reports, masks, layers)
 ) -> torch.Tensor:  # scalar
     "How far the mask is from 1 (Eq. 12); padding left out"
@@ -119,10 +141,11 @@ def mask_loss(
         layers = [mask_loss(s, text_mask, image_mask, reduction) for s in sigma if s is not None]
         return torch.stack(layers).mean()
     there = text_mask[:, None, :, None].to(sigma.dtype)
-    if image_mask is not None: there = there*image_mask[:, None, None].to(sigma.dtype)
+    if image_mask is not None:
+        there = there * image_mask[:, None, None].to(sigma.dtype)
     there = there.expand(len(text_mask), 1, -1, sigma.shape[-1])
-    total = ((1 - sigma).mean(1, keepdim=True)*there).sum()
-    return total/(there.sum().clamp(min=1) if reduction == 'mean' else len(text_mask))
+    total = ((1 - sigma).mean(1, keepdim=True) * there).sum()
+    return total / (there.sum().clamp(min=1) if reduction == 'mean' else len(text_mask))
 
 # %% ../nbs/16_losses.ipynb #c030
 def sentence_index(
@@ -143,9 +166,13 @@ def sentence_key(
     B, T = ids.shape
     place = torch.arange(T, device=ids.device).expand(B, T)
     slot = sentence.clamp(min=0)
-    first = torch.full((B, T), T, device=ids.device).scatter_reduce(1, slot, place.masked_fill(sentence < 0, T), 'amin')
+    first = torch.full((B, T), T, device=ids.device).scatter_reduce(
+        1, slot, place.masked_fill(sentence < 0, T), 'amin'
+    )
     power = torch.full((T,), 6364136223846793005, device=ids.device).cumprod(0)
-    term = ((ids + 1)*power[(place - first.gather(1, slot)).clamp(min=0)]).masked_fill(sentence < 0, 0)
+    term = ((ids + 1) * power[(place - first.gather(1, slot)).clamp(min=0)]).masked_fill(
+        sentence < 0, 0
+    )
     return torch.zeros_like(ids).scatter_add(1, slot, term).gather(1, slot)
 
 # %% ../nbs/16_losses.ipynb #c036
@@ -156,34 +183,40 @@ def sentence_consistency(
 ) -> torch.Tensor:  # scalar
     "KL from the mean attention of a sentence's words (no gradient) to each word's attention; ours"
     check_options(heads=(heads, 'mean', 'each'))
-    if isinstance(weights, (list, tuple)): return torch.stack([sentence_consistency(w, sentence, heads) for w in weights]).mean()
+    if isinstance(weights, (list, tuple)):
+        return torch.stack([sentence_consistency(w, sentence, heads) for w in weights]).mean()
     w = _upcast(weights.mean(1, keepdim=True) if heads == 'mean' else weights)
     same = (sentence[:, :, None] == sentence[:, None]) & (sentence >= 0)[:, None]
     share = same.to(w.dtype)
-    share = share/share.sum(-1, keepdim=True).clamp(min=1)
-    with _full_precision(w): mean = (share[:, None] @ w).detach()
+    share = share / share.sum(-1, keepdim=True).clamp(min=1)
+    with _full_precision(w):
+        mean = (share[:, None] @ w).detach()
     kl = F.kl_div(w.clamp(min=1e-12).log(), mean, reduction='none').sum(-1).mean(1)
     words = (sentence >= 0).to(w.dtype)
-    return (kl*words).sum()/words.sum().clamp(min=1)
+    return (kl * words).sum() / words.sum().clamp(min=1)
 
 # %% ../nbs/16_losses.ipynb #c041
 def mask_budget(
     sigma,  # sigma(M) [B|1, h_m, T, L], or a list of layers
     share: float = 0.1,  # share of the image that a word should open
-    text_mask: torch.Tensor|None = None,  # bool [B, T]
-    image_mask: torch.Tensor|None = None,  # bool [B, L]
+    text_mask: torch.Tensor | None = None,  # bool [B, T]
+    image_mask: torch.Tensor | None = None,  # bool [B, L]
 ) -> torch.Tensor:  # scalar
     "Distance of the mask's mean over the image from `share`, mean over words; ours"
     if isinstance(sigma, (list, tuple)):
-        return torch.stack([mask_budget(s, share, text_mask, image_mask) for s in sigma if s is not None]).mean()
-    if image_mask is None: opened = sigma.mean(-1)
+        return torch.stack(
+            [mask_budget(s, share, text_mask, image_mask) for s in sigma if s is not None]
+        ).mean()
+    if image_mask is None:
+        opened = sigma.mean(-1)
     else:
         there = image_mask[:, None, None].to(sigma.dtype)
-        opened = (sigma*there).sum(-1)/there.sum(-1).clamp(min=1)
+        opened = (sigma * there).sum(-1) / there.sum(-1).clamp(min=1)
     off = (opened - share).abs().mean(1)
-    if text_mask is None: return off.mean()
+    if text_mask is None:
+        return off.mean()
     words = text_mask.to(off.dtype)
-    return (off*words).sum()/words.sum().clamp(min=1)
+    return (off * words).sum() / words.sum().clamp(min=1)
 
 # %% ../nbs/16_losses.ipynb #c044
 def mask_contrast(
@@ -197,18 +230,28 @@ def mask_contrast(
     match = (keys[:, :, None, None] == named[None, None]) & used[None, None]
     positive = match.any(-1)
     loss = scores.logsumexp(-1) - scores.masked_fill(~positive, float('-inf')).logsumexp(-1)
-    return torch.where(used, loss, 0.).sum()/used.sum().clamp(min=1)
+    return torch.where(used, loss, 0.0).sum() / used.sum().clamp(min=1)
 
 # %% ../nbs/16_losses.ipynb #c049
 def combine(
     losses: dict,  # name -> scalar: 'ce', 'global', 'mask', and additions by name
-    lambdas: tuple = (1., 1., 1.),  # lambda_1..3 of Eq. 13
-    extra: dict|None = None,  # name -> weight of each addition
+    lambdas: tuple = (1.0, 1.0, 1.0),  # lambda_1..3 of Eq. 13
+    extra: dict | None = None,  # name -> weight of each addition
 ) -> torch.Tensor:  # scalar
     "The total loss (Eq. 13); a part with weight 0 is left out entirely"
     weights = dict(zip(('ce', 'global', 'mask'), lambdas)) | (extra or {})
     unknown = [name for name in losses if name not in weights]
-    if unknown: raise UARError(f'no weight for the loss {unknown[0]!r}', field=unknown[0], remedy=f'known: {", ".join(weights)}; give others in `extra`')
-    parts = [weights[name]*loss for name, loss in losses.items() if weights[name]]
-    if not parts: raise UARError('no loss is left to minimise', field='lambdas', remedy='give at least one loss a weight above 0')
+    if unknown:
+        raise UARError(
+            f'no weight for the loss {unknown[0]!r}',
+            field=unknown[0],
+            remedy=f'known: {", ".join(weights)}; give others in `extra`',
+        )
+    parts = [weights[name] * loss for name, loss in losses.items() if weights[name]]
+    if not parts:
+        raise UARError(
+            'no loss is left to minimise',
+            field='lambdas',
+            remedy='give at least one loss a weight above 0',
+        )
     return torch.stack(parts).sum()

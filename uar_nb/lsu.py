@@ -14,16 +14,21 @@ from .core import UARError
 # %% ../nbs/13_lsu.ipynb #c006
 class LSU(nn.Module):
     "Ids of either modality to embeddings of one width d (Eq. 1)"
-    def __init__(self,
+
+    def __init__(
+        self,
         image_vocab: int,  # |V_I|, codebook size of the tokenizer; 0 = no image table (features of a CNN)
         text_vocab: int,  # |V_R|, number of words
         d: int,  # width
-        std: float|None = None,  # standard deviation of the initial rows; None = d**-0.5
+        std: float | None = None,  # standard deviation of the initial rows; None = d**-0.5
     ):
         super().__init__()
         if text_vocab < 1 or image_vocab < 0 or d < 1:
-            raise UARError(f'cannot make tables of {image_vocab} and {text_vocab} rows of width {d}', field='text_vocab',
-                           remedy='give the size of the vocabulary and a positive width')
+            raise UARError(
+                f'cannot make tables of {image_vocab} and {text_vocab} rows of width {d}',
+                field='text_vocab',
+                remedy='give the size of the vocabulary and a positive width',
+            )
         self.image_table = nn.Embedding(image_vocab, d) if image_vocab else None
         self.text_table = nn.Embedding(text_vocab, d)
         for table in filter(None, (self.image_table, self.text_table)):
@@ -31,7 +36,10 @@ class LSU(nn.Module):
 
     def embed_image(self, ids):
         "Visual tokens [..., L] -> E^(I) [..., L, d]"
-        if self.image_table is None: raise UARError('this LSU has no image table', field='image_vocab', remedy='give image_vocab > 0')
+        if self.image_table is None:
+            raise UARError(
+                'this LSU has no image table', field='image_vocab', remedy='give image_vocab > 0'
+            )
         return F.embedding(ids, self.image_table.weight)
 
     def embed_text(self, ids):

@@ -16,33 +16,63 @@ from .cra import CRA, make_basis
 # %% ../nbs/14b_memory.ipynb #c007
 class BestFew(MultiHeadAttention):
     "Attention of which, in each head, only the keys of highest score take part (@eq-topk)"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # width
         heads: int,  # number of heads; divides d
         topk: int,  # keys that answer a query, in each head
-        dropout: float = 0.,  # on their weights, in training
+        dropout: float = 0.0,  # on their weights, in training
         scale: str = 'head',  # 'head': divide by sqrt(d_h), as R2GenCMN; 'model': by sqrt(d)
     ):
         super().__init__(d, heads, dropout, scale=scale)
-        if topk < 1: raise UARError(f'{topk} keys cannot answer', field='topk', remedy='give 1 or more')
+        if topk < 1:
+            raise UARError(f'{topk} keys cannot answer', field='topk', remedy='give 1 or more')
         self.topk = topk
 
-    def attend(self, x, kv, allowed=None, logit_bias=None, weights=False, causal=False, offset=0, columns=None):
+    def attend(
+        self,
+        x,
+        kv,
+        allowed=None,
+        logit_bias=None,
+        weights=False,
+        causal=False,
+        offset=0,
+        columns=None,
+    ):
         "As `MultiHeadAttention.attend`, for keys that all rows share; no bias, not causal"
-        if len(kv.k) not in (1, len(x)): raise UARError(f'{len(x)} query rows cannot share {len(kv.k)} groups of keys', remedy='give one group, or one a row')
-        if logit_bias is not None or causal: raise UARError('a memory takes no bias and no causal mask', remedy='use MultiHeadAttention')
-        logits = self.split(self.q(x)) @ kv.k.mT*self.scale
-        if allowed is not None: logits = logits.masked_fill(~allowed, float('-inf'))
-        if self.topk > logits.shape[-1]: raise UARError(f'the best {self.topk} of {logits.shape[-1]} keys', field='topk', remedy='give at most the number of keys')
+        if len(kv.k) not in (1, len(x)):
+            raise UARError(
+                f'{len(x)} query rows cannot share {len(kv.k)} groups of keys',
+                remedy='give one group, or one a row',
+            )
+        if logit_bias is not None or causal:
+            raise UARError(
+                'a memory takes no bias and no causal mask', remedy='use MultiHeadAttention'
+            )
+        logits = self.split(self.q(x)) @ kv.k.mT * self.scale
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, float('-inf'))
+        if self.topk > logits.shape[-1]:
+            raise UARError(
+                f'the best {self.topk} of {logits.shape[-1]} keys',
+                field='topk',
+                remedy='give at most the number of keys',
+            )
         best = logits.topk(self.topk)
-        w = torch.zeros_like(logits).scatter(-1, best.indices, best.values.softmax(-1).to(logits.dtype))
+        w = torch.zeros_like(logits).scatter(
+            -1, best.indices, best.values.softmax(-1).to(logits.dtype)
+        )
         out = F.dropout(w, self.dropout, self.training) @ kv.v
         return Attended(self.out(out.transpose(1, 2).flatten(-2)), w if weights else None)
 
 # %% ../nbs/14b_memory.ipynb #c012
 class Memory(CRA):
     "R2GenCMN's cross-modal memory, with the call of `CRA` (@eq-memory)"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # width
         heads: int,  # heads of the reading
         size: int = 2048,  # rows of the memory
@@ -56,14 +86,27 @@ class Memory(CRA):
         seed: int = 0,  # of the start
     ):
         nn.Module.__init__(self)
-        check_options(fusion=(fusion, 'addition', 'none', 'dual_gate'), last_term=(last_term, 'outside', 'inside'),
-                      start=(start, 'small', 'orthogonal', 'uniform', 'normal'))
-        if topk > size: raise UARError(f'the best {topk} of {size} rows', field='topk', remedy='give at most the size of the memory')
+        check_options(
+            fusion=(fusion, 'addition', 'none', 'dual_gate'),
+            last_term=(last_term, 'outside', 'inside'),
+            start=(start, 'small', 'orthogonal', 'uniform', 'normal'),
+        )
+        if topk > size:
+            raise UARError(
+                f'the best {topk} of {size} rows',
+                field='topk',
+                remedy='give at most the size of the memory',
+            )
         g = torch.Generator().manual_seed(derive_seed('memory', size, d, seed))
-        self.B = nn.Parameter(torch.randn(size, d, generator=g)/d if start == 'small' else make_basis(start, size, d, seed))
+        self.B = nn.Parameter(
+            torch.randn(size, d, generator=g) / d
+            if start == 'small'
+            else make_basis(start, size, d, seed)
+        )
         self.attention = BestFew(d, heads, topk, dropout, scale)
-        self.fusion, self.last_term, self.dropout, self.norm = fusion, last_term, 0., nn.Identity()
-        if fusion == 'dual_gate': self._make_gates(d, gate_bias)
+        self.fusion, self.last_term, self.dropout, self.norm = fusion, last_term, 0.0, nn.Identity()
+        if fusion == 'dual_gate':
+            self._make_gates(d, gate_bias)
 
     def adjusted(self):
         "The rows as they are read: the memory itself [size, d]"
@@ -79,6 +122,13 @@ def basis_numbers(
     gram = F.normalize(b, dim=1) @ F.normalize(b, dim=1).mT
     off = gram.abs()[~torch.eye(n, dtype=torch.bool, device=b.device)]
     s = torch.linalg.svdvals(b)
-    p = s**2/(s**2).sum()
-    return dict(row_length=float(b.norm(dim=1).mean()), mean_cosine=float(off.mean()), largest_cosine=float(off.max()), random_cosine=(2/(torch.pi*d))**.5,
-                singular=s.tolist(), condition=float(s[0]/s[-1]), effective_rank=float(torch.special.entr(p).sum().exp()))
+    p = s**2 / (s**2).sum()
+    return dict(
+        row_length=float(b.norm(dim=1).mean()),
+        mean_cosine=float(off.mean()),
+        largest_cosine=float(off.max()),
+        random_cosine=(2 / (torch.pi * d)) ** 0.5,
+        singular=s.tolist(),
+        condition=float(s[0] / s[-1]),
+        effective_rank=float(torch.special.entr(p).sum().exp()),
+    )

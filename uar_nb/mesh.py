@@ -23,47 +23,60 @@ from .iu_xray import r2gen_split
 from .phantom import draw_study
 
 # %% ../nbs/08b_mesh.ipynb #c006
-MESH = read_json(str(files('uar_nb')/'assets'/'mesh_map.json'))
+MESH = read_json(str(files('uar_nb') / 'assets' / 'mesh_map.json'))
 
 
 def read_tag(
-    tag # as the archive has it, e.g. 'Opacity/lung/base/left/mild'
-):      # (subject, tuple of qualifiers), lower-case
+    tag,  # as the archive has it, e.g. 'Opacity/lung/base/left/mild'
+):  # (subject, tuple of qualifiers), lower-case
     "Subject and qualifiers of a MeSH tag"
     subject, *words = (' '.join(part.lower().split()) for part in tag.split('/'))
     return subject, tuple(words)
 
 
 def _fits(rule, subject, words):
-    return subject in rule['subjects'] and ('with' not in rule or any(w in words for w in rule['with'])) and not any(w in words for w in rule.get('without', ()))
+    return (
+        subject in rule['subjects']
+        and ('with' not in rule or any(w in words for w in rule['with']))
+        and not any(w in words for w in rule.get('without', ()))
+    )
 
 
 @lru_cache(None)
 def tag_rule(
-    tag # a MeSH tag
-):      # ('no finding' | 'outside' | 'same' | 'alike' | 'trait' | 'not covered', the rule or None)
+    tag,  # a MeSH tag
+):  # ('no finding' | 'outside' | 'same' | 'alike' | 'trait' | 'not covered', the rule or None)
     "What the table says about a tag"
     subject, words = read_tag(tag)
-    if subject in MESH['no_finding']: return 'no finding', None
-    if subject in MESH['outside']['subjects'] or any(w in MESH['outside']['places'] for w in words): return 'outside', None
+    if subject in MESH['no_finding']:
+        return 'no finding', None
+    if subject in MESH['outside']['subjects'] or any(w in MESH['outside']['places'] for w in words):
+        return 'outside', None
     for rule in MESH['findings']:
-        if _fits(rule, subject, words): return rule['how'], rule
+        if _fits(rule, subject, words):
+            return rule['how'], rule
     for rule in MESH['traits']:
-        if _fits(rule, subject, words): return 'trait', rule
+        if _fits(rule, subject, words):
+            return 'trait', rule
     return 'not covered', None
 
 # %% ../nbs/08b_mesh.ipynb #c011
 def coverage(
-    reports # things with a `mesh` tuple of tags, as `read_openi` gives
-):          # dict: tags, thoracic, counts (how → occurrences), shares (of the thoracic ones), coverage, missing (subject → occurrences)
+    reports,  # things with a `mesh` tuple of tags, as `read_openi` gives
+):  # dict: tags, thoracic, counts (how → occurrences), shares (of the thoracic ones), coverage, missing (subject → occurrences)
     "How much of what the tags say is drawn (@eq-coverage)"
     tags = [t for r in reports for t in r.mesh]
     counts = Counter(tag_rule(t)[0] for t in tags)
     drawn = ('same', 'alike', 'trait')
     thoracic = sum(counts[h] for h in (*drawn, 'not covered'))
-    return dict(tags=len(tags), thoracic=thoracic, counts=dict(counts), shares={h: counts[h]/max(1, thoracic) for h in drawn},
-                coverage=sum(counts[h] for h in drawn)/max(1, thoracic),
-                missing=Counter(read_tag(t)[0] for t in tags if tag_rule(t)[0] == 'not covered'))
+    return dict(
+        tags=len(tags),
+        thoracic=thoracic,
+        counts=dict(counts),
+        shares={h: counts[h] / max(1, thoracic) for h in drawn},
+        coverage=sum(counts[h] for h in drawn) / max(1, thoracic),
+        missing=Counter(read_tag(t)[0] for t in tags if tag_rule(t)[0] == 'not covered'),
+    )
 
 # %% ../nbs/08b_mesh.ipynb #c019
 def _stated(words, table):
@@ -74,12 +87,22 @@ def _stated(words, table):
 def _sides(kind, words, rng):
     "On which sides a finding of this kind is drawn"
     allowed = FINDING_KINDS[kind]['sides']
-    if len(allowed) == 1: return allowed
+    if len(allowed) == 1:
+        return allowed
     plain = [w for w in words if w in ('left', 'right', 'bilateral')]
-    stated = plain or _stated(words, MESH['sides']) or (['bilateral'] if any(w in MESH['several'] for w in words) else [])
+    stated = (
+        plain
+        or _stated(words, MESH['sides'])
+        or (['bilateral'] if any(w in MESH['several'] for w in words) else [])
+    )
     if 'bilateral' in stated or len(set(stated)) > 1:
-        if 'bilateral' in allowed: return ('bilateral',)
-        return ('left', 'right') if kind not in ('scoliosis', 'pacemaker') else (('left', 'right')[rng.integers(2)],)
+        if 'bilateral' in allowed:
+            return ('bilateral',)
+        return (
+            ('left', 'right')
+            if kind not in ('scoliosis', 'pacemaker')
+            else (('left', 'right')[rng.integers(2)],)
+        )
     return (stated[0] if stated else ('left', 'right')[rng.integers(2)],)
 
 
@@ -92,10 +115,20 @@ def _zone(kind, words, rng):
 def _from_tag(tag, rng):
     "Findings of one tag"
     how, rule = tag_rule(tag)
-    if how not in ('same', 'alike'): return []
+    if how not in ('same', 'alike'):
+        return []
     words = read_tag(tag)[1]
     severity = (_stated(words, MESH['severities']) or [rule.get('severity', '')])[0]
-    return [Finding(k, side, _zone(k, words, rng), severity if FINDING_KINDS[k]['severities'] != ('',) else '') for k in rule['kinds'] for side in _sides(k, words, rng)]
+    return [
+        Finding(
+            k,
+            side,
+            _zone(k, words, rng),
+            severity if FINDING_KINDS[k]['severities'] != ('',) else '',
+        )
+        for k in rule['kinds']
+        for side in _sides(k, words, rng)
+    ]
 
 # %% ../nbs/08b_mesh.ipynb #c020
 _GRADES = ('', 'mild', 'moderate', 'severe')
@@ -103,14 +136,19 @@ _GRADES = ('', 'mild', 'moderate', 'severe')
 
 def tag_findings(
     tags,  # MeSH tags of one report
-    *seed  # named parts that whatever the tags leave open depends on
-):         # tuple of `Finding` without boxes
+    *seed,  # named parts that whatever the tags leave open depends on
+):  # tuple of `Finding` without boxes
     "The phantom's findings of a report's tags"
     found = {}
     for tag in tags:
         for f in _from_tag(tag, numpy_rng(*seed, 'tag', tag)):
-            if f.kind in ('scoliosis', 'pacemaker') and any(o.kind == f.kind for o in found.values()): continue  # one of each is all a chest has room for
-            worse = max((f.severity, found[f.key].severity if f.key in found else ''), key=_GRADES.index)
+            if f.kind in ('scoliosis', 'pacemaker') and any(
+                o.kind == f.kind for o in found.values()
+            ):
+                continue  # one of each is all a chest has room for
+            worse = max(
+                (f.severity, found[f.key].severity if f.key in found else ''), key=_GRADES.index
+            )
             found[f.key] = replace(f, severity=worse)
     both = {f.kind for f in found.values() if f.side == 'bilateral'}
     kept = [f for f in found.values() if f.side == 'bilateral' or f.kind not in both]
@@ -118,71 +156,138 @@ def tag_findings(
 
 # %% ../nbs/08b_mesh.ipynb #c025
 _TRAITS = {  # trait → (side, grade 1 to 3) → changes of `Body` numbers, added or (bone) multiplied
-    'low volumes': lambda side, grade: dict(dome=-(.04 + .035*grade)),
-    'wide aorta': lambda side, grade: dict(aorta=.01 + .015*grade),
-    'high diaphragm': lambda side, grade: dict(dome_gap=-.1) if side == 'left' else dict(dome=-.09, dome_gap=.09) if side == 'right' else dict(dome=-.07),
-    'kyphosis': lambda side, grade: dict(kyphosis=.03 + .03*grade),
-    'thin bone': lambda side, grade: dict(bone=-.3)}
+    'low volumes': lambda side, grade: dict(dome=-(0.04 + 0.035 * grade)),
+    'wide aorta': lambda side, grade: dict(aorta=0.01 + 0.015 * grade),
+    'high diaphragm': lambda side, grade: (
+        dict(dome_gap=-0.1)
+        if side == 'left'
+        else dict(dome=-0.09, dome_gap=0.09)
+        if side == 'right'
+        else dict(dome=-0.07)
+    ),
+    'kyphosis': lambda side, grade: dict(kyphosis=0.03 + 0.03 * grade),
+    'thin bone': lambda side, grade: dict(bone=-0.3),
+}
 
 
 def tag_body(
-    tags # MeSH tags of one report
-):       # function body → body, for `draw_study(change=...)`
+    tags,  # MeSH tags of one report
+):  # function body → body, for `draw_study(change=...)`
     "What the tags say about the body beyond its findings"
     told = {}
     for tag in tags:
         how, rule = tag_rule(tag)
-        if how != 'trait': continue
+        if how != 'trait':
+            continue
         words = read_tag(tag)[1]
-        side = next((w for w in words if w in ('left', 'right')), 'both' if 'bilateral' in words else 'right')
-        told[rule['trait'], side if rule['trait'] == 'high diaphragm' else ''] = _GRADES.index((_stated(words, MESH['severities']) or ['moderate'])[0])
+        side = next(
+            (w for w in words if w in ('left', 'right')),
+            'both' if 'bilateral' in words else 'right',
+        )
+        told[rule['trait'], side if rule['trait'] == 'high diaphragm' else ''] = _GRADES.index(
+            (_stated(words, MESH['severities']) or ['moderate'])[0]
+        )
+
     def change(body):
-        for (trait, side), grade in told.items(): body = replace(body, **{k: getattr(body, k) + v for k, v in _TRAITS[trait](side, grade).items()})
+        for (trait, side), grade in told.items():
+            body = replace(
+                body, **{k: getattr(body, k) + v for k, v in _TRAITS[trait](side, grade).items()}
+            )
         return body
+
     return change
 
 # %% ../nbs/08b_mesh.ipynb #c029
 _WORDS = [  # first match at a place wins; '' is looked at and dropped
-    ('', r'pericardial effusions?|degenerative joint|shoulder\w*(?: [\w-]+){0,4} degenerative|degenerative (?:[\w-]+ ){0,4}(?:shoulders?|acromio\w+|gleno\w+|humer\w+|ac joints?)|pleural thickening(?! [\w -]*\bapic)'
-         r'|(?:curvi-?linear|tubular) densit\w+'),
-    ('sternotomy', r'sternotomy|sternal (?:wires?|sutures?)|cabg|(?:surgical )?clips(?: [\w-]+){0,4} mediastin\w+|mediastinal (?:surgical )?clips|bypass'),
-    ('pacemaker', r'pace ?makers?|pacer|pacing|a?icd|defibrillator|(?:dual|single) (?:lead|chamber)|generator|(?:closure|cardiac) device'),
-    ('line', r'picc|(?:central|venous|jugular|subclavian|dialysis|ij)(?: [\w-]+){0,2} (?:line|catheter)|catheters?|port(?:-?a-?\w+)?|xxxx-a-\w+|mediport|tracheostomy'
-             r'|(?:endotracheal|nasogastric|enteric|tracheostomy|chest|feeding|et|ng|shunt) tub\w+|tip(?: [\w-]+){0,8} (?:svc|cavo\w+|caval|vena cava|atrium|atrial)'),
-    ('granuloma', r'granulom\w+|calcif\w+ (?:[\w-]+ ){0,3}(?:nodul\w+|lymph|nodes|densit\w+|lesions?|\w*adenopathy|hil\w+)|calcif\w+(?: [\w-]+){0,4} (?:nodules?|lymph|hil\w+|lung)'
-                  r'|(?:hilar|lymph node|nodal|lung|parenchymal)(?: [\w-]+){0,2} calcification\w*'),
-    ('interstitial', r'interstiti(?:al|um)(?: (?:markings?|thickening|opacit\w+|prominence|pattern|disease|changes?|infiltrates?|edema|lung disease|densit\w+))?|(?:reticular|reticulonodular)(?: \w+)?(?: opacit\w+| densit\w+)?'
-                     r'|bronchovascular|vascular crowding|(?:vascular|venous|vascularity)(?: \w+){0,2} (?:congest\w+|prominen\w+|engorge\w+)|(?:prominen\w+|increased|congest\w+|engorged)(?: \w+){0,3} vascul\w+'
-                     r'|pulmonary (?:vascul\w+|xxxx) (?:\w+ ){0,3}(?:prominen\w+|increased|congest\w+|engorged)|congestion|edema|fibros\w+|fibrotic|kerley|peribronchial|bronchiectasis|(?:lung|increased|coarse\w*|prominent|chronic)(?: \w+)? markings'),
-    ('opacity', r'(?:bi)?api\w+(?: [\w-]+){0,4} (?:scar\w*|thicken\w*)|(?:scar\w*|thicken\w*)(?: [\w-]+){0,5} (?:apex|apices|upper lobes?)'),
+    (
+        '',
+        r'pericardial effusions?|degenerative joint|shoulder\w*(?: [\w-]+){0,4} degenerative|degenerative (?:[\w-]+ ){0,4}(?:shoulders?|acromio\w+|gleno\w+|humer\w+|ac joints?)|pleural thickening(?! [\w -]*\bapic)'
+        r'|(?:curvi-?linear|tubular) densit\w+',
+    ),
+    (
+        'sternotomy',
+        r'sternotomy|sternal (?:wires?|sutures?)|cabg|(?:surgical )?clips(?: [\w-]+){0,4} mediastin\w+|mediastinal (?:surgical )?clips|bypass',
+    ),
+    (
+        'pacemaker',
+        r'pace ?makers?|pacer|pacing|a?icd|defibrillator|(?:dual|single) (?:lead|chamber)|generator|(?:closure|cardiac) device',
+    ),
+    (
+        'line',
+        r'picc|(?:central|venous|jugular|subclavian|dialysis|ij)(?: [\w-]+){0,2} (?:line|catheter)|catheters?|port(?:-?a-?\w+)?|xxxx-a-\w+|mediport|tracheostomy'
+        r'|(?:endotracheal|nasogastric|enteric|tracheostomy|chest|feeding|et|ng|shunt) tub\w+|tip(?: [\w-]+){0,8} (?:svc|cavo\w+|caval|vena cava|atrium|atrial)',
+    ),
+    (
+        'granuloma',
+        r'granulom\w+|calcif\w+ (?:[\w-]+ ){0,3}(?:nodul\w+|lymph|nodes|densit\w+|lesions?|\w*adenopathy|hil\w+)|calcif\w+(?: [\w-]+){0,4} (?:nodules?|lymph|hil\w+|lung)'
+        r'|(?:hilar|lymph node|nodal|lung|parenchymal)(?: [\w-]+){0,2} calcification\w*',
+    ),
+    (
+        'interstitial',
+        r'interstiti(?:al|um)(?: (?:markings?|thickening|opacit\w+|prominence|pattern|disease|changes?|infiltrates?|edema|lung disease|densit\w+))?|(?:reticular|reticulonodular)(?: \w+)?(?: opacit\w+| densit\w+)?'
+        r'|bronchovascular|vascular crowding|(?:vascular|venous|vascularity)(?: \w+){0,2} (?:congest\w+|prominen\w+|engorge\w+)|(?:prominen\w+|increased|congest\w+|engorged)(?: \w+){0,3} vascul\w+'
+        r'|pulmonary (?:vascul\w+|xxxx) (?:\w+ ){0,3}(?:prominen\w+|increased|congest\w+|engorged)|congestion|edema|fibros\w+|fibrotic|kerley|peribronchial|bronchiectasis|(?:lung|increased|coarse\w*|prominent|chronic)(?: \w+)? markings',
+    ),
+    (
+        'opacity',
+        r'(?:bi)?api\w+(?: [\w-]+){0,4} (?:scar\w*|thicken\w*)|(?:scar\w*|thicken\w*)(?: [\w-]+){0,5} (?:apex|apices|upper lobes?)',
+    ),
 ]
 
 # %% ../nbs/08b_mesh.ipynb #c030
 _WORDS += [
-    ('atelectasis', r'atelect\w+|volume loss|(?:plate-?like|band-?like|streaky|linear|discoid)(?: [\w-]+){0,4} (?:opacit\w+|densit\w+)|scar\w*'),
-    ('nodule', r'nodul\w+(?: (?:density|densities|opacity|opacities))?|mass(?:es)?|round(?:ed)?(?: \w+)? (?:opacit\w+|densit\w+)'),
-    ('opacity', r'opacit\w+|opacificat\w+|opacified|consolidat\w+|infiltrat\w+|air ?space (?:disease|opacit\w+|process)|pneumonias?|(?<!bone )(?<!bony )densit\w+|haziness|hazy'),
+    (
+        'atelectasis',
+        r'atelect\w+|volume loss|(?:plate-?like|band-?like|streaky|linear|discoid)(?: [\w-]+){0,4} (?:opacit\w+|densit\w+)|scar\w*',
+    ),
+    (
+        'nodule',
+        r'nodul\w+(?: (?:density|densities|opacity|opacities))?|mass(?:es)?|round(?:ed)?(?: \w+)? (?:opacit\w+|densit\w+)',
+    ),
+    (
+        'opacity',
+        r'opacit\w+|opacificat\w+|opacified|consolidat\w+|infiltrat\w+|air ?space (?:disease|opacit\w+|process)|pneumonias?|(?<!bone )(?<!bony )densit\w+|haziness|hazy',
+    ),
     ('pneumothorax', r'(?:hydro|hemo)?pneumothora\w+'),
-    ('effusion', r'effusions?|pleural fluid|(?:costophrenic|cp) (?:\w+ )?(?:angles?|sulc\w+|recess\w*|xxxx)(?: (?:is|are|appears?|mildly|slightly|minimally|again))* (?:blunt\w+|obscur\w+)'
-                 r'|blunt\w+(?: (?!no |without )[\w-]+){0,6} (?:costophrenic|cp|sulc\w+|angles?)'),
-    ('cardiomegaly', r'cardiomegaly|enlarge(?:d|ment of)(?: the)? (?:\w+ )?(?:heart|card\w+)|(?:heart|cardiac|cardiomediastinal)(?: (?!normal|no |and|aort|without|clear|lung|not)[\w-]+){0,5}? (?:enlarge\w+|large|borderline|generous)'
-                     r'|borderline(?: \w+)? (?:heart|cardi\w+)|prominent (?:heart|cardiac)|(?:large|increased) (?:heart|cardi\w+)'),
-    ('hyperinflation', r'(?:hyper|over)-?(?:inflat|expan|aerat|disten)\w+|emphysem\w+|copd|chronic obstructive|flatten\w+(?: [\w-]+){0,3} (?:hemi)?diaphragm\w*|diaphragm\w*(?: [\w-]+){0,3} flatten\w+|hyperlucen\w+'),
-    ('degenerative_spine', r'(?:spine|vertebra\w*|thoracic|spinal)(?: [\w-]+){0,5}? degenerat\w+|degenerative|spondylo\w+|osteophy\w+|spurring|dish|hyperostosis'),
-    ('scoliosis', r'(?:dextro|levo|kypho)?scolio\w+|(?:dextro|levo)convex|(?:dextro|levo)?curvature')]
+    (
+        'effusion',
+        r'effusions?|pleural fluid|(?:costophrenic|cp) (?:\w+ )?(?:angles?|sulc\w+|recess\w*|xxxx)(?: (?:is|are|appears?|mildly|slightly|minimally|again))* (?:blunt\w+|obscur\w+)'
+        r'|blunt\w+(?: (?!no |without )[\w-]+){0,6} (?:costophrenic|cp|sulc\w+|angles?)',
+    ),
+    (
+        'cardiomegaly',
+        r'cardiomegaly|enlarge(?:d|ment of)(?: the)? (?:\w+ )?(?:heart|card\w+)|(?:heart|cardiac|cardiomediastinal)(?: (?!normal|no |and|aort|without|clear|lung|not)[\w-]+){0,5}? (?:enlarge\w+|large|borderline|generous)'
+        r'|borderline(?: \w+)? (?:heart|cardi\w+)|prominent (?:heart|cardiac)|(?:large|increased) (?:heart|cardi\w+)',
+    ),
+    (
+        'hyperinflation',
+        r'(?:hyper|over)-?(?:inflat|expan|aerat|disten)\w+|emphysem\w+|copd|chronic obstructive|flatten\w+(?: [\w-]+){0,3} (?:hemi)?diaphragm\w*|diaphragm\w*(?: [\w-]+){0,3} flatten\w+|hyperlucen\w+',
+    ),
+    (
+        'degenerative_spine',
+        r'(?:spine|vertebra\w*|thoracic|spinal)(?: [\w-]+){0,5}? degenerat\w+|degenerative|spondylo\w+|osteophy\w+|spurring|dish|hyperostosis',
+    ),
+    (
+        'scoliosis',
+        r'(?:dextro|levo|kypho)?scolio\w+|(?:dextro|levo)convex|(?:dextro|levo)?curvature',
+    ),
+]
 _KIND = re.compile(r'\b(?:' + '|'.join(f'({words})' for _, words in _WORDS) + r')\b')
 _SEEN = r'(?:seen|identified|present|visuali[sz]ed|demonstrated|appreciated|evident|noted|detected|found)'
-_CUE = re.compile(r'\b(?:'
+_CUE = re.compile(
+    r'\b(?:'
     rf'(?P<after>(?:not|no longer)(?: \w+)? {_SEEN}|absent|excluded|(?:has|have)(?: been)?(?: \w+)? (?:resolved|cleared|removed)|resolved|ruled out|removed|within (?:limits of normal|normal limits)|(?:is|are|appears?) (?:\w+ )?normal)'
     r'|(?P<before>no|not|without|negative for|free of|clear of|absence of|nor|neither|resolution of|removal of|rather than|normal)'
     r'|(?P<stop>but|however|although|though|except|other than|aside from|apart from|with|which|is|are|and the|and there)'
-    r')\b')
+    r')\b'
+)
 
 # %% ../nbs/08b_mesh.ipynb #c031
 def _denied(end, cues):
     "Whether a cue of the clause denies a mention that ends there"
     before = [name for name, start in cues if start < end and name != 'after']
-    if before and before[-1] == 'before': return True
+    if before and before[-1] == 'before':
+        return True
     later = [name for name, start in cues if start >= end and name != 'before']
     return bool(later) and later[0] == 'after'
 
@@ -195,10 +300,13 @@ def _kinds_of(sentence):
 
 
 def read_kinds(
-    report:str # real language: as written, cleaned, or generated
-)->tuple:      # of `Finding` with a kind and nothing else, in the table's order
+    report: str,  # real language: as written, cleaned, or generated
+) -> tuple:  # of `Finding` with a kind and nothing else, in the table's order
     "The kinds of finding that a real report states"
-    sentences = (' '.join(re.sub(r'[^a-z0-9 -]+', ' ', part).split()) for part in re.split(r'[?!]|\.(?!\d)', report.lower()))
+    sentences = (
+        ' '.join(re.sub(r'[^a-z0-9 -]+', ' ', part).split())
+        for part in re.split(r'[?!]|\.(?!\d)', report.lower())
+    )
     stated = frozenset().union(*map(_kinds_of, sentences))
     return tuple(Finding(k) for k in FINDING_KINDS if k in stated)
 
@@ -211,33 +319,81 @@ def _study(job, seed):
     report, name, split = job
     parts = ('iu-phantom', int(seed), name)
     known = not any(read_tag(t)[0] == 'no indexing' for t in report.mesh)
-    wanted = tag_findings(report.mesh, *parts) if known else tuple(
-        Finding(f.kind, _sides(f.kind, (), rng)[0], _zone(f.kind, (), rng), FINDING_KINDS[f.kind]['severities'][0])
-        for f in read_kinds(report.findings) for rng in [numpy_rng(*parts, f.kind)])
+    wanted = (
+        tag_findings(report.mesh, *parts)
+        if known
+        else tuple(
+            Finding(
+                f.kind,
+                _sides(f.kind, (), rng)[0],
+                _zone(f.kind, (), rng),
+                FINDING_KINDS[f.kind]['severities'][0],
+            )
+            for f in read_kinds(report.findings)
+            for rng in [numpy_rng(*parts, f.kind)]
+        )
+    )
     views, findings = draw_study(wanted, *parts, change=tag_body(report.mesh))
     return Study(name, views, report.findings, split, findings if known else None)
 
 # %% ../nbs/08b_mesh.ipynb #c037
 def iu_phantom(
-    path,           # NLMCXR_reports.tgz, or a folder of its XML files
-    seed:int=0,     # of everything that the tags don't say
+    path,  # NLMCXR_reports.tgz, or a folder of its XML files
+    seed: int = 0,  # of everything that the tags don't say
     splits=SPLITS,  # which splits
-    limit:int=0,    # the first studies of each split only; 0 = all
-    workers:int=1,  # processes that draw; the studies are the same for any number
-    progress=False  # show a bar
-)->StudyList:       # pixels in memory; real reports, ids and splits; findings with boxes, None where nobody tagged the report
+    limit: int = 0,  # the first studies of each split only; 0 = all
+    workers: int = 1,  # processes that draw; the studies are the same for any number
+    progress=False,  # show a bar
+) -> StudyList:  # pixels in memory; real reports, ids and splits; findings with boxes, None where nobody tagged the report
     "IU-Xray's reports with phantom images drawn from their expert tags"
     unknown = [s for s in splits if s not in SPLITS]
-    if unknown: raise UARError(f'unknown split {unknown[0]!r}', field='splits', remedy=f'known: {", ".join(SPLITS)}')
+    if unknown:
+        raise UARError(
+            f'unknown split {unknown[0]!r}', field='splits', remedy=f'known: {", ".join(SPLITS)}'
+        )
     official = r2gen_split()
-    reports = [(r, *official[r.number]) for r in read_openi(path) if r.number in official and r.findings.strip()]
-    chosen = [job for s in SPLITS if s in splits for job in [job for job in reports if job[2] == s][:limit or None]]
-    if not chosen: raise UARError("holds no report of R2Gen's protocol", file=path, remedy="use Open-i's NLMCXR_reports.tgz")
-    job, bar = partial(_study, seed=seed), partial(tqdm, total=len(chosen), disable=not progress, desc='phantoms')
-    if workers <= 1: studies = list(bar(map(job, chosen)))
+    reports = [
+        (r, *official[r.number])
+        for r in read_openi(path)
+        if r.number in official and r.findings.strip()
+    ]
+    chosen = [
+        job
+        for s in SPLITS
+        if s in splits
+        for job in [job for job in reports if job[2] == s][: limit or None]
+    ]
+    if not chosen:
+        raise UARError(
+            "holds no report of R2Gen's protocol",
+            file=path,
+            remedy="use Open-i's NLMCXR_reports.tgz",
+        )
+    job, bar = (
+        partial(_study, seed=seed),
+        partial(tqdm, total=len(chosen), disable=not progress, desc='phantoms'),
+    )
+    if workers <= 1:
+        studies = list(bar(map(job, chosen)))
     else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool: studies = list(bar(pool.map(job, chosen, chunksize=max(1, min(64, len(chosen)//(4*workers))))))
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
+            studies = list(
+                bar(pool.map(job, chosen, chunksize=max(1, min(64, len(chosen) // (4 * workers)))))
+            )
     drawn, unread = coverage([r for r, _, _ in chosen]), sum(s.findings is None for s in studies)
-    return StudyList(studies, 'iu-phantom', path, origin=[
-        f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown; scores are not scores on IU-Xray',
-        *([f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding are drawn'] if drawn['thoracic'] else []), f'reports without tags, drawn from their text and without known findings: {unread}'])
+    return StudyList(
+        studies,
+        'iu-phantom',
+        path,
+        origin=[
+            f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown; scores are not scores on IU-Xray',
+            *(
+                [
+                    f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding are drawn'
+                ]
+                if drawn['thoracic']
+                else []
+            ),
+            f'reports without tags, drawn from their text and without known findings: {unread}',
+        ],
+    )

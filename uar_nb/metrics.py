@@ -22,238 +22,366 @@ from .core import UARError, numpy_rng, optional_import
 
 # %% ../nbs/22_metrics.ipynb #c008
 def bleu_counts(
-    report:str,   # prediction, words between blanks
-    reference:str # what it should say
-)->np.ndarray: # [10]: guessed 1..4, correct 1..4, words predicted, words in the reference
+    report: str,  # prediction, words between blanks
+    reference: str,  # what it should say
+) -> np.ndarray:  # [10]: guessed 1..4, correct 1..4, words predicted, words in the reference
     "What BLEU needs to know of one report."
     hyp, ref = report.split(), reference.split()
     grams = lambda words, n: Counter(zip(*(words[i:] for i in range(n))))
-    guess = [max(0, len(hyp)-n+1) for n in range(1, 5)]
+    guess = [max(0, len(hyp) - n + 1) for n in range(1, 5)]
     correct = [(grams(hyp, n) & grams(ref, n)).total() for n in range(1, 5)]
     return np.array([*guess, *correct, len(hyp), len(ref)], dtype=float)
 
+
 def corpus_bleu(
-    counts # [..., 10]: sums of `bleu_counts` over reports
-)->np.ndarray: # [..., 4]: BLEU-1 to BLEU-4
+    counts,  # [..., 10]: sums of `bleu_counts` over reports
+) -> np.ndarray:  # [..., 4]: BLEU-1 to BLEU-4
     "BLEU of summed counts (the product of precisions with brevity penalty); the tiny constants are those of the COCO code."
     counts = np.asarray(counts, dtype=float)
     guess, correct, c, r = counts[..., :4], counts[..., 4:8], counts[..., 8:9], counts[..., 9:10]
-    bleu = np.cumprod((correct+1e-15)/(guess+1e-9), -1)**(1/np.arange(1, 5))
-    ratio = (c+1e-15)/(r+1e-9)
-    return bleu*np.exp(np.minimum(0, 1-1/ratio))
+    bleu = np.cumprod((correct + 1e-15) / (guess + 1e-9), -1) ** (1 / np.arange(1, 5))
+    ratio = (c + 1e-15) / (r + 1e-9)
+    return bleu * np.exp(np.minimum(0, 1 - 1 / ratio))
 
 # %% ../nbs/22_metrics.ipynb #c012
 def corpus_meteor(
-    counts # [..., 23]: sums over reports of the counts that METEOR 1.5 prints, no chunk for a perfect report
-)->np.ndarray: # [...]
+    counts,  # [..., 23]: sums over reports of the counts that METEOR 1.5 prints, no chunk for a perfect report
+) -> np.ndarray:  # [...]
     "METEOR 1.5 (English, its default parameters) of summed counts: weighted F with chunk penalty."
     counts = np.asarray(counts, dtype=float)
-    weights, alpha, beta, gamma, delta = np.array([1, .6, .8, .6]), .85, .2, .6, .75  # those of METEOR 1.5 for English
-    stages = counts[..., 4:20].reshape(counts.shape[:-1] + (4, 4))  # stage × (content of test, of ref, function of test, of ref)
-    length, function = counts[..., 0:2], counts[..., 2:4]           # each: (test, ref)
-    match = ((delta*stages[..., :2] + (1-delta)*stages[..., 2:])*weights[:, None]).sum(-2)
+    weights, alpha, beta, gamma, delta = (
+        np.array([1, 0.6, 0.8, 0.6]),
+        0.85,
+        0.2,
+        0.6,
+        0.75,
+    )  # those of METEOR 1.5 for English
+    stages = counts[..., 4:20].reshape(
+        counts.shape[:-1] + (4, 4)
+    )  # stage × (content of test, of ref, function of test, of ref)
+    length, function = counts[..., 0:2], counts[..., 2:4]  # each: (test, ref)
+    match = ((delta * stages[..., :2] + (1 - delta) * stages[..., 2:]) * weights[:, None]).sum(-2)
     with np.errstate(divide='ignore', invalid='ignore'):
-        P, R = np.moveaxis(match/(delta*(length-function) + (1-delta)*function), -1, 0)
-        F = P*R/(alpha*P + (1-alpha)*R)
-        score = F*(1 - gamma*(counts[..., 20]/counts[..., 21:23].mean(-1))**beta)
-    return np.nan_to_num(score, nan=0.)
+        P, R = np.moveaxis(match / (delta * (length - function) + (1 - delta) * function), -1, 0)
+        F = P * R / (alpha * P + (1 - alpha) * R)
+        score = F * (1 - gamma * (counts[..., 20] / counts[..., 21:23].mean(-1)) ** beta)
+    return np.nan_to_num(score, nan=0.0)
 
 # %% ../nbs/22_metrics.ipynb #c016
 _METEOR = {}  # process id → running program, so that a forked worker never talks into its parent's pipe
 _WARNED = set()
 
+
 def _warn_once(message):
-    if message not in _WARNED: warnings.warn(message, RuntimeWarning, stacklevel=3)
+    if message not in _WARNED:
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
     _WARNED.add(message)
+
 
 def _meteor():
     "The running METEOR of this process, started when first needed; None without Java."
-    if os.getpid() in _METEOR: return _METEOR[os.getpid()]
+    if os.getpid() in _METEOR:
+        return _METEOR[os.getpid()]
     module = optional_import('pycocoevalcap.meteor.meteor', 'metrics', 'METEOR')
-    if shutil.which('java') is None: return None
+    if shutil.which('java') is None:
+        return None
+
     class Process(module.Meteor):
         def _stat(self, report, references):
             line = super()._stat(report, references)
             self.counts.append([float(x) for x in line.split()])
             return line
-        def __del__(self): pass  # closed by `close_meteor`, which runs at exit
-    if not _METEOR: atexit.register(close_meteor)
+
+        def __del__(self):
+            pass  # closed by `close_meteor`, which runs at exit
+
+    if not _METEOR:
+        atexit.register(close_meteor)
     return _METEOR.setdefault(os.getpid(), Process())
+
 
 def close_meteor():
     "End the Java process of METEOR, if one runs."
     process = getattr(_METEOR.pop(os.getpid(), None), 'meteor_p', None)
-    if process is None: return
+    if process is None:
+        return
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
-        with suppress(OSError): pipe.close()  # a broken pipe has nothing more to say
+        with suppress(OSError):
+            pipe.close()  # a broken pipe has nothing more to say
 
 # %% ../nbs/22_metrics.ipynb #c019
 def ptb_tokenise(
-    texts # list of reports
-)->list[str]: # words between blanks, lower case, without punctuation
+    texts,  # list of reports
+) -> list[str]:  # words between blanks, lower case, without punctuation
     "COCO's tokenisation (Stanford's PTBTokenizer, which comes with pycocoevalcap)."
     module = optional_import('pycocoevalcap.tokenizer.ptbtokenizer', 'metrics', 'PTB tokenisation')
     if shutil.which('java') is None:
-        raise UARError('PTB tokenisation needs Java, which is not here', field='tokenisation', remedy="install Java, or use tokenisation='blanks'")
-    jar = Path(module.__file__).parent/module.STANFORD_CORENLP_3_4_1_JAR
-    command = ['java', '-cp', str(jar), 'edu.stanford.nlp.process.PTBTokenizer', '-preserveLines', '-lowerCase', '-encoding', 'UTF-8']
+        raise UARError(
+            'PTB tokenisation needs Java, which is not here',
+            field='tokenisation',
+            remedy="install Java, or use tokenisation='blanks'",
+        )
+    jar = Path(module.__file__).parent / module.STANFORD_CORENLP_3_4_1_JAR
+    command = [
+        'java',
+        '-cp',
+        str(jar),
+        'edu.stanford.nlp.process.PTBTokenizer',
+        '-preserveLines',
+        '-lowerCase',
+        '-encoding',
+        'UTF-8',
+    ]
     lines = ''.join(' '.join(t.split()) + '\n' for t in texts)
     done = subprocess.run(command, input=lines.encode('utf-8'), capture_output=True)
     out = done.stdout.decode('utf-8').split('\n')[:-1]
     if done.returncode or len(out) != len(texts):
-        raise UARError('the PTB tokeniser failed: ' + done.stderr.decode('utf-8', 'replace').strip()[-200:], field='tokenisation', remedy="use tokenisation='blanks'")
+        raise UARError(
+            'the PTB tokeniser failed: ' + done.stderr.decode('utf-8', 'replace').strip()[-200:],
+            field='tokenisation',
+            remedy="use tokenisation='blanks'",
+        )
     return [' '.join(w for w in line.split() if w not in module.PUNCTUATIONS) for line in out]
 
 # %% ../nbs/22_metrics.ipynb #c022
 def bootstrap(
-    counts,             # [n] or [n, k]: what each report adds to the sums
-    formula=None,       # function of sums [..., k] to scores [...]; None: the mean
-    samples:int=1000,   # number of resamples
-    level:float=.95,    # share of resamples inside the interval
-    seed:int=0          # resamples depend on it alone
-)->tuple[float, float]: # (low, high)
+    counts,  # [n] or [n, k]: what each report adds to the sums
+    formula=None,  # function of sums [..., k] to scores [...]; None: the mean
+    samples: int = 1000,  # number of resamples
+    level: float = 0.95,  # share of resamples inside the interval
+    seed: int = 0,  # resamples depend on it alone
+) -> tuple[float, float]:  # (low, high)
     "Percentile interval of a score that is a formula of sums over reports."
     counts = np.asarray(counts, dtype=float)
     counts = counts[:, None] if counts.ndim == 1 else counts
     n = len(counts)
-    if n == 0: raise UARError('no reports to resample', remedy='score at least one report')
-    formula = formula or (lambda sums: sums[..., 0]/n)
+    if n == 0:
+        raise UARError('no reports to resample', remedy='score at least one report')
+    formula = formula or (lambda sums: sums[..., 0] / n)
     rng, scores = numpy_rng('bootstrap', seed, n), []
-    block = max(1, int(2e6)//n)
+    block = max(1, int(2e6) // n)
     for start in range(0, samples, block):
-        drawn = rng.multinomial(n, np.full(n, 1/n), size=min(block, samples-start))
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(block, samples - start))
         scores.append(formula(drawn @ counts))
-    low, high = np.quantile(np.concatenate(scores), [(1-level)/2, (1+level)/2])
+    low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 # %% ../nbs/22_metrics.ipynb #c026
 class _Table:
     "Rows of text that show as a table, in a terminal or in a notebook."
-    def __init__(self, head, rows, note=''): self.head, self.rows, self.note = head, rows, note
+
+    def __init__(self, head, rows, note=''):
+        self.head, self.rows, self.note = head, rows, note
+
     def __str__(self):
         lines = [self.head, *self.rows]
         width = [max(len(l[i]) for l in lines) for i in range(len(self.head))]
-        text = ['  '.join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(l, width))).rstrip() for l in lines]
+        text = [
+            '  '.join(
+                c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(l, width))
+            ).rstrip()
+            for l in lines
+        ]
         return '\n'.join(text + ([self.note] if self.note else []))
+
     __repr__ = __str__
+
     def _repr_html_(self):
         from html import escape
-        row = lambda cells, tag: '<tr>' + ''.join(f'<{tag}>{escape(c)}</{tag}>' for c in cells) + '</tr>'
+
+        row = lambda cells, tag: (
+            '<tr>' + ''.join(f'<{tag}>{escape(c)}</{tag}>' for c in cells) + '</tr>'
+        )
         note = f'<p>{escape(self.note)}</p>' if self.note else ''
-        return '<table>' + row(self.head, 'th') + ''.join(row(r, 'td') for r in self.rows) + '</table>' + note
+        return (
+            '<table>'
+            + row(self.head, 'th')
+            + ''.join(row(r, 'td') for r in self.rows)
+            + '</table>'
+            + note
+        )
 
 # %% ../nbs/22_metrics.ipynb #c027
 _KEYS = ('BLEU_1', 'BLEU_2', 'BLEU_3', 'BLEU_4', 'METEOR', 'ROUGE_L', 'CIDEr')
 
+
 @dataclass(repr=False)
 class Scores:
     "The scores of some reports, with the recipe that made them."
-    values:dict     # 'BLEU_4' … → score of the corpus
-    per_report:dict # 'BLEU_4' … → list with one score a report
-    recipe:dict     # tokenisation, truncation, unknown_words, split, count, …
-    ids:list=field(default_factory=list)    # one study id a report
-    counts:dict=field(default_factory=dict) # per report: 'BLEU' [n, 10], 'METEOR' [n, 23]
 
-    def __getitem__(self, key): return self.values[key]
-    def __len__(self): return self.recipe['count']
-    def __repr__(self): return str(self.beside())
-    def _repr_html_(self): return self.beside()._repr_html_()
+    values: dict  # 'BLEU_4' … → score of the corpus
+    per_report: dict  # 'BLEU_4' … → list with one score a report
+    recipe: dict  # tokenisation, truncation, unknown_words, split, count, …
+    ids: list = field(default_factory=list)  # one study id a report
+    counts: dict = field(default_factory=dict)  # per report: 'BLEU' [n, 10], 'METEOR' [n, 23]
+
+    def __getitem__(self, key):
+        return self.values[key]
+
+    def __len__(self):
+        return self.recipe['count']
+
+    def __repr__(self):
+        return str(self.beside())
+
+    def _repr_html_(self):
+        return self.beside()._repr_html_()
 
     def to_dict(self):
         "Values and recipe, ready for JSON (`nan` becomes None)."
-        return {'values': {k: None if math.isnan(v) else v for k, v in self.values.items()}, 'recipe': dict(self.recipe)}
+        return {
+            'values': {k: None if math.isnan(v) else v for k, v in self.values.items()},
+            'recipe': dict(self.recipe),
+        }
 
     def beside(self, **rows):
         "A table of these scores with others below: `name=Scores` or `name=published(…)`, and the recipe."
-        return score_table({'scores': self, **rows}, note='recipe: ' + '; '.join(f'{k}: {v}' for k, v in self.recipe.items()))
+        return score_table(
+            {'scores': self, **rows},
+            note='recipe: ' + '; '.join(f'{k}: {v}' for k, v in self.recipe.items()),
+        )
 
 # %% ../nbs/22_metrics.ipynb #c029
 def score_table(
-    rows:dict,       # name → `Scores` or dict of numbers (a row of `published`, extra columns such as 'F1')
-    intervals=False, # add the 95 % interval where the reports are known
-    note:str=''      # a line below the table
-)->_Table: # prints as text, shows as HTML in a notebook
+    rows: dict,  # name → `Scores` or dict of numbers (a row of `published`, extra columns such as 'F1')
+    intervals=False,  # add the 95 % interval where the reports are known
+    note: str = '',  # a line below the table
+) -> _Table:  # prints as text, shows as HTML in a notebook
     "Systems as rows, scores as columns; '–' where a number is not known."
     plain = {name: dict(r.values) if isinstance(r, Scores) else r for name, r in rows.items()}
     numeric = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
-    extra = dict.fromkeys(k for r in plain.values() for k, v in r.items() if numeric(v) and k not in _KEYS)
+    extra = dict.fromkeys(
+        k for r in plain.values() for k, v in r.items() if numeric(v) and k not in _KEYS
+    )
     keys = [k for k in _KEYS if any(k in r for r in plain.values())] + list(extra)
 
     def cell(name, key):
         x = plain[name].get(key)
-        if not numeric(x) or math.isnan(x): return '–'
+        if not numeric(x) or math.isnan(x):
+            return '–'
         text = f'{x:.3f}' if isinstance(x, float) else str(x)
-        if intervals and isinstance(rows[name], Scores): text += ' [{:.3f}, {:.3f}]'.format(*rows[name].interval(key))
+        if intervals and isinstance(rows[name], Scores):
+            text += ' [{:.3f}, {:.3f}]'.format(*rows[name].interval(key))
         return text
+
     notes = [note] if note else []
     notes += [f'{name}: {r["note"]}' for name, r in plain.items() if r.get('note')]
-    return _Table(['', *keys], [[name, *(cell(name, k) for k in keys)] for name in plain], '\n'.join(notes))
+    return _Table(
+        ['', *keys], [[name, *(cell(name, k) for k in keys)] for name in plain], '\n'.join(notes)
+    )
 
 # %% ../nbs/22_metrics.ipynb #c031
 @patch
-def _rows(self:Scores, key):
+def _rows(self: Scores, key):
     "(counts a report, formula of their sums) behind one score."
-    if key not in self.values: raise UARError(f'there is no score {key!r}', field='key', remedy=f'use one of {", ".join(self.values)}')
-    if key.startswith('BLEU_') and 'BLEU' in self.counts: return np.asarray(self.counts['BLEU']), lambda s: corpus_bleu(s)[..., int(key[-1])-1]
-    if key == 'METEOR' and 'METEOR' in self.counts: return np.asarray(self.counts['METEOR']), corpus_meteor
+    if key not in self.values:
+        raise UARError(
+            f'there is no score {key!r}', field='key', remedy=f'use one of {", ".join(self.values)}'
+        )
+    if key.startswith('BLEU_') and 'BLEU' in self.counts:
+        return np.asarray(self.counts['BLEU']), lambda s: corpus_bleu(s)[..., int(key[-1]) - 1]
+    if key == 'METEOR' and 'METEOR' in self.counts:
+        return np.asarray(self.counts['METEOR']), corpus_meteor
     x = np.asarray(self.per_report[key], dtype=float)
-    return np.stack([x, np.ones_like(x)], 1), lambda s: s[..., 0]/s[..., 1]
+    return np.stack([x, np.ones_like(x)], 1), lambda s: s[..., 0] / s[..., 1]
+
 
 @patch
-def interval(self:Scores, key, samples=1000, level=.95, seed=0):
+def interval(self: Scores, key, samples=1000, level=0.95, seed=0):
     "(low, high) of one score, by resampling the reports."
     return bootstrap(*self._rows(key), samples=samples, level=level, seed=seed)
 
+
 @patch
-def subset(self:Scores, keep):
+def subset(self: Scores, keep):
     "Scores of some of the reports: a mask or positions. CIDEr keeps the idf weights of the whole."
     index = np.arange(len(self))[np.asarray(keep)] if len(keep) else []
-    if len(index) == 0: raise UARError('no report is left in the subset', field='keep', remedy='choose at least one report')
+    if len(index) == 0:
+        raise UARError(
+            'no report is left in the subset', field='keep', remedy='choose at least one report'
+        )
     values = {k: float(f(rows[index].sum(0))) for k in self.values for rows, f in [self._rows(k)]}
     pick = lambda x: [x[i] for i in index]
-    return Scores(values, {k: pick(v) for k, v in self.per_report.items()}, {**self.recipe, 'count': len(index), 'subset_of': len(self)},
-                  pick(self.ids), {k: np.asarray(v)[index] for k, v in self.counts.items()})
+    return Scores(
+        values,
+        {k: pick(v) for k, v in self.per_report.items()},
+        {**self.recipe, 'count': len(index), 'subset_of': len(self)},
+        pick(self.ids),
+        {k: np.asarray(v)[index] for k, v in self.counts.items()},
+    )
 
 # %% ../nbs/22_metrics.ipynb #c034
 _METRICS = ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr')
 _RECIPE = ('truncation', 'unknown_words', 'split', 'cleaning')
 
+
 def _checked(reports, references, ids, metrics, tokenisation, recipe):
     "Complain about what cannot be scored; the ids."
     for name, texts in (('reports', reports), ('references', references)):
-        if not all(isinstance(t, str) for t in texts): raise UARError('must be a list of strings', field=name, remedy='pass one text a study')
+        if not all(isinstance(t, str) for t in texts):
+            raise UARError('must be a list of strings', field=name, remedy='pass one text a study')
     ids = list(range(len(references))) if ids is None else list(ids)
     if not (len(reports) == len(references) == len(ids)):
-        raise UARError(f'{len(reports)} reports, {len(references)} references, {len(ids)} ids', field='reports', remedy='pass one of each a study, in the same order')
-    if not reports: raise UARError('there is nothing to score', field='reports', remedy='pass at least one report')
-    if len(set(ids)) < len(ids): raise UARError('some ids occur twice', field='ids', remedy='pass distinct ids')
+        raise UARError(
+            f'{len(reports)} reports, {len(references)} references, {len(ids)} ids',
+            field='reports',
+            remedy='pass one of each a study, in the same order',
+        )
+    if not reports:
+        raise UARError(
+            'there is nothing to score', field='reports', remedy='pass at least one report'
+        )
+    if len(set(ids)) < len(ids):
+        raise UARError('some ids occur twice', field='ids', remedy='pass distinct ids')
     empty = [str(i) for i, r in zip(ids, references) if not r.split()]
-    if empty: raise UARError(f'no words in the reference of {", ".join(empty[:5])}', field='references', remedy='leave these studies out')
-    for name, given, allowed in (('metrics', metrics, _METRICS), ('tokenisation', [tokenisation], ('blanks', 'ptb')), ('recipe', recipe, _RECIPE)):
+    if empty:
+        raise UARError(
+            f'no words in the reference of {", ".join(empty[:5])}',
+            field='references',
+            remedy='leave these studies out',
+        )
+    for name, given, allowed in (
+        ('metrics', metrics, _METRICS),
+        ('tokenisation', [tokenisation], ('blanks', 'ptb')),
+        ('recipe', recipe, _RECIPE),
+    ):
         unknown = [x for x in given if x not in allowed]
-        if unknown: raise UARError(f'{unknown[0]!r} is not known here', field=name, remedy=f'use {", ".join(allowed)}')
+        if unknown:
+            raise UARError(
+                f'{unknown[0]!r} is not known here', field=name, remedy=f'use {", ".join(allowed)}'
+            )
     return ids
 
 # %% ../nbs/22_metrics.ipynb #c035
 def _run_meteor(gts, res):
     "(corpus score, scores, counts) by METEOR 1.5; nan where it cannot run."
-    nan = (math.nan, [math.nan]*len(gts), None)
+    nan = (math.nan, [math.nan] * len(gts), None)
     process = _meteor()
     if process is None:
-        _warn_once('METEOR is left out (nan): there is no Java on this machine; install Java to have it')
+        _warn_once(
+            'METEOR is left out (nan): there is no Java on this machine; install Java to have it'
+        )
         return nan
     process.counts = []
     clean = lambda texts: {k: [v[0].replace('|||', '')] for k, v in texts.items()}
-    try: score, scores = process.compute_score(clean(gts), clean(res))
-    except (OSError, ValueError, IndexError) as e:  # the Java process ended: no memory, a broken installation
+    try:
+        score, scores = process.compute_score(clean(gts), clean(res))
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+    ) as e:  # the Java process ended: no memory, a broken installation
         close_meteor()
         _warn_once(f'METEOR is left out (nan): its Java process failed ({e})')
         return nan
     counts = np.array(process.counts)
-    counts[(counts[:, 20] == 1) & (counts[:, 21:23] == counts[:, :2]).all(1), 20] = 0  # as the program does when it sums
+    counts[(counts[:, 20] == 1) & (counts[:, 21:23] == counts[:, :2]).all(1), 20] = (
+        0  # as the program does when it sums
+    )
     return score, scores, counts
+
 
 def _run(metric, gts, res):
     "name → (corpus score, scores) of one metric by pycocoevalcap, and its counts."
@@ -261,89 +389,147 @@ def _run(metric, gts, res):
     if metric == 'METEOR':
         score, scores, counts = _run_meteor(gts, res)
         return {'METEOR': (score, scores)}, counts
-    module = optional_import(f'pycocoevalcap.{package}.{package}', 'metrics', f'scoring by {metric}')
+    module = optional_import(
+        f'pycocoevalcap.{package}.{package}', 'metrics', f'scoring by {metric}'
+    )
     if metric == 'BLEU':
         score, scores = module.Bleu(4).compute_score(gts, res, verbose=0)
         counts = np.array([bleu_counts(res[i][0], gts[i][0]) for i in gts])
-        return {f'BLEU_{n+1}': (score[n], scores[n]) for n in range(4)}, counts
-    return {metric: (module.Rouge() if metric == 'ROUGE_L' else module.Cider()).compute_score(gts, res)}, None
+        return {f'BLEU_{n + 1}': (score[n], scores[n]) for n in range(4)}, counts
+    return {
+        metric: (module.Rouge() if metric == 'ROUGE_L' else module.Cider()).compute_score(gts, res)
+    }, None
 
 # %% ../nbs/22_metrics.ipynb #c036
 def _stated(recipe, tokenisation, metrics, n):
     "The whole recipe: what the caller knows and what is known here."
-    known = dict(tokenisation={'blanks': 'blanks, full stops count', 'ptb': 'PTB, no punctuation'}[tokenisation], scorer='pycocoevalcap ' + version('pycocoevalcap'))
-    if 'CIDEr' in metrics: known['CIDEr'] = 'CIDEr-D, sigma 6, idf of these references'
+    known = dict(
+        tokenisation={'blanks': 'blanks, full stops count', 'ptb': 'PTB, no punctuation'}[
+            tokenisation
+        ],
+        scorer='pycocoevalcap ' + version('pycocoevalcap'),
+    )
+    if 'CIDEr' in metrics:
+        known['CIDEr'] = 'CIDEr-D, sigma 6, idf of these references'
     return {**{k: recipe.get(k, 'not stated') for k in _RECIPE}, **known, 'count': n}
 
+
 def score_reports(
-    reports,               # predictions, one text a study
-    references,            # what they should say: cleaned, cut and with '<unk>' as the recipe wants (`text.ground_truth`)
-    ids=None,              # study ids; positions otherwise
-    metrics=_METRICS,      # some of 'BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'
-    recipe:dict|None=None, # what the caller knows: truncation, unknown_words, split, cleaning
-    tokenisation='blanks'  # 'blanks' (the field's recipe) or 'ptb' (COCO's)
-)->Scores: # values, per report, recipe
+    reports,  # predictions, one text a study
+    references,  # what they should say: cleaned, cut and with '<unk>' as the recipe wants (`text.ground_truth`)
+    ids=None,  # study ids; positions otherwise
+    metrics=_METRICS,  # some of 'BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'
+    recipe: dict | None = None,  # what the caller knows: truncation, unknown_words, split, cleaning
+    tokenisation='blanks',  # 'blanks' (the field's recipe) or 'ptb' (COCO's)
+) -> Scores:  # values, per report, recipe
     "BLEU-1..4, METEOR, ROUGE-L and CIDEr(-D) by pycocoevalcap (@eq-bleu to @eq-cider)."
     reports, references, recipe = list(reports), list(references), dict(recipe or {})
     ids = _checked(reports, references, ids, metrics, tokenisation, recipe)
-    both = ptb_tokenise(reports + references) if tokenisation == 'ptb' else [' '.join(t.split()) for t in reports + references]
+    both = (
+        ptb_tokenise(reports + references)
+        if tokenisation == 'ptb'
+        else [' '.join(t.split()) for t in reports + references]
+    )
     n = len(reports)
-    res, gts = {i: [both[i]] for i in range(n)}, {i: [both[n+i]] for i in range(n)}
+    res, gts = {i: [both[i]] for i in range(n)}, {i: [both[n + i]] for i in range(n)}
     values, per_report, counts = {}, {}, {}
     for metric in metrics:
         found, rows = _run(metric, gts, res)
-        if rows is not None: counts[metric] = rows
-        for key, (score, scores) in found.items(): values[key], per_report[key] = float(score), [float(s) for s in scores]
+        if rows is not None:
+            counts[metric] = rows
+        for key, (score, scores) in found.items():
+            values[key], per_report[key] = float(score), [float(s) for s in scores]
     return Scores(values, per_report, _stated(recipe, tokenisation, metrics, n), ids, counts)
 
 # %% ../nbs/22_metrics.ipynb #c046
 def _prf(tp, fp, fn):
     "Precision, recall and F1 of three counts; 0 where nothing was said or nothing is there."
-    over = lambda a, b: float(a/b) if b else 0.
-    return dict(precision=over(tp, tp+fp), recall=over(tp, tp+fn), f1=over(2*tp, 2*tp+fp+fn))
+    over = lambda a, b: float(a / b) if b else 0.0
+    return dict(
+        precision=over(tp, tp + fp), recall=over(tp, tp + fn), f1=over(2 * tp, 2 * tp + fp + fn)
+    )
+
 
 def findings_scores(
-    predicted, # list over studies of lists of `Finding`
-    true       # the same, as they are
-)->dict: # precision, recall, f1 (with its 95 % interval), exact, by_kind
+    predicted,  # list over studies of lists of `Finding`
+    true,  # the same, as they are
+) -> dict:  # precision, recall, f1 (with its 95 % interval), exact, by_kind
     "Micro precision, recall and F1 over (kind, side, zone); sets of findings, so that saying a thing twice counts once (@eq-f1)."
-    if len(predicted) != len(true): raise UARError(f'{len(predicted)} predicted and {len(true)} true lists', field='predicted', remedy='pass one list a study')
-    if any(t is None for t in true): raise UARError('the findings of some studies are not known', field='true', remedy='score only studies whose findings are known')
+    if len(predicted) != len(true):
+        raise UARError(
+            f'{len(predicted)} predicted and {len(true)} true lists',
+            field='predicted',
+            remedy='pass one list a study',
+        )
+    if any(t is None for t in true):
+        raise UARError(
+            'the findings of some studies are not known',
+            field='true',
+            remedy='score only studies whose findings are known',
+        )
     pairs = [({f.key for f in p}, {f.key for f in t}) for p, t in zip(predicted, true)]
-    counts = np.array([(len(p & t), len(p - t), len(t - p)) for p, t in pairs], dtype=float).reshape(-1, 3)
+    counts = np.array(
+        [(len(p & t), len(p - t), len(t - p)) for p, t in pairs], dtype=float
+    ).reshape(-1, 3)
     tally = {kind: [0, 0, 0] for kind in sorted({k[0] for p, t in pairs for k in p | t})}
     for p, t in pairs:
         for i, keys in enumerate((p & t, p - t, t - p)):
-            for key in keys: tally[key[0]][i] += 1
-    by_kind = {kind: {**_prf(*c), 'true': c[0]+c[2]} for kind, c in tally.items()}
-    ratio = lambda s: 2*s[..., 0]/np.maximum(2*s[..., 0]+s[..., 1]+s[..., 2], 1e-12)
-    return {**_prf(*counts.sum(0)), 'f1_interval': bootstrap(counts, ratio) if len(counts) else (0., 0.), 'exact': float(np.mean([p == t for p, t in pairs])) if pairs else 0.,
-            'true': int(counts[:, [0, 2]].sum()), 'predicted': int(counts[:, :2].sum()), 'by_kind': by_kind}
+            for key in keys:
+                tally[key[0]][i] += 1
+    by_kind = {kind: {**_prf(*c), 'true': c[0] + c[2]} for kind, c in tally.items()}
+    ratio = lambda s: 2 * s[..., 0] / np.maximum(2 * s[..., 0] + s[..., 1] + s[..., 2], 1e-12)
+    return {
+        **_prf(*counts.sum(0)),
+        'f1_interval': bootstrap(counts, ratio) if len(counts) else (0.0, 0.0),
+        'exact': float(np.mean([p == t for p, t in pairs])) if pairs else 0.0,
+        'true': int(counts[:, [0, 2]].sum()),
+        'predicted': int(counts[:, :2].sum()),
+        'by_kind': by_kind,
+    }
 
 # %% ../nbs/22_metrics.ipynb #c050
 def diversity(
-    reports,      # predictions, one text a study
-    train_reports # the training split's reports, in the same form
-)->dict: # counts and shares
+    reports,  # predictions, one text a study
+    train_reports,  # the training split's reports, in the same form
+) -> dict:  # counts and shares
     "How varied some reports are, and how many of them are copies of training reports."
     reports, known = list(reports), set(train_reports)
-    if not reports: raise UARError('there are no reports', field='reports', remedy='pass at least one report')
+    if not reports:
+        raise UARError('there are no reports', field='reports', remedy='pass at least one report')
     sentences = Counter(s.strip() for r in reports for s in r.split(' .') if s.strip())
-    return dict(reports=len(reports), distinct_reports=len(set(reports)), distinct_sentences=len(sentences),
-                most_frequent_share=Counter(reports).most_common(1)[0][1]/len(reports),
-                copied_share=sum(r in known for r in reports)/len(reports), mean_words=float(np.mean([len(r.split()) for r in reports])))
+    return dict(
+        reports=len(reports),
+        distinct_reports=len(set(reports)),
+        distinct_sentences=len(sentences),
+        most_frequent_share=Counter(reports).most_common(1)[0][1] / len(reports),
+        copied_share=sum(r in known for r in reports) / len(reports),
+        mean_words=float(np.mean([len(r.split()) for r in reports])),
+    )
 
 # %% ../nbs/22_metrics.ipynb #c055
 def published(
-    table,            # 1 to 4, 'figure 4a' or 'floors'
-    row=None,         # a model or one of our preset names; None: all rows
-    dataset=None      # 'iu_xray' or 'mimic_cxr'; None: any
-): # list of rows (dicts), or one row where `row` is given
+    table,  # 1 to 4, 'figure 4a' or 'floors'
+    row=None,  # a model or one of our preset names; None: all rows
+    dataset=None,  # 'iu_xray' or 'mimic_cxr'; None: any
+):  # list of rows (dicts), or one row where `row` is given
     "Numbers that were published for UAR and its rivals; None where the paper prints a dash."
-    data = json.loads(resources.files('uar_nb').joinpath('assets/published.json').read_text('utf-8'))['tables']
-    if str(table) not in data: raise UARError(f'there is no table {table!r}', field='table', remedy=f'use one of {", ".join(data)}')
-    rows = [r for r in data[str(table)]['rows'] if dataset in (None, r['dataset']) and row in (None, r['model'], r.get('preset'))]
+    data = json.loads(
+        resources.files('uar_nb').joinpath('assets/published.json').read_text('utf-8')
+    )['tables']
+    if str(table) not in data:
+        raise UARError(
+            f'there is no table {table!r}', field='table', remedy=f'use one of {", ".join(data)}'
+        )
+    rows = [
+        r
+        for r in data[str(table)]['rows']
+        if dataset in (None, r['dataset']) and row in (None, r['model'], r.get('preset'))
+    ]
     if not rows:
         names = dict.fromkeys(f'{r["model"]} ({r["dataset"]})' for r in data[str(table)]['rows'])
-        raise UARError(f'table {table} has no row {row!r} for {dataset or "any data set"}', field='row', remedy=f'use one of {", ".join(names)}')
+        raise UARError(
+            f'table {table} has no row {row!r} for {dataset or "any data set"}',
+            field='row',
+            remedy=f'use one of {", ".join(names)}',
+        )
     return rows if row is None else rows[0]

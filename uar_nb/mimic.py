@@ -26,163 +26,318 @@ from .records import VIEWS, Faults, Study, StudyList, View, random_split
 Section = namedtuple('Section', 'name text')
 Section.__doc__ = "A part of a report: its name in small letters ('' before the first header) and its text in single blanks."
 
-_NAMES = {name: canonical for canonical, names in {
-    'findings': 'findings|finding|report findings|chest findings', 'impression': 'impression|impressions|conclusion|conclusions|summary', 'final report': 'final report',
-    'findings and impression': 'findings and impression|impression and findings|findings impression|impression findings', 'indication': 'indication|indications|reason for exam|reason for examination|clinical indication|clinical information',
-    'history': 'history|clinical history|patient history', 'comparison': 'comparison|comparisons|comparison study', 'technique': 'technique|procedure', 'examination': 'examination|exam|study|type of examination|exam type',
-    'wet read': 'wet read|preliminary report|provisional findings impression|provisional findings impression pfi', 'addendum': 'addendum', 'notification': 'notification|notifications',
-    'recommendation': 'recommendation|recommendations'}.items() for name in names.split('|')}
-_VIEW_WORDS = set('CHEST PA AP LATERAL LAT FRONTAL VIEW VIEWS RADIOGRAPH RADIOGRAPHS XRAY X RAY FILM FILMS OF THE AND PORTABLE SINGLE ONE TWO THREE UPRIGHT SUPINE SEMI ERECT SEMIUPRIGHT WITH'.split())
-_BODY = re.compile(r'LUNG|HEART|CARDI|MEDIAST|PLEUR|BONE|OSSEOUS|SKELET|SPINE|HIL|DIAPHRAGM|ABDOM|TISSUE|AIRWAY|TRACHEA|VESS|AORT|VASC|LINE|TUBE|CATHETER|DEVICE|HARDWARE|SUPPORT|UPPER|LOWER|LEFT|RIGHT|OTHER|NOTE|NB')
-_HEADER = re.compile(r'^[ \t]*(?P<line>[A-Za-z][A-Za-z ,/&()_-]{1,60}?)[ \t]*:|^[ \t]*(?P<alone>[A-Z][A-Z /&]{4,40})[ \t]*$'
-                     r'|(?<=[\s.;,])(?P<run>(?:FINDINGS?|IMPRESSION)(?:[ /&]+(?:AND[ ]+)?(?:FINDINGS?|IMPRESSION))?|INDICATION|COMPARISONS?|TECHNIQUE|EXAMINATION|HISTORY|WET READ|RECOMMENDATIONS?)[ \t]*:'
-                     r'|(?<=[.!?])\s+(?P<after>Findings|Impression)[ \t]*:', re.M)
+_NAMES = {
+    name: canonical
+    for canonical, names in {
+        'findings': 'findings|finding|report findings|chest findings',
+        'impression': 'impression|impressions|conclusion|conclusions|summary',
+        'final report': 'final report',
+        'findings and impression': 'findings and impression|impression and findings|findings impression|impression findings',
+        'indication': 'indication|indications|reason for exam|reason for examination|clinical indication|clinical information',
+        'history': 'history|clinical history|patient history',
+        'comparison': 'comparison|comparisons|comparison study',
+        'technique': 'technique|procedure',
+        'examination': 'examination|exam|study|type of examination|exam type',
+        'wet read': 'wet read|preliminary report|provisional findings impression|provisional findings impression pfi',
+        'addendum': 'addendum',
+        'notification': 'notification|notifications',
+        'recommendation': 'recommendation|recommendations',
+    }.items()
+    for name in names.split('|')
+}
+_VIEW_WORDS = set(
+    'CHEST PA AP LATERAL LAT FRONTAL VIEW VIEWS RADIOGRAPH RADIOGRAPHS XRAY X RAY FILM FILMS OF THE AND PORTABLE SINGLE ONE TWO THREE UPRIGHT SUPINE SEMI ERECT SEMIUPRIGHT WITH'.split()
+)
+_BODY = re.compile(
+    r'LUNG|HEART|CARDI|MEDIAST|PLEUR|BONE|OSSEOUS|SKELET|SPINE|HIL|DIAPHRAGM|ABDOM|TISSUE|AIRWAY|TRACHEA|VESS|AORT|VASC|LINE|TUBE|CATHETER|DEVICE|HARDWARE|SUPPORT|UPPER|LOWER|LEFT|RIGHT|OTHER|NOTE|NB'
+)
+_HEADER = re.compile(
+    r'^[ \t]*(?P<line>[A-Za-z][A-Za-z ,/&()_-]{1,60}?)[ \t]*:|^[ \t]*(?P<alone>[A-Z][A-Z /&]{4,40})[ \t]*$'
+    r'|(?<=[\s.;,])(?P<run>(?:FINDINGS?|IMPRESSION)(?:[ /&]+(?:AND[ ]+)?(?:FINDINGS?|IMPRESSION))?|INDICATION|COMPARISONS?|TECHNIQUE|EXAMINATION|HISTORY|WET READ|RECOMMENDATIONS?)[ \t]*:'
+    r'|(?<=[.!?])\s+(?P<after>Findings|Impression)[ \t]*:',
+    re.M,
+)
+
 
 @lru_cache(4096)
 def _header(words, capitals, alone):
     "Canonical name of a header; None where the words are none."
     plain = ' '.join(re.sub('[^a-z]', ' ', words.lower().replace('&', ' and ')).split())
-    known = _NAMES.get(plain) or next((_NAMES[n] for n in get_close_matches(plain, _NAMES, 1, .86)), None) if len(plain) > 3 else None
-    if known or not capitals or alone: return known
+    known = (
+        _NAMES.get(plain)
+        or next((_NAMES[n] for n in get_close_matches(plain, _NAMES, 1, 0.86)), None)
+        if len(plain) > 3
+        else None
+    )
+    if known or not capitals or alone:
+        return known
     parts = re.findall('[A-Z]+', words)
-    if set(parts) <= _VIEW_WORDS and {'CHEST', 'VIEW', 'VIEWS', 'RADIOGRAPH', 'RADIOGRAPHS'} & set(parts): return 'views'
+    if set(parts) <= _VIEW_WORDS and {'CHEST', 'VIEW', 'VIEWS', 'RADIOGRAPH', 'RADIOGRAPHS'} & set(
+        parts
+    ):
+        return 'views'
     return None if _BODY.search(words) or len(parts) < 1 or len(plain) < 4 else 'other'
 
 # %% ../nbs/03e_mimic.ipynb #c009
 def find_sections(
-    report # text of a report file
-):         # list of `Section` in their order
+    report,  # text of a report file
+):  # list of `Section` in their order
     "The parts of a report by its headers."
     found, parts = [(0, 0, '')], []
     for m in _HEADER.finditer(report):
         words = m[m.lastgroup]
         name = _header(words, words == words.upper(), m.lastgroup == 'alone')
-        if name: found.append((m.start(), m.end(), name))
+        if name:
+            found.append((m.start(), m.end(), name))
     for (_, start, name), (end, *_) in zip(found, [*found[1:], (len(report), 0, '')]):
         text = ' '.join(re.sub(r'_{6,}', ' ', report[start:end]).split())
-        if name or text: parts.append(Section(name, text))
+        if name or text:
+            parts.append(Section(name, text))
     return parts
 
 # %% ../nbs/03e_mimic.ipynb #c012
-_WANTED = {'findings': ('findings',), 'both': ('findings', 'impression'), 'impression': ('impression',)}
+_WANTED = {
+    'findings': ('findings',),
+    'both': ('findings', 'impression'),
+    'impression': ('impression',),
+}
+
 
 def _part(sections, name):
     "(text, how it was found) of FINDINGS or IMPRESSION; text '' where there is none."
-    full = lambda *names: [s.text for s in sections if s.name in names and re.search('[A-Za-z]', s.text)]
-    if full(name): return full(name)[-1], ''
-    if full('findings and impression'): return full('findings and impression')[-1], 'under one header for findings and impression'
-    if name == 'findings' and [t for t in full('views') if len(t.split()) > 3]: return full('views')[-1], 'under the name of a view'
+    full = lambda *names: [
+        s.text for s in sections if s.name in names and re.search('[A-Za-z]', s.text)
+    ]
+    if full(name):
+        return full(name)[-1], ''
+    if full('findings and impression'):
+        return full('findings and impression')[-1], 'under one header for findings and impression'
+    if name == 'findings' and [t for t in full('views') if len(t.split()) > 3]:
+        return full('views')[-1], 'under the name of a view'
     return '', ''
 
+
 def report_findings(
-    report,         # text of a report file
-    text='findings' # 'findings', 'both' (findings, then impression) or 'impression'
-):                  # (text, note): how it was found, or, where text is '', why it was not
+    report,  # text of a report file
+    text='findings',  # 'findings', 'both' (findings, then impression) or 'impression'
+):  # (text, note): how it was found, or, where text is '', why it was not
     "The text to be learnt from a report."
     sections = find_sections(report)
     parts = [_part(sections, name) for name in _WANTED[text]]
-    if len(parts) > 1 and parts[0] == parts[1]: parts = parts[:1]
-    if any(t for t, _ in parts): return ' '.join(t for t, _ in parts if t), '; '.join(how for t, how in parts if how)
+    if len(parts) > 1 and parts[0] == parts[1]:
+        parts = parts[:1]
+    if any(t for t, _ in parts):
+        return ' '.join(t for t, _ in parts if t), '; '.join(how for t, how in parts if how)
     names = {s.name for s in sections}
-    if not sections: return '', 'report is empty'
-    if not names - {'', 'final report'}: return '', 'report without headers'
-    if names & {*_WANTED[text], 'findings and impression'}: return '', f'{text.upper()} without text' if text != 'both' else 'parts without text'
-    return '', 'IMPRESSION but no FINDINGS' if 'impression' in names else f'no {"FINDINGS" if text == "findings" else "IMPRESSION" if text == "impression" else "FINDINGS, no IMPRESSION"}'
+    if not sections:
+        return '', 'report is empty'
+    if not names - {'', 'final report'}:
+        return '', 'report without headers'
+    if names & {*_WANTED[text], 'findings and impression'}:
+        return '', f'{text.upper()} without text' if text != 'both' else 'parts without text'
+    return (
+        '',
+        'IMPRESSION but no FINDINGS'
+        if 'impression' in names
+        else f'no {"FINDINGS" if text == "findings" else "IMPRESSION" if text == "impression" else "FINDINGS, no IMPRESSION"}',
+    )
 
 # %% ../nbs/03e_mimic.ipynb #c016
 MimicFiles = namedtuple('MimicFiles', 'root split metadata records')
 MimicFiles.__doc__ = "The tables of a copy of MIMIC-CXR; None for each that isn't there."
 
+
 def find_mimic(
-    path # folder, or one of its tables
-):       # `MimicFiles`, or None where it is no copy of MIMIC-CXR
+    path,  # folder, or one of its tables
+):  # `MimicFiles`, or None where it is no copy of MIMIC-CXR
     "Find a copy of MIMIC-CXR by the names of its tables."
     path = Path(path)
-    if path.is_file(): path = path.parent if re.match(r'(mimic-cxr-[\d.]+-(split|metadata)|cxr-record-list)\.csv(\.gz)?$', path.name) else path
-    if not path.is_dir(): return None
-    for root in (path, *(path / n for n in ('2.1.0', '2.0.0', 'mimic-cxr-jpg', 'mimic-cxr-jpg/2.1.0', 'mimic-cxr-jpg/2.0.0'))):
-        split, metadata, records = (next((p for end in ('.csv.gz', '.csv') for p in sorted(root.glob(name + end))), None) for name in ('mimic-cxr-*-split', 'mimic-cxr-*-metadata', 'cxr-record-list'))
-        if split or metadata or records: return MimicFiles(root, split, metadata, records)
+    if path.is_file():
+        path = (
+            path.parent
+            if re.match(
+                r'(mimic-cxr-[\d.]+-(split|metadata)|cxr-record-list)\.csv(\.gz)?$', path.name
+            )
+            else path
+        )
+    if not path.is_dir():
+        return None
+    for root in (
+        path,
+        *(
+            path / n
+            for n in (
+                '2.1.0',
+                '2.0.0',
+                'mimic-cxr-jpg',
+                'mimic-cxr-jpg/2.1.0',
+                'mimic-cxr-jpg/2.0.0',
+            )
+        ),
+    ):
+        split, metadata, records = (
+            next((p for end in ('.csv.gz', '.csv') for p in sorted(root.glob(name + end))), None)
+            for name in ('mimic-cxr-*-split', 'mimic-cxr-*-metadata', 'cxr-record-list')
+        )
+        if split or metadata or records:
+            return MimicFiles(root, split, metadata, records)
     return None
+
 
 def _rows(file, columns, faults):
     "Rows of a table as (line, values of the columns); faults for what cannot be read."
     line = 0
     try:
-        with (gzip.open if file.suffix == '.gz' else open)(file, 'rt', encoding='utf-8', newline='') as f:
+        with (gzip.open if file.suffix == '.gz' else open)(
+            file, 'rt', encoding='utf-8', newline=''
+        ) as f:
             rows = csv.reader(f)
             names = next(rows, [])
             for c in columns:
-                if c not in names: faults.add(f'column {c}', 'is missing', 'fetch the file again', file)
+                if c not in names:
+                    faults.add(f'column {c}', 'is missing', 'fetch the file again', file)
             at = [names.index(c) for c in columns if c in names]
             for line, row in enumerate(rows, 2) if len(at) == len(columns) else ():
-                if len(row) == len(names): yield line, [row[i] for i in at]
-                elif row: faults.add(f'line {line}', f'has {len(row)} cells, not {len(names)}', 'fetch the file again', file)
+                if len(row) == len(names):
+                    yield line, [row[i] for i in at]
+                elif row:
+                    faults.add(
+                        f'line {line}',
+                        f'has {len(row)} cells, not {len(names)}',
+                        'fetch the file again',
+                        file,
+                    )
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as e:
-        faults.add(f'line {line + 1}', f'cannot be read ({type(e).__name__})', 'fetch the file again', file)
+        faults.add(
+            f'line {line + 1}', f'cannot be read ({type(e).__name__})', 'fetch the file again', file
+        )
 
 # %% ../nbs/03e_mimic.ipynb #c019
 def _unpack(file, start, packed, size, crc, how):
     "A file of an archive by its place: to keep the places as numbers saves the 200 MB that `ZipFile` needs for them."
-    if size > 1_000_000: return bytes(size)
+    if size > 1_000_000:
+        return bytes(size)
     file.seek(start)
     head = file.read(30)
     file.seek(int.from_bytes(head[26:28], 'little') + int.from_bytes(head[28:30], 'little'), 1)
     data = file.read(packed)
-    if how == 8: data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
-    if how not in (0, 8) or len(data) != size or zlib.crc32(data) != crc: raise ValueError('damaged')
+    if how == 8:
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+    if how not in (0, 8) or len(data) != size or zlib.crc32(data) != crc:
+        raise ValueError('damaged')
     return data
 
 # %% ../nbs/03e_mimic.ipynb #c020
 class ReportFiles:
     "The report files of a copy of MIMIC-CXR, in an archive or a folder."
-    def __init__(self,
-        path # mimic-cxr-reports.zip, or a folder with files/p10/… or p10/…
+
+    def __init__(
+        self,
+        path,  # mimic-cxr-reports.zip, or a folder with files/p10/… or p10/…
     ):
         self.path, self.file, self.place, self.table = Path(path), None, {}, array('q')
-        if self.path.is_dir(): self.path = self.path / 'files' if (self.path / 'files').is_dir() else self.path; return
+        if self.path.is_dir():
+            self.path = self.path / 'files' if (self.path / 'files').is_dir() else self.path
+            return
         try:
             with zipfile.ZipFile(self.path) as z:
                 for i in z.infolist():
                     if m := re.search(r'(?:^|/)s(\d{1,12})\.txt$', i.filename):
                         self.place[int(m[1])] = len(self.table)
-                        self.table.extend((i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type if not i.flag_bits & 1 else -1))
+                        self.table.extend(
+                            (
+                                i.header_offset,
+                                i.compress_size,
+                                i.file_size,
+                                i.CRC,
+                                i.compress_type if not i.flag_bits & 1 else -1,
+                            )
+                        )
             self.file = open(self.path, 'rb')
-        except (OSError, zipfile.BadZipFile): pass
-        if self.file is None: raise UARError('archive of reports cannot be read', file=path, remedy='fetch mimic-cxr-reports.zip again')
+        except (OSError, zipfile.BadZipFile):
+            pass
+        if self.file is None:
+            raise UARError(
+                'archive of reports cannot be read',
+                file=path,
+                remedy='fetch mimic-cxr-reports.zip again',
+            )
 
     def read(self, subject, study):
         "(text, why not): text is None where there is no such report, or none that can be read."
         try:
             if self.file is None:
-                with open(f'{self.path}/p{subject[:2]}/p{subject}/s{study}.txt', 'rb') as f: data = f.read(1_000_001)
-            else: at = self.place[int(study)]; data = _unpack(self.file, *self.table[at:at + 5])
-            return (data.decode('utf-8'), '') if len(data) <= 1_000_000 else (None, 'report file is too large')
-        except (KeyError, FileNotFoundError): return None, 'no report file'
-        except UnicodeDecodeError: return None, 'report is not UTF-8 text'
-        except Exception: return None, 'report file is damaged'
+                with open(f'{self.path}/p{subject[:2]}/p{subject}/s{study}.txt', 'rb') as f:
+                    data = f.read(1_000_001)
+            else:
+                at = self.place[int(study)]
+                data = _unpack(self.file, *self.table[at : at + 5])
+            return (
+                (data.decode('utf-8'), '')
+                if len(data) <= 1_000_000
+                else (None, 'report file is too large')
+            )
+        except (KeyError, FileNotFoundError):
+            return None, 'no report file'
+        except UnicodeDecodeError:
+            return None, 'report is not UTF-8 text'
+        except Exception:
+            return None, 'report file is damaged'
 
 # %% ../nbs/03e_mimic.ipynb #c022
 def _find_reports(root, given, some):
     "The `ReportFiles` at the first usual place that has one of some (subject, study)."
-    places = [given] if given else [*(root / n for n in ('mimic-cxr-reports.zip', 'mimic-cxr-reports', 'reports', '.')),
-                                    *(p for base in (root.parent, root.parent.parent) for n in ('mimic-cxr', 'mimic-cxr/2.1.0', 'mimic-cxr/2.0.0') for p in (base / n / 'mimic-cxr-reports.zip', base / n / 'mimic-cxr-reports', base / n))]
+    places = (
+        [given]
+        if given
+        else [
+            *(root / n for n in ('mimic-cxr-reports.zip', 'mimic-cxr-reports', 'reports', '.')),
+            *(
+                p
+                for base in (root.parent, root.parent.parent)
+                for n in ('mimic-cxr', 'mimic-cxr/2.1.0', 'mimic-cxr/2.0.0')
+                for p in (
+                    base / n / 'mimic-cxr-reports.zip',
+                    base / n / 'mimic-cxr-reports',
+                    base / n,
+                )
+            ),
+        ]
+    )
     for place in map(Path, places):
         if place.exists():
             files = ReportFiles(place)
-            if given or any(files.read(*s)[0] is not None for s in some): return files
-    raise UARError('reports not found', file=given or root, field='reports', remedy='put mimic-cxr-reports.zip (of MIMIC-CXR, not of its JPG version) into this folder, or name it: reports=…')
+            if given or any(files.read(*s)[0] is not None for s in some):
+                return files
+    raise UARError(
+        'reports not found',
+        file=given or root,
+        field='reports',
+        remedy='put mimic-cxr-reports.zip (of MIMIC-CXR, not of its JPG version) into this folder, or name it: reports=…',
+    )
 
 # %% ../nbs/03e_mimic.ipynb #c025
 _SPLIT = {'train': 'train', 'validate': 'val', 'test': 'test'}
-_KEEP = {'frontal': ('frontal',), 'both': ('frontal', 'lateral'), 'all': ('frontal', 'lateral', 'unknown')}
+_KEEP = {
+    'frontal': ('frontal',),
+    'both': ('frontal', 'lateral'),
+    'all': ('frontal', 'lateral', 'unknown'),
+}
 _IDS = re.compile(r'\d{3,12} \d{1,12} [\w-]{2,80}')
+
 
 def _views_of(found, faults):
     "dicom_id → view; None where there is no metadata."
-    if found.metadata is None: return None
+    if found.metadata is None:
+        return None
     words = lru_cache(None)(view_of)
-    return {dicom: words(position, meaning) for _, (dicom, position, meaning) in _rows(found.metadata, ('dicom_id', 'ViewPosition', 'ViewCodeSequence_CodeMeaning'), faults)}
+    return {
+        dicom: words(position, meaning)
+        for _, (dicom, position, meaning) in _rows(
+            found.metadata, ('dicom_id', 'ViewPosition', 'ViewCodeSequence_CodeMeaning'), faults
+        )
+    }
+
 
 def _pictures_of(found, faults):
     "study_id → [subject_id, split, [dicom_id, …]], in the order of the table."
@@ -190,14 +345,33 @@ def _pictures_of(found, faults):
     columns = ('subject_id', 'study_id', 'dicom_id', *(['split'] if found.split else []))
     for line, (subject, study, dicom, *split) in _rows(table, columns, faults):
         home = _SPLIT.get(split[0]) if split else 'train'
-        if not _IDS.fullmatch(f'{subject} {study} {dicom}'): faults.add(f'line {line}', 'has an id that is none of MIMIC-CXR', 'fetch the file again', table)
-        elif home is None: faults.add(f'line {line}, split', f'{split[0]!r} is unknown', 'known: train, validate, test', table)
-        elif dicom in seen: faults.add(f'line {line}, dicom_id', f'{dicom} was used before', 'fetch the file again', table)
+        if not _IDS.fullmatch(f'{subject} {study} {dicom}'):
+            faults.add(
+                f'line {line}', 'has an id that is none of MIMIC-CXR', 'fetch the file again', table
+            )
+        elif home is None:
+            faults.add(
+                f'line {line}, split',
+                f'{split[0]!r} is unknown',
+                'known: train, validate, test',
+                table,
+            )
+        elif dicom in seen:
+            faults.add(
+                f'line {line}, dicom_id', f'{dicom} was used before', 'fetch the file again', table
+            )
         else:
             seen.add(dicom)
             entry = studies.setdefault(study, [subject, home, []])
-            if entry[:2] == [subject, home]: entry[2].append(dicom)
-            else: faults.add(f'line {line}', f'study {study} has another patient or split than before', 'fetch the file again', table)
+            if entry[:2] == [subject, home]:
+                entry[2].append(dicom)
+            else:
+                faults.add(
+                    f'line {line}',
+                    f'study {study} has another patient or split than before',
+                    'fetch the file again',
+                    table,
+                )
     return studies
 
 # %% ../nbs/03e_mimic.ipynb #c026
@@ -205,7 +379,8 @@ def _suffix(home, studies):
     "(suffix of the pictures, whether one of the first was found)."
     for study, (subject, _, dicoms) in islice(studies.items(), 20):
         for end in ('.jpg', '.dcm', '.png'):
-            if Path(f'{home}/p{subject[:2]}/p{subject}/s{study}/{dicoms[0]}{end}').is_file(): return end, True
+            if Path(f'{home}/p{subject[:2]}/p{subject}/s{study}/{dicoms[0]}{end}').is_file():
+                return end, True
     return '.jpg', False
 
 # %% ../nbs/03e_mimic.ipynb #c029
@@ -216,68 +391,154 @@ def _kept(study, entry, views, keep, home, end, faults):
         below = f'p{entry[0][:2]}/p{entry[0]}/s{study}/{dicom}{end}'
         name = views.pop(dicom, None) if views is not None else None
         if views is None:
-            try: name = dicom_info(f'{home}/{below}').view
-            except UARError as e: faults.add(f'study {study}', e.what, e.remedy, f'{home}/{below}')
-        if name in keep: found.append((name, below))
+            try:
+                name = dicom_info(f'{home}/{below}').view
+            except UARError as e:
+                faults.add(f'study {study}', e.what, e.remedy, f'{home}/{below}')
+        if name in keep:
+            found.append((name, below))
     return sorted(found, key=lambda f: VIEWS.index(f[0]))
+
 
 def _studies(pictures, views, files, text, keep, unit, home, end, faults):
     "Yields ('study', Study), ('out', (id, reason)) and ('note', text); pictures are looked at only for studies that stay."
     for study in list(pictures):
         entry = pictures.pop(study)  # what was used makes room for what is made of it
         kept = _kept(study, entry, views, keep, home, end, faults)
-        if not kept or kept[0][0] != 'frontal' and keep != _KEEP['all']: yield 'out', (f's{study}', 'no frontal picture'); continue
+        if not kept or kept[0][0] != 'frontal' and keep != _KEEP['all']:
+            yield 'out', (f's{study}', 'no frontal picture')
+            continue
         raw, why = files.read(entry[0], study)
         report, note = (None, why) if raw is None else report_findings(raw, text)
-        if not report: yield 'out', (f's{study}', note); continue
-        if note: yield 'note', note
-        found = [View(name, faults.picture(home, below, f'study {study}') if faults.check else Path(f'{home}/{below}')) for name, below in kept]
-        if any(v.path is None for v in found): continue
+        if not report:
+            yield 'out', (f's{study}', note)
+            continue
+        if note:
+            yield 'note', note
+        found = [
+            View(
+                name,
+                faults.picture(home, below, f'study {study}')
+                if faults.check
+                else Path(f'{home}/{below}'),
+            )
+            for name, below in kept
+        ]
+        if any(v.path is None for v in found):
+            continue
         for some in [found] if unit == 'study' else [[v] for v in found]:
-            yield 'study', Study(f's{study}' if unit == 'study' else some[0].path.stem, tuple(some), report, entry[1], None, entry[0])
+            yield (
+                'study',
+                Study(
+                    f's{study}' if unit == 'study' else some[0].path.stem,
+                    tuple(some),
+                    report,
+                    entry[1],
+                    None,
+                    entry[0],
+                ),
+            )
 
 # %% ../nbs/03e_mimic.ipynb #c031
 def load_mimic(
-    path,            # folder with the tables, or one of them
-    check=False,     # of pictures, as in `Faults`; 300,000 files are looked at only when asked
-    images=None,     # folder with p10/… or files/p10/…, where it is elsewhere (a smaller copy, for instance)
-    split=None,      # None: the official one; a number: drawn with this seed, by patient
-    text='findings', # or 'both' or 'impression'
-    views='frontal', # 'frontal', 'both' (with laterals) or 'all' (with decubitus, apical and unknown ones)
-    unit='study',    # what one example is: 'study', or 'picture' as R2Gen counts
-    reports=None     # archive or folder of reports, where it is elsewhere
-):                   # `StudyList`; what could not be used is in `left_out` with its reason
+    path,  # folder with the tables, or one of them
+    check=False,  # of pictures, as in `Faults`; 300,000 files are looked at only when asked
+    images=None,  # folder with p10/… or files/p10/…, where it is elsewhere (a smaller copy, for instance)
+    split=None,  # None: the official one; a number: drawn with this seed, by patient
+    text='findings',  # or 'both' or 'impression'
+    views='frontal',  # 'frontal', 'both' (with laterals) or 'all' (with decubitus, apical and unknown ones)
+    unit='study',  # what one example is: 'study', or 'picture' as R2Gen counts
+    reports=None,  # archive or folder of reports, where it is elsewhere
+):  # `StudyList`; what could not be used is in `left_out` with its reason
     "Studies of a copy of MIMIC-CXR-JPG (or MIMIC-CXR) as PhysioNet ships it."
-    for name, value, known in (('text', text, _WANTED), ('views', views, _KEEP), ('unit', unit, ('study', 'picture'))):
-        if value not in known: raise UARError(f'unknown {name} {value!r}', field=name, remedy=f'known: {", ".join(known)}')
+    for name, value, known in (
+        ('text', text, _WANTED),
+        ('views', views, _KEEP),
+        ('unit', unit, ('study', 'picture')),
+    ):
+        if value not in known:
+            raise UARError(
+                f'unknown {name} {value!r}', field=name, remedy=f'known: {", ".join(known)}'
+            )
     found = find_mimic(path)
-    if found is None: raise UARError('is no copy of MIMIC-CXR', file=path, remedy='name the folder with mimic-cxr-2.0.0-split.csv.gz')
+    if found is None:
+        raise UARError(
+            'is no copy of MIMIC-CXR',
+            file=path,
+            remedy='name the folder with mimic-cxr-2.0.0-split.csv.gz',
+        )
     faults = Faults(found.root, check)
-    pictures = _pictures_of(found, faults) if found.split or found.records else faults.add('split', 'is not there', 'fetch mimic-cxr-2.0.0-split.csv.gz', found.root / 'mimic-cxr-2.0.0-split.csv.gz') or {}
-    home = Path(images or found.root); home = home / 'files' if (home / 'files').is_dir() else home
+    pictures = (
+        _pictures_of(found, faults)
+        if found.split or found.records
+        else faults.add(
+            'split',
+            'is not there',
+            'fetch mimic-cxr-2.0.0-split.csv.gz',
+            found.root / 'mimic-cxr-2.0.0-split.csv.gz',
+        )
+        or {}
+    )
+    home = Path(images or found.root)
+    home = home / 'files' if (home / 'files').is_dir() else home
     end, seen = _suffix(home, pictures)
-    if not faults.rows: files = _find_reports(found.root, reports, [(e[0], s) for s, e in islice(pictures.items(), 200)])
+    if not faults.rows:
+        files = _find_reports(
+            found.root, reports, [(e[0], s) for s, e in islice(pictures.items(), 200)]
+        )
     table = _views_of(found, faults)
-    if table is None and end != '.dcm': faults.add('views', 'are not known', 'fetch mimic-cxr-2.0.0-metadata.csv.gz', found.root / 'mimic-cxr-2.0.0-metadata.csv.gz')
+    if table is None and end != '.dcm':
+        faults.add(
+            'views',
+            'are not known',
+            'fetch mimic-cxr-2.0.0-metadata.csv.gz',
+            found.root / 'mimic-cxr-2.0.0-metadata.csv.gz',
+        )
     faults.stop()
     made = {'study': [], 'out': [], 'note': Counter()}
-    for kind, value in _studies(pictures, table, files, text, _KEEP[views], unit, home, end, faults):
+    for kind, value in _studies(
+        pictures, table, files, text, _KEEP[views], unit, home, end, faults
+    ):
         made[kind].update([value]) if kind == 'note' else made[kind].append(value)
-    notes = ['none of the first pictures is there'] * (not seen) + ['no split file: all studies are in train'] * (not found.split and split is None)
-    studies = StudyList(made['study'], 'MIMIC-CXR-JPG' if end != '.dcm' else 'MIMIC-CXR, DICOM', found.root, [f'{n:,} texts {how}' for how, n in made['note'].most_common()] + notes, made['out'])
+    notes = ['none of the first pictures is there'] * (not seen) + [
+        'no split file: all studies are in train'
+    ] * (not found.split and split is None)
+    studies = StudyList(
+        made['study'],
+        'MIMIC-CXR-JPG' if end != '.dcm' else 'MIMIC-CXR, DICOM',
+        found.root,
+        [f'{n:,} texts {how}' for how, n in made['note'].most_common()] + notes,
+        made['out'],
+    )
     faults.stop(studies)
     return studies if split is None else random_split(studies, split, by='patient')
 
 # %% ../nbs/03e_mimic.ipynb #c034
-_FORM = (' ' * 33 + 'FINAL REPORT\n EXAMINATION:  CHEST ({views})\n\n INDICATION:  Written by uar_nb, not by a radiologist.\n\n COMPARISON:  None.\n\n'
-         ' FINDINGS:\n\n{text}\n\n IMPRESSION:\n\n See above.\n')
+_FORM = (
+    ' '
+    * 33
+    + 'FINAL REPORT\n EXAMINATION:  CHEST ({views})\n\n INDICATION:  Written by uar_nb, not by a radiologist.\n\n COMPARISON:  None.\n\n'
+    ' FINDINGS:\n\n{text}\n\n IMPRESSION:\n\n See above.\n'
+)
+
 
 def _as_report(study):
     "A report file around a study's report; refused where the reader would not find it again."
-    text = textwrap.fill(study.report, 78, initial_indent=' ', subsequent_indent=' ', break_long_words=False, break_on_hyphens=False)
+    text = textwrap.fill(
+        study.report,
+        78,
+        initial_indent=' ',
+        subsequent_indent=' ',
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     report = _FORM.format(views=', '.join(v.name.upper() for v in study.views), text=text)
     if not study.report.strip() or report_findings(report)[0] != ' '.join(study.report.split()):
-        raise UARError('has a report that would not be found again under FINDINGS', field=f'study {study.id!r}', remedy='take headers out of it, or choose another layout')
+        raise UARError(
+            'has a report that would not be found again under FINDINGS',
+            field=f'study {study.id!r}',
+            remedy='take headers out of it, or choose another layout',
+        )
     return report
 
 # %% ../nbs/03e_mimic.ipynb #c035
@@ -289,9 +550,15 @@ def _numbers(studies):
     for s, m in zip(studies, own):
         study = m[1] if m else next(free)
         who = s.patient if s.patient is not None else f'of study {study}'
-        subject = who if re.fullmatch(r'1\d{7}', who) else patients.setdefault(who, str(10_000_001 + len(patients)))
+        subject = (
+            who
+            if re.fullmatch(r'1\d{7}', who)
+            else patients.setdefault(who, str(10_000_001 + len(patients)))
+        )
         codes = [sha256_of(f'{subject} {study} {i}') for i in range(len(s.views))]
-        out.append((subject, study, ['-'.join(code[i:i + 8] for i in range(0, 40, 8)) for code in codes]))
+        out.append(
+            (subject, study, ['-'.join(code[i : i + 8] for i in range(0, 40, 8)) for code in codes])
+        )
     return out
 
 # %% ../nbs/03e_mimic.ipynb #c036
@@ -299,16 +566,37 @@ def _dicom_bytes(pixels):
     "A grey picture as an uncompressed DICOM file, shown as it is."
     pydicom = optional_import('pydicom', 'dicom', 'writing DICOM files')
     ds, out = pydicom.Dataset(), BytesIO()
-    ds.SOPClassUID, ds.SOPInstanceUID = '1.2.840.10008.5.1.4.1.1.1', f'2.25.{int(sha256_of(pixels)[:30], 16)}'
-    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.WindowCenter, ds.WindowWidth = *pixels.shape, 1, 'MONOCHROME2', 128, 256
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation, ds.PixelData = 8, 8, 7, 0, pixels.tobytes()
+    ds.SOPClassUID, ds.SOPInstanceUID = (
+        '1.2.840.10008.5.1.4.1.1.1',
+        f'2.25.{int(sha256_of(pixels)[:30], 16)}',
+    )
+    (
+        ds.Rows,
+        ds.Columns,
+        ds.SamplesPerPixel,
+        ds.PhotometricInterpretation,
+        ds.WindowCenter,
+        ds.WindowWidth,
+    ) = *pixels.shape, 1, 'MONOCHROME2', 128, 256
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation, ds.PixelData = (
+        8,
+        8,
+        7,
+        0,
+        pixels.tobytes(),
+    )
     ds['PixelData'].VR, ds.file_meta = 'OB', pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2.1'
     ds.save_as(out, enforce_file_format=True)
     return out.getvalue()
 
 # %% ../nbs/03e_mimic.ipynb #c038
-_POSITION = {'frontal': ('PA', 'postero-anterior'), 'lateral': ('LL', 'left lateral'), 'unknown': ('', '')}
+_POSITION = {
+    'frontal': ('PA', 'postero-anterior'),
+    'lateral': ('LL', 'left lateral'),
+    'unknown': ('', ''),
+}
+
 
 def _table(rows, *names):
     "A table as PhysioNet packs it; the same bytes each time."
@@ -316,25 +604,61 @@ def _table(rows, *names):
     csv.writer(out, lineterminator='\n').writerows([names, *rows])
     return gzip.compress(out.getvalue().encode(), mtime=0)
 
+
 def save_mimic(
-    studies,       # list of `Study` with reports
-    folder,        # becomes the data set
-    pictures='jpg' # 'jpg' as MIMIC-CXR-JPG has them (a grey level of loss), or 'dcm' as MIMIC-CXR (exact)
-):                 # the folder
+    studies,  # list of `Study` with reports
+    folder,  # becomes the data set
+    pictures='jpg',  # 'jpg' as MIMIC-CXR-JPG has them (a grey level of loss), or 'dcm' as MIMIC-CXR (exact)
+):  # the folder
     "Write studies as PhysioNet ships MIMIC-CXR, all or nothing."
-    if pictures not in ('jpg', 'dcm'): raise UARError(f'unknown pictures {pictures!r}', field='pictures', remedy='known: jpg, dcm')
+    if pictures not in ('jpg', 'dcm'):
+        raise UARError(f'unknown pictures {pictures!r}', field='pictures', remedy='known: jpg, dcm')
     names, rows, split = {mine: theirs for theirs, mine in _SPLIT.items()}, [], []
     with atomic_folder(folder) as new:
         with zipfile.ZipFile(new / 'mimic-cxr-reports.zip', 'w', zipfile.ZIP_DEFLATED) as z:
             for s, (subject, study, dicoms) in zip(studies, _numbers(studies)):
-                z.writestr(zipfile.ZipInfo(f'files/p{subject[:2]}/p{subject}/s{study}.txt', (2000, 1, 1, 0, 0, 0)), _as_report(s), zipfile.ZIP_DEFLATED)
-                home = new / f'files/p{subject[:2]}/p{subject}/s{study}'; home.mkdir(parents=True)
+                z.writestr(
+                    zipfile.ZipInfo(
+                        f'files/p{subject[:2]}/p{subject}/s{study}.txt', (2000, 1, 1, 0, 0, 0)
+                    ),
+                    _as_report(s),
+                    zipfile.ZIP_DEFLATED,
+                )
+                home = new / f'files/p{subject[:2]}/p{subject}/s{study}'
+                home.mkdir(parents=True)
                 for v, dicom in zip(s.views, dicoms):
                     pixels, data = np.ascontiguousarray(v.picture()), BytesIO()
-                    if pictures == 'dcm': data.write(_dicom_bytes(pixels))
-                    else: Image.fromarray(pixels).save(data, 'JPEG', quality=100)
+                    if pictures == 'dcm':
+                        data.write(_dicom_bytes(pixels))
+                    else:
+                        Image.fromarray(pixels).save(data, 'JPEG', quality=100)
                     (home / f'{dicom}.{pictures}').write_bytes(data.getvalue())
-                    rows.append((dicom, subject, study, 'CHEST', _POSITION[v.name][0], *pixels.shape, _POSITION[v.name][1])); split.append((dicom, study, subject, names[s.split]))
-        (new / 'mimic-cxr-2.0.0-split.csv.gz').write_bytes(_table(split, 'dicom_id', 'study_id', 'subject_id', 'split'))
-        (new / 'mimic-cxr-2.0.0-metadata.csv.gz').write_bytes(_table(rows, 'dicom_id', 'subject_id', 'study_id', 'PerformedProcedureStepDescription', 'ViewPosition', 'Rows', 'Columns', 'ViewCodeSequence_CodeMeaning'))
+                    rows.append(
+                        (
+                            dicom,
+                            subject,
+                            study,
+                            'CHEST',
+                            _POSITION[v.name][0],
+                            *pixels.shape,
+                            _POSITION[v.name][1],
+                        )
+                    )
+                    split.append((dicom, study, subject, names[s.split]))
+        (new / 'mimic-cxr-2.0.0-split.csv.gz').write_bytes(
+            _table(split, 'dicom_id', 'study_id', 'subject_id', 'split')
+        )
+        (new / 'mimic-cxr-2.0.0-metadata.csv.gz').write_bytes(
+            _table(
+                rows,
+                'dicom_id',
+                'subject_id',
+                'study_id',
+                'PerformedProcedureStepDescription',
+                'ViewPosition',
+                'Rows',
+                'Columns',
+                'ViewCodeSequence_CodeMeaning',
+            )
+        )
     return Path(folder)

@@ -18,118 +18,247 @@ from fastcore.basics import patch
 from . import __version__
 from .core import UARError, atomic_write, load_tensors, read_json, torch_rng
 from .text import EOS_ID
-from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention, dropout
+from uar_nb.attention import (
+    Decoder,
+    DecoderLayer,
+    Encoder,
+    EncoderLayer,
+    MultiHeadAttention,
+    dropout,
+)
 from .places import Neighbours, Places
 from .lsu import LSU
 from .cra import CRA
 from .memory import Memory
 from .tir import TIR, mask_std_in_logits
-from .losses import (Centre, combine, cross_entropy, mask_budget, mask_contrast, mask_loss, pool, sentence_consistency, sentence_index,
-                           sentence_key, triplet_loss)
+from uar_nb.losses import (
+    Centre,
+    combine,
+    cross_entropy,
+    mask_budget,
+    mask_contrast,
+    mask_loss,
+    pool,
+    sentence_consistency,
+    sentence_index,
+    sentence_key,
+    triplet_loss,
+)
 from .cnn import ResNet101, SmallCNN
 from .config import UARConfig
 
 # %% ../nbs/19_model.ipynb #c007
 def _cross(c, layer):
     "Text-to-image attention of a decoder layer: a `TIR` where the config puts a mask, else plain."
-    if c.mask == 'none' or c.mask_layers != 'all' and layer not in c.mask_layers: return MultiHeadAttention(c.d, c.heads)
-    return TIR(c.d, c.heads, scale=c.mask_scale, mask=c.mask, form=c.mask_form, k=c.k, max_words=c.max_words, image_tokens=c.views*_side(c)**2,
-               mask_heads=c.mask_heads, init_std=c.mask_init)
+    if c.mask == 'none' or c.mask_layers != 'all' and layer not in c.mask_layers:
+        return MultiHeadAttention(c.d, c.heads)
+    return TIR(
+        c.d,
+        c.heads,
+        scale=c.mask_scale,
+        mask=c.mask,
+        form=c.mask_form,
+        k=c.k,
+        max_words=c.max_words,
+        image_tokens=c.views * _side(c) ** 2,
+        mask_heads=c.mask_heads,
+        init_std=c.mask_init,
+    )
+
 
 def _unifier(c):
     "What rewrites tokens of both modalities: CRA, R2GenCMN's memory, or nothing."
-    if c.basis == 'none': return None
-    if c.basis == 'memory': return Memory(c.d, c.cra_heads, c.basis_size, min(c.memory_topk, c.basis_size), c.fusion, scale=c.cra_scale, gate_bias=c.gate_bias, last_term=c.last_term)
-    return CRA(c.d, c.cra_heads, c.basis_size, c.basis, c.fusion, c.train_basis, c.cra_scale, c.gate_bias, c.last_term, c.cra_dropout, c.cra_norm, c.basis_layout)
+    if c.basis == 'none':
+        return None
+    if c.basis == 'memory':
+        return Memory(
+            c.d,
+            c.cra_heads,
+            c.basis_size,
+            min(c.memory_topk, c.basis_size),
+            c.fusion,
+            scale=c.cra_scale,
+            gate_bias=c.gate_bias,
+            last_term=c.last_term,
+        )
+    return CRA(
+        c.d,
+        c.cra_heads,
+        c.basis_size,
+        c.basis,
+        c.fusion,
+        c.train_basis,
+        c.cra_scale,
+        c.gate_bias,
+        c.last_term,
+        c.cra_dropout,
+        c.cra_norm,
+        c.basis_layout,
+    )
+
 
 def _side(c):
     "Visual features on a side of the grid: a ResNet101 gives 4 x 4 for 112 pixels."
     return 4 if c.visual == 'resnet101' else c.grid
 
+
 def _attention_parts(c):
     "Encoder and decoder of a config."
-    encoder = Encoder([EncoderLayer(c.d, c.heads, c.d_ff, c.image_dropout, c.norm_first) for _ in range(c.encoder_layers)])
-    decoder = Decoder([DecoderLayer(c.d, c.heads, c.d_ff, c.dropout, _cross(c, i), c.norm_first) for i in range(c.decoder_layers)])
+    encoder = Encoder(
+        [
+            EncoderLayer(c.d, c.heads, c.d_ff, c.image_dropout, c.norm_first)
+            for _ in range(c.encoder_layers)
+        ]
+    )
+    decoder = Decoder(
+        [
+            DecoderLayer(c.d, c.heads, c.d_ff, c.dropout, _cross(c, i), c.norm_first)
+            for i in range(c.decoder_layers)
+        ]
+    )
     with torch.no_grad():
         for part in [*encoder.modules(), *decoder.modules()]:
-            gain = c.cross_gain if any(part is layer.cross for layer in decoder.layers) else c.qk_gain
-            if isinstance(part, MultiHeadAttention): part.q.weight *= gain; part.k.weight *= gain
+            gain = (
+                c.cross_gain if any(part is layer.cross for layer in decoder.layers) else c.qk_gain
+            )
+            if isinstance(part, MultiHeadAttention):
+                part.q.weight *= gain
+                part.k.weight *= gain
     return encoder, decoder
 
 # %% ../nbs/19_model.ipynb #c011
 class UAROutput(NamedTuple):
     "What a forward pass gives."
-    logits: torch.Tensor       # [B, T, |V_R|], before the softmax of Eq. 4
-    losses: dict               # name -> scalar: 'ce', 'global', 'mask', 'consistency', 'budget', 'contrast'
-    total: torch.Tensor        # Eq. 13
-    stats: dict                # name -> detached scalar, to be logged
+
+    logits: torch.Tensor  # [B, T, |V_R|], before the softmax of Eq. 4
+    losses: dict  # name -> scalar: 'ce', 'global', 'mask', 'consistency', 'budget', 'contrast'
+    total: torch.Tensor  # Eq. 13
+    stats: dict  # name -> detached scalar, to be logged
     trace: dict | None = None  # every intermediate by name
+
 
 class ImageMemory(NamedTuple):
     "What the decoder knows of the pictures."
-    features: torch.Tensor      # after the encoder [B, N, d]
+
+    features: torch.Tensor  # after the encoder [B, N, d]
     cra_features: torch.Tensor  # F^(I) [B, N, d]
-    mask: torch.Tensor          # bool [B, N], True where a view is there
-    cross_kv: list              # keys and values for each decoder layer
+    mask: torch.Tensor  # bool [B, N], True where a view is there
+    cross_kv: list  # keys and values for each decoder layer
     columns: torch.Tensor | None = None  # [B, N]: the column of a free mask that each token reads
-    allowed: torch.Tensor | None = None  # the mask, or None where nothing is missing (a little faster)
+    allowed: torch.Tensor | None = (
+        None  # the mask, or None where nothing is missing (a little faster)
+    )
 
 # %% ../nbs/19_model.ipynb #c013
 class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
     "Unify, Align and Refine (Eq. 1-4); ablations and variants are values of the config."
+
     def __init__(self, config: UARConfig):  # with text_vocab filled in
         super().__init__()
-        c, tokens, std = config, config.visual == 'tokens', config.d**-.5
-        if c.text_vocab < 5: raise UARError('the vocabulary is not filled in', field='text_vocab', remedy="use config.override({'text_vocab': len(vocabulary)})")
+        c, tokens, std = config, config.visual == 'tokens', config.d**-0.5
+        if c.text_vocab < 5:
+            raise UARError(
+                'the vocabulary is not filled in',
+                field='text_vocab',
+                remedy="use config.override({'text_vocab': len(vocabulary)})",
+            )
         self.lsu = LSU(c.image_vocab if tokens else 0, c.text_vocab, c.d)
-        self.cnn = None if tokens else ResNet101() if c.visual == 'resnet101' else SmallCNN(grid=c.grid)
+        self.cnn = (
+            None if tokens else ResNet101() if c.visual == 'resnet101' else SmallCNN(grid=c.grid)
+        )
         self.project = None if tokens else nn.Linear(self.cnn.channels, c.d)
         self.cra = _unifier(c)
-        self.places, self.steps = Places(_side(c), c.d, c.positions, std), nn.Parameter(torch.randn(c.max_words, c.d)*std)
-        self.neighbours, self.factor = Neighbours(c.d, c.neighbours, _side(c), not c.encoder_layers), c.d**.5 if c.scale_features else 1.
+        self.places, self.steps = (
+            Places(_side(c), c.d, c.positions, std),
+            nn.Parameter(torch.randn(c.max_words, c.d) * std),
+        )
+        self.neighbours, self.factor = (
+            Neighbours(c.d, c.neighbours, _side(c), not c.encoder_layers),
+            c.d**0.5 if c.scale_features else 1.0,
+        )
         self.encoder, self.decoder = _attention_parts(c)
         self.head = None if c.tie_head else nn.Linear(c.d, c.text_vocab, bias=False)
         self.head_bias = nn.Parameter(torch.zeros(c.text_vocab))
         self.centre = Centre(c.d) if c.centre else None
         self._known, self.config = None, config
         self.set_mask(c.mask_on)
+
     def set_mask(self, on):
         "Switch the mask of Eq. 11 on or off; stage 1 trains without it."
         self.config = self.config.override({'mask_on': bool(on)})
         for layer in self.decoder.layers:
-            if isinstance(layer.cross, TIR): layer.cross.on = bool(on)
+            if isinstance(layer.cross, TIR):
+                layer.cross.on = bool(on)
 
     def train(self, mode=True):
-        if mode: self._known = None  # tables of features are made anew after training
+        if mode:
+            self._known = None  # tables of features are made anew after training
         return super().train(mode)
 
-    def _masks(self): return [layer.cross for layer in self.decoder.layers if isinstance(layer.cross, TIR) and layer.cross.on]
+    def _masks(self):
+        return [
+            layer.cross
+            for layer in self.decoder.layers
+            if isinstance(layer.cross, TIR) and layer.cross.on
+        ]
 
 # %% ../nbs/19_model.ipynb #c017
 @patch
 def _image_rows(self: UAR, batch):
     "Rows of E^(I) [n, d] and which of them stands at each place [B, N]."
     if self.project is None:
-        if batch.image_ids is None: raise UARError('the batch has no visual tokens', field='image_ids', remedy='give a tokenizer, or a model with a CNN')
+        if batch.image_ids is None:
+            raise UARError(
+                'the batch has no visual tokens',
+                field='image_ids',
+                remedy='give a tokenizer, or a model with a CNN',
+            )
         distinct, place = batch.image_ids.flatten(1).unique(return_inverse=True)
         if distinct[-1] >= self.config.image_vocab:
-            raise UARError(f'visual token {int(distinct[-1])} is outside the codebook of {self.config.image_vocab}', field='image_vocab', remedy='use the tokenizer that the model was trained with')
+            raise UARError(
+                f'visual token {int(distinct[-1])} is outside the codebook of {self.config.image_vocab}',
+                field='image_vocab',
+                remedy='use the tokenizer that the model was trained with',
+            )
         return self.lsu.embed_image(distinct), place
-    if batch.images is None: raise UARError('the batch has no pictures', field='images', remedy=f'visual={self.config.visual!r} reads pixels: build the batch without tokens')
+    if batch.images is None:
+        raise UARError(
+            'the batch has no pictures',
+            field='images',
+            remedy=f'visual={self.config.visual!r} reads pixels: build the batch without tokens',
+        )
     features = self.project(self.cnn(batch.images[batch.view_mask]))
-    place = torch.zeros(*batch.view_mask.shape, features.shape[1], dtype=torch.long, device=features.device)
-    place[batch.view_mask] = torch.arange(features.shape[0]*features.shape[1], device=features.device).view(features.shape[:2])
+    place = torch.zeros(
+        *batch.view_mask.shape, features.shape[1], dtype=torch.long, device=features.device
+    )
+    place[batch.view_mask] = torch.arange(
+        features.shape[0] * features.shape[1], device=features.device
+    ).view(features.shape[:2])
     return features.flatten(0, 1), place.flatten(1)
+
 
 @patch
 def tables(self: UAR):
     "F of the whole codebook (None for a CNN) and vocabulary [|V|, d], kept while the weights stand still."
     tables = [self.lsu.image_table, self.lsu.text_table]
-    key = [(p.data_ptr(), p._version) for part in (self.lsu, self.cra) if part is not None for p in [*part.parameters(), *part.buffers()]]
+    key = [
+        (p.data_ptr(), p._version)
+        for part in (self.lsu, self.cra)
+        if part is not None
+        for p in [*part.parameters(), *part.buffers()]
+    ]
     if self.training or torch.is_grad_enabled() or self._known is None or self._known[0] != key:
         kv = self.cra.keys_values() if self.cra else None
-        F_ = [t if t is None else torch.cat([self.cra(rows, kv=kv) for rows in t.weight.split(1024)]) if self.cra else t.weight for t in tables]
-        if self.training or torch.is_grad_enabled(): return F_
+        F_ = [
+            t
+            if t is None
+            else torch.cat([self.cra(rows, kv=kv) for rows in t.weight.split(1024)])
+            if self.cra
+            else t.weight
+            for t in tables
+        ]
+        if self.training or torch.is_grad_enabled():
+            return F_
         self._known = key, F_
     return self._known[1]
 
@@ -137,17 +266,35 @@ def tables(self: UAR):
 @patch
 def represent(self: UAR, batch, trace=None):
     "LSU and CRA (Eq. 1-2), once per distinct id: F^(I) [B, N, d], F^(R) [B, T+1, d]; `trace` is a dict that takes every intermediate."
-    if trace is None and self.project is None and batch.image_ids is not None and not self.training and not torch.is_grad_enabled():
+    if (
+        trace is None
+        and self.project is None
+        and batch.image_ids is not None
+        and not self.training
+        and not torch.is_grad_enabled()
+    ):
         image, text = self.tables()
         return F.embedding(batch.image_ids.flatten(1), image), F.embedding(batch.report_ids, text)
     E_I, at_I = self._image_rows(batch)
     distinct, at_R = batch.report_ids.unique(return_inverse=True)
     E_R = self.lsu.embed_text(distinct)
     E = torch.cat([E_I, E_R])
-    got = (E, {}) if self.cra is None else self.cra(E, trace=True) if trace is not None else (self.cra(E), {})
+    got = (
+        (E, {})
+        if self.cra is None
+        else self.cra(E, trace=True)
+        if trace is not None
+        else (self.cra(E), {})
+    )
     F_I, F_R = got[0].split([len(E_I), len(E_R)])
     if trace is not None:
-        trace.update(E_image=F.embedding(at_I, E_I), E_text=F.embedding(at_R, E_R), image_rows=at_I, text_rows=at_R + len(E_I), **{f'cra_{k}': v for k, v in got[1].items()})
+        trace.update(
+            E_image=F.embedding(at_I, E_I),
+            E_text=F.embedding(at_R, E_R),
+            image_rows=at_I,
+            text_rows=at_R + len(E_I),
+            **{f'cra_{k}': v for k, v in got[1].items()},
+        )
     return F.embedding(at_I, F_I), F.embedding(at_R, F_R)
 
 # %% ../nbs/19_model.ipynb #c025
@@ -156,14 +303,28 @@ def encode_image(self: UAR, batch, F_I=None, trace=None) -> ImageMemory:
     "Encoder side of Eq. 3, from F^(I) where it is there already; `trace` is a dict that takes every intermediate."
     F_I = self.represent(batch, trace)[0] if F_I is None else F_I
     (B, V), c = batch.view_ids.shape, self.config
-    if V > c.views: raise UARError(f'{V} views for a model of {c.views}', field='views', remedy=f'give at most {c.views} views a study')
-    L, mask = F_I.shape[1]//V, batch.view_mask.repeat_interleave(F_I.shape[1]//V, 1)
+    if V > c.views:
+        raise UARError(
+            f'{V} views for a model of {c.views}',
+            field='views',
+            remedy=f'give at most {c.views} views a study',
+        )
+    L, mask = F_I.shape[1] // V, batch.view_mask.repeat_interleave(F_I.shape[1] // V, 1)
     allowed = None if bool(mask.all()) else mask
-    x = dropout(self.factor*(F_I + self.places(batch.view_ids).flatten(1, 2)), c.image_dropout, self.training)
+    x = dropout(
+        self.factor * (F_I + self.places(batch.view_ids).flatten(1, 2)),
+        c.image_dropout,
+        self.training,
+    )
     x = self.encoder(self.neighbours(x), allowed, weights=trace is not None)
-    if trace is not None: x, trace['encoder_weights'] = x
-    block = torch.where(batch.view_ids < c.views, batch.view_ids, torch.arange(V, device=x.device))[:, :, None]
-    columns = (block*L + torch.arange(L, device=x.device)).flatten(1) if c.mask == 'free' else None
+    if trace is not None:
+        x, trace['encoder_weights'] = x
+    block = torch.where(batch.view_ids < c.views, batch.view_ids, torch.arange(V, device=x.device))[
+        :, :, None
+    ]
+    columns = (
+        (block * L + torch.arange(L, device=x.device)).flatten(1) if c.mask == 'free' else None
+    )
     return ImageMemory(x, F_I, mask, self.decoder.cross_keys_values(x), columns, allowed)
 
 # %% ../nbs/19_model.ipynb #c028
@@ -174,13 +335,17 @@ def pooled(self: UAR, batch, memory, F_R):
     seen = memory.cra_features if c.aligned == 'cra' else memory.features
     return pool(seen, memory.mask, c.pooling), pool(F_R[:, 1:], words, c.pooling)
 
+
 @patch
 def _global(self: UAR, batch, memory, F_R):
     "Eq. 10 and its statistics."
     image, text = self.pooled(batch, memory, F_R)
-    if not self.config.global_loss: image, text = image.detach(), text.detach()
-    if self.centre is not None: image, text = self.centre(image, text)
+    if not self.config.global_loss:
+        image, text = image.detach(), text.detach()
+    if self.centre is not None:
+        image, text = self.centre(image, text)
     return triplet_loss(image, text, batch.report_keys, self.config.margin, self.config.negatives)
+
 
 @patch
 def _mask_losses(self: UAR, batch, memory, decoded):
@@ -188,54 +353,100 @@ def _mask_losses(self: UAR, batch, memory, decoded):
     c, here, tirs = self.config, batch.text_mask, self._masks()
     sigmas = [s for s in decoded.sigmas if s is not None]
     losses = {'mask': mask_loss(sigmas, here, memory.mask, c.mask_reduction)}
-    if c.mask_budget: losses['budget'] = mask_budget(sigmas, c.mask_share, here, memory.mask)
+    if c.mask_budget:
+        losses['budget'] = mask_budget(sigmas, c.mask_share, here, memory.mask)
     if c.mask_contrast:
         sentence = self._sentences(batch)
-        keys, reads = sentence_key(batch.targets, sentence), [q for q, s in zip(decoded.queries, decoded.sigmas) if s is not None]
-        each = [mask_contrast(t.contrast_scores(q, memory.features, memory.mask), sentence, keys) for t, q in zip(tirs, reads)]
+        keys, reads = (
+            sentence_key(batch.targets, sentence),
+            [q for q, s in zip(decoded.queries, decoded.sigmas) if s is not None],
+        )
+        each = [
+            mask_contrast(t.contrast_scores(q, memory.features, memory.mask), sentence, keys)
+            for t, q in zip(tirs, reads)
+        ]
         losses['contrast'] = torch.stack(each).mean()
     with torch.no_grad():
-        std = torch.stack([mask_std_in_logits(s, t, memory.mask, here) for s, t in zip(sigmas, tirs)]).mean()
+        std = torch.stack(
+            [mask_std_in_logits(s, t, memory.mask, here) for s, t in zip(sigmas, tirs)]
+        ).mean()
         return losses, dict(mask_std_logits=std, mask_mean=1 - mask_loss(sigmas, here, memory.mask))
 
 # %% ../nbs/19_model.ipynb #c030
 @patch
 def _sentences(self: UAR, batch):
     "The sentence of each word [B, T], -1 for <eos> and padding."
-    if not self.config.period_id: raise UARError('the id of the full stop is not filled in', field='period_id', remedy="use config.override({'period_id': vocabulary.ids['.']})")
-    return sentence_index(batch.targets, self.config.period_id, batch.text_mask & (batch.targets != EOS_ID))
+    if not self.config.period_id:
+        raise UARError(
+            'the id of the full stop is not filled in',
+            field='period_id',
+            remedy="use config.override({'period_id': vocabulary.ids['.']})",
+        )
+    return sentence_index(
+        batch.targets, self.config.period_id, batch.text_mask & (batch.targets != EOS_ID)
+    )
+
 
 @patch
 def word_logits(self: UAR, h):
     "Head of Eq. 4 before its softmax."
-    return F.linear(h, self.lsu.text_table.weight if self.head is None else self.head.weight, self.head_bias)
+    return F.linear(
+        h, self.lsu.text_table.weight if self.head is None else self.head.weight, self.head_bias
+    )
 
 # %% ../nbs/19_model.ipynb #c032
 @patch
-def forward(self: UAR,
-    batch,                    # a `Batch` with reports
-    lambdas=(1., 1., 1.),     # of Eq. 13
-    trace=False,              # also every intermediate by name
-    label_smoothing=0.,       # of Eq. 5
+def forward(
+    self: UAR,
+    batch,  # a `Batch` with reports
+    lambdas=(1.0, 1.0, 1.0),  # of Eq. 13
+    trace=False,  # also every intermediate by name
+    label_smoothing=0.0,  # of Eq. 5
 ) -> UAROutput:
     "Eq. 1-4 with the true words as input, and the losses of Eq. 13."
     c, names = self.config, {} if trace else None
-    if batch.text_in.shape[1] > c.max_words: raise UARError(f'a report of {batch.text_in.shape[1]} positions for a model of {c.max_words}', field='max_words', remedy='cut the reports or raise max_words')
+    if batch.text_in.shape[1] > c.max_words:
+        raise UARError(
+            f'a report of {batch.text_in.shape[1]} positions for a model of {c.max_words}',
+            field='max_words',
+            remedy='cut the reports or raise max_words',
+        )
     F_I, F_R = self.represent(batch, names)
     memory = self.encode_image(batch, F_I, names)
-    x = dropout(self.factor*(F_R[:, :-1] + self.steps[:batch.text_in.shape[1]]), c.dropout, self.training)
-    decoded = self.decoder(x, memory.cross_kv, memory.allowed, trace or c.consistency > 0, memory.columns)
+    x = dropout(
+        self.factor * (F_R[:, :-1] + self.steps[: batch.text_in.shape[1]]), c.dropout, self.training
+    )
+    decoded = self.decoder(
+        x, memory.cross_kv, memory.allowed, trace or c.consistency > 0, memory.columns
+    )
     logits = self.word_logits(decoded.h)
     losses = {'ce': cross_entropy(logits, batch.targets, batch.text_mask, c.ce, label_smoothing)}
     aligned, stats = self._global(batch, memory, F_R)
-    if c.global_loss: losses['global'] = aligned
+    if c.global_loss:
+        losses['global'] = aligned
     if decoded.sigmas:
         more, numbers = self._mask_losses(batch, memory, decoded)
         losses, stats = losses | more, stats | numbers
-    if c.consistency: losses['consistency'] = sentence_consistency(decoded.weights, self._sentences(batch))
-    weights = [lambdas[2]*w for w in (c.mask_weight, c.consistency, c.mask_budget, c.mask_contrast)]
-    total = combine(losses, (*lambdas[:2], weights[0]), dict(zip(('consistency', 'budget', 'contrast'), weights[1:])))
-    if trace: names.update(F_image=F_I, F_text=F_R, memory=memory.features, decoder_in=x, h=decoded.h, cross_weights=decoded.weights, sigmas=decoded.sigmas)
+    if c.consistency:
+        losses['consistency'] = sentence_consistency(decoded.weights, self._sentences(batch))
+    weights = [
+        lambdas[2] * w for w in (c.mask_weight, c.consistency, c.mask_budget, c.mask_contrast)
+    ]
+    total = combine(
+        losses,
+        (*lambdas[:2], weights[0]),
+        dict(zip(('consistency', 'budget', 'contrast'), weights[1:])),
+    )
+    if trace:
+        names.update(
+            F_image=F_I,
+            F_text=F_R,
+            memory=memory.features,
+            decoder_in=x,
+            h=decoded.h,
+            cross_weights=decoded.weights,
+            sigmas=decoded.sigmas,
+        )
     return UAROutput(logits, losses, total, stats, names)
 
 # %% ../nbs/19_model.ipynb #c039
@@ -247,35 +458,53 @@ def encode_vectors(self: UAR, batch):
     try:
         F_I, F_R = self.represent(batch)
         image, text = self.pooled(batch, self.encode_image(batch, F_I), F_R)
-        if self.centre is not None: image, text = self.centre(image, text)
+        if self.centre is not None:
+            image, text = self.centre(image, text)
         return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
-    finally: self.train(was)
+    finally:
+        self.train(was)
 
 # %% ../nbs/19_model.ipynb #c042
 class _Writing:
     "Reports being written: the cache, the pictures and the features of every word."
-    def __init__(self, cache, memory, words): self.cache, self.memory, self.words = cache, memory, words
+
+    def __init__(self, cache, memory, words):
+        self.cache, self.memory, self.words = cache, memory, words
 
     def reorder(self, index, studies=None):
         "Row i goes on from row index[i]; `studies` [B'] keeps some studies only."
         self.cache.reorder(index)
-        if studies is None: return
+        if studies is None:
+            return
         m, pick = self.memory, lambda t: None if t is None else t[studies]
-        self.memory = ImageMemory(*map(pick, m[:3]), [type(kv)(*map(pick, kv)) for kv in m.cross_kv], *map(pick, m[4:]))
+        self.memory = ImageMemory(
+            *map(pick, m[:3]), [type(kv)(*map(pick, kv)) for kv in m.cross_kv], *map(pick, m[4:])
+        )
+
 
 @patch
 def start(self: UAR, memory, beams=1, max_len=None):
     "Open `beams` empty reports for each study of an `ImageMemory`."
     max_len = max_len or self.config.max_words
-    if max_len > self.config.max_words: raise UARError(f'{max_len} words for a model of {self.config.max_words}', field='max_words', remedy=f'ask for at most {self.config.max_words}')
-    return _Writing(self.decoder.start(len(memory.features)*beams, max_len), memory, self.tables()[1])
+    if max_len > self.config.max_words:
+        raise UARError(
+            f'{max_len} words for a model of {self.config.max_words}',
+            field='max_words',
+            remedy=f'ask for at most {self.config.max_words}',
+        )
+    return _Writing(
+        self.decoder.start(len(memory.features) * beams, max_len), memory, self.tables()[1]
+    )
+
 
 @patch
 def step(self: UAR, ids, state):
     "Logits [R, |V_R|] of the word after `ids` [R], the last words of every row (study-major)."
     m = state.memory
-    x = self.factor*(F.embedding(ids[:, None], state.words) + self.steps[state.cache.length])
-    return self.word_logits(self.decoder.step(x, state.cache, m.cross_kv, m.allowed, columns=m.columns).h[:, 0])
+    x = self.factor * (F.embedding(ids[:, None], state.words) + self.steps[state.cache.length])
+    return self.word_logits(
+        self.decoder.step(x, state.cache, m.cross_kv, m.allowed, columns=m.columns).h[:, 0]
+    )
 
 # %% ../nbs/19_model.ipynb #c046
 @patch
@@ -283,59 +512,121 @@ def attention(self: UAR, batch):
     "Text-to-image weights of a report's words [layers, B, h, T, N], from one pass with the true words as input."
     was = self.training
     try:
-        with torch.no_grad(): return torch.stack(self.eval()(batch, trace=True).trace['cross_weights'])
-    finally: self.train(was)
+        with torch.no_grad():
+            return torch.stack(self.eval()(batch, trace=True).trace['cross_weights'])
+    finally:
+        self.train(was)
 
 # %% ../nbs/19_model.ipynb #c064
 FORMAT = 1  # of config.json; raised when older checkpoints can no longer be read
 _KEYS = ('format', 'version', 'model', 'data', 'images', 'tokenizer', 'vocabulary')
 
+
 def find_model(name, **hub) -> Path:
     "The folder of a checkpoint: a path, a name that ships with the package, or owner/name on the hub (asked last, with `hub` as options)."
-    path, assets = Path(name), Path(str(files('uar_nb')))/'assets'
+    path, assets = Path(name), Path(str(files('uar_nb'))) / 'assets'
     shipped = sorted(p.parent.name for p in assets.glob('*/config.json'))
-    if path.is_dir(): return path
-    if str(name) in shipped: return assets/str(name)
-    if path.exists(): raise UARError('is a file, not a checkpoint folder', file=path, remedy='give the folder that holds config.json')
+    if path.is_dir():
+        return path
+    if str(name) in shipped:
+        return assets / str(name)
+    if path.exists():
+        raise UARError(
+            'is a file, not a checkpoint folder',
+            file=path,
+            remedy='give the folder that holds config.json',
+        )
     remedy = f'give a folder, owner/name on the hub, or one that ships with the package: {", ".join(shipped) or "none yet"}'
-    if str(name).count('/') != 1 or str(name)[:1] in './~': raise UARError('there is no such checkpoint', file=name, remedy=remedy)
-    try: return Path(huggingface_hub.snapshot_download(str(name), allow_patterns=['*.json', '*.safetensors'], **hub))
-    except Exception as e: raise UARError(f'there is no such folder, and the hub does not give it ({type(e).__name__})', file=name, remedy=remedy) from e
+    if str(name).count('/') != 1 or str(name)[:1] in './~':
+        raise UARError('there is no such checkpoint', file=name, remedy=remedy)
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                str(name), allow_patterns=['*.json', '*.safetensors'], **hub
+            )
+        )
+    except Exception as e:
+        raise UARError(
+            f'there is no such folder, and the hub does not give it ({type(e).__name__})',
+            file=name,
+            remedy=remedy,
+        ) from e
+
 
 def read_config(folder):
     "config.json of a checkpoint folder as a dict, its format and fields checked."
-    path = Path(folder)/'config.json'
+    path = Path(folder) / 'config.json'
     values = read_json(path)
     if not isinstance(values, dict) or values.get('format') != FORMAT:
-        raise UARError(f'is of format {values.get("format") if isinstance(values, dict) else None!r}', file=path, field='format', remedy=f'this version of uar_nb reads format {FORMAT}; use the version that wrote it')
+        raise UARError(
+            f'is of format {values.get("format") if isinstance(values, dict) else None!r}',
+            file=path,
+            field='format',
+            remedy=f'this version of uar_nb reads format {FORMAT}; use the version that wrote it',
+        )
     unknown = sorted(set(values) - set(_KEYS))
-    if unknown or 'model' not in values: raise UARError(f'unknown field {unknown[0]!r}' if unknown else 'has no model', file=path, field=(unknown or ['model'])[0], remedy=f'known fields: {", ".join(_KEYS)}')
+    if unknown or 'model' not in values:
+        raise UARError(
+            f'unknown field {unknown[0]!r}' if unknown else 'has no model',
+            file=path,
+            field=(unknown or ['model'])[0],
+            remedy=f'known fields: {", ".join(_KEYS)}',
+        )
     return values
 
 # %% ../nbs/19_model.ipynb #c066
 @patch
-def save_pretrained(self: UAR, folder, push_to_hub=False, repo_id=None, model_card_kwargs=None, config=None, **hub):
+def save_pretrained(
+    self: UAR, folder, push_to_hub=False, repo_id=None, model_card_kwargs=None, config=None, **hub
+):
     "Write config.json and model.safetensors into a folder; with push_to_hub also to the hub."
     tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-    atomic_write(Path(folder)/'model.safetensors', safetensors.torch.save(tensors, metadata={'format': 'pt'}))
-    if not (Path(folder)/'config.json').exists() or 'data' not in read_config(folder):
-        atomic_write(Path(folder)/'config.json', dict(format=FORMAT, version=__version__, model=self.config.to_dict()))
-    if push_to_hub: return self.push_to_hub(repo_id or Path(folder).name, **hub)
+    atomic_write(
+        Path(folder) / 'model.safetensors',
+        safetensors.torch.save(tensors, metadata={'format': 'pt'}),
+    )
+    if not (Path(folder) / 'config.json').exists() or 'data' not in read_config(folder):
+        atomic_write(
+            Path(folder) / 'config.json',
+            dict(format=FORMAT, version=__version__, model=self.config.to_dict()),
+        )
+    if push_to_hub:
+        return self.push_to_hub(repo_id or Path(folder).name, **hub)
+
 
 @patch(cls_method=True)
 def from_pretrained(cls: UAR, name, **hub):
     "A model from `find_model(name)`, in evaluation mode; anything that does not fit is an error."
     folder = find_model(name, **hub)
-    try: config = UARConfig.from_dict(read_config(folder)['model'])
-    except UARError as e: raise UARError(e.what, file=folder/'config.json', field=e.field, remedy=e.remedy) from e
-    file = folder/'model.safetensors'
-    pickles = [p.name for p in folder.iterdir() if p.suffix in ('.bin', '.pt', '.pth', '.pkl', '.ckpt')]
-    if not file.is_file() and pickles: raise UARError('pickles are never opened', file=folder/pickles[0], remedy='give model.safetensors')
+    try:
+        config = UARConfig.from_dict(read_config(folder)['model'])
+    except UARError as e:
+        raise UARError(e.what, file=folder / 'config.json', field=e.field, remedy=e.remedy) from e
+    file = folder / 'model.safetensors'
+    pickles = [
+        p.name for p in folder.iterdir() if p.suffix in ('.bin', '.pt', '.pth', '.pkl', '.ckpt')
+    ]
+    if not file.is_file() and pickles:
+        raise UARError(
+            'pickles are never opened', file=folder / pickles[0], remedy='give model.safetensors'
+        )
     found = load_tensors(file)[0]
-    with torch_rng('load'): model = cls(config)
+    with torch_rng('load'):
+        model = cls(config)
     want = model.state_dict()
-    faults = [f'{k} is missing' for k in want if k not in found] + [f'{k} is not part of the model' for k in found if k not in want]
-    faults += [f'{k} is {tuple(found[k].shape)}, not {tuple(v.shape)}' for k, v in want.items() if k in found and found[k].shape != v.shape]
-    if faults: raise UARError(f'does not fit its config: {len(faults)} faults, first: {"; ".join(faults[:3])}', file=file, remedy='give config.json and model.safetensors of one checkpoint')
+    faults = [f'{k} is missing' for k in want if k not in found] + [
+        f'{k} is not part of the model' for k in found if k not in want
+    ]
+    faults += [
+        f'{k} is {tuple(found[k].shape)}, not {tuple(v.shape)}'
+        for k, v in want.items()
+        if k in found and found[k].shape != v.shape
+    ]
+    if faults:
+        raise UARError(
+            f'does not fit its config: {len(faults)} faults, first: {"; ".join(faults[:3])}',
+            file=file,
+            remedy='give config.json and model.safetensors of one checkpoint',
+        )
     model.load_state_dict(found)
     return model.eval()

@@ -18,125 +18,239 @@ from .records import Faults
 @dataclass(frozen=True)
 class OpeniReport:
     "One report of IU-Xray, as its XML file or Kaggle's tables tell it."
-    number: int             # of the report; unique
-    id: str                 # R2Gen's id of the study; CXR<number> where the report has no picture
-    findings: str = ''      # as written, not cleaned
-    impression: str = ''    # as written
-    indication: str = ''    # as written
-    comparison: str = ''    # as written
-    caption: str = ''       # what was done, e.g. 'PA and lateral'; the same for all pictures of a report
-    mesh: tuple = ()        # tags by experts, e.g. 'Opacity/lung/base/left'
-    automatic: tuple = ()   # tags by a program (XML only)
-    images: tuple = ()      # names of the pictures, e.g. 'CXR1000_IM-0003-1001', sorted
-    views: tuple = ()       # a name of `VIEWS` for each picture; () where the file does not tell
+
+    number: int  # of the report; unique
+    id: str  # R2Gen's id of the study; CXR<number> where the report has no picture
+    findings: str = ''  # as written, not cleaned
+    impression: str = ''  # as written
+    indication: str = ''  # as written
+    comparison: str = ''  # as written
+    caption: str = ''  # what was done, e.g. 'PA and lateral'; the same for all pictures of a report
+    mesh: tuple = ()  # tags by experts, e.g. 'Opacity/lung/base/left'
+    automatic: tuple = ()  # tags by a program (XML only)
+    images: tuple = ()  # names of the pictures, e.g. 'CXR1000_IM-0003-1001', sorted
+    views: tuple = ()  # a name of `VIEWS` for each picture; () where the file does not tell
+
 
 def openi_name(
-    number, # of the report
-    part    # what follows, e.g. 'IM-0003-1001'
-):          # e.g. 'CXR1000_IM-0003-1001'
+    number,  # of the report
+    part,  # what follows, e.g. 'IM-0003-1001'
+):  # e.g. 'CXR1000_IM-0003-1001'
     "Open-i's name of a picture."
     return ('CXR1_1_' if number == 1 else f'CXR{number}_') + part
 
+
 def kaggle_name(
-    number, # of the report
-    image   # Open-i's name
-):          # e.g. '1000_IM-0003-1001.dcm.png'
+    number,  # of the report
+    image,  # Open-i's name
+):  # e.g. '1000_IM-0003-1001.dcm.png'
     "Kaggle's file name of a picture."
     return f'{number}_{image.removeprefix(openi_name(number, ""))}.dcm.png'
 
-def _id_of(number, images): return images[0].rsplit('-', 1)[0] if images else f'CXR{number}'
+
+def _id_of(number, images):
+    return images[0].rsplit('-', 1)[0] if images else f'CXR{number}'
 
 # %% ../nbs/03d_openi.ipynb #c010
-_FRONTAL, _LATERAL = re.compile(r'\b(pa|ap|frontal|portable|upright)\b'), re.compile(r'\b(lateral|lat)\b')
+_FRONTAL, _LATERAL = (
+    re.compile(r'\b(pa|ap|frontal|portable|upright)\b'),
+    re.compile(r'\b(lateral|lat)\b'),
+)
+
 
 def _told(caption, n):
     "The view of a report's only picture, where the caption names one view and no other."
     words = caption.lower()
-    told = [name for name, word in (('frontal', _FRONTAL), ('lateral', _LATERAL)) if word.search(words)]
+    told = [
+        name for name, word in (('frontal', _FRONTAL), ('lateral', _LATERAL)) if word.search(words)
+    ]
     return tuple(told) if n == 1 == len(told) and not re.search(r'\b(2|two|xxxx)\b', words) else ()
+
 
 def _parse(data, faults, name):
     "One report from its XML; None with a fault."
-    if b'<!ENTITY' in data or b'<!DOCTYPE' in data: return faults.add('file', 'declares XML entities, which these reports never do', 'fetch it again from Open-i', name)
-    try: root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as e: return faults.add('file', f'is not XML ({e})', 'fetch it again from Open-i', name)
-    found = re.fullmatch(r'CXR(\d+)', root.find('uId').get('id', '')) if root.find('uId') is not None else None
-    if not found: return faults.add('uId', 'does not name a report, such as CXR1000', 'fetch it again from Open-i', name)
-    if faults.new_id(found[1], f'uId of {name}') is None: return None
-    number, parts = int(found[1]), {k: '' for k in ('FINDINGS', 'IMPRESSION', 'INDICATION', 'COMPARISON')}
+    if b'<!ENTITY' in data or b'<!DOCTYPE' in data:
+        return faults.add(
+            'file',
+            'declares XML entities, which these reports never do',
+            'fetch it again from Open-i',
+            name,
+        )
+    try:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as e:
+        return faults.add('file', f'is not XML ({e})', 'fetch it again from Open-i', name)
+    found = (
+        re.fullmatch(r'CXR(\d+)', root.find('uId').get('id', ''))
+        if root.find('uId') is not None
+        else None
+    )
+    if not found:
+        return faults.add(
+            'uId', 'does not name a report, such as CXR1000', 'fetch it again from Open-i', name
+        )
+    if faults.new_id(found[1], f'uId of {name}') is None:
+        return None
+    number, parts = (
+        int(found[1]),
+        {k: '' for k in ('FINDINGS', 'IMPRESSION', 'INDICATION', 'COMPARISON')},
+    )
     for e in root.iter('AbstractText'):
-        if e.get('Label') in parts and e.text: parts[e.get('Label')] += ' ' * bool(parts[e.get('Label')]) + e.text
-    tags = {kind: tuple(e.text.strip() for e in root.iterfind(f'MeSH/{kind}') if e.text) for kind in ('major', 'automatic')}
+        if e.get('Label') in parts and e.text:
+            parts[e.get('Label')] += ' ' * bool(parts[e.get('Label')]) + e.text
+    tags = {
+        kind: tuple(e.text.strip() for e in root.iterfind(f'MeSH/{kind}') if e.text)
+        for kind in ('major', 'automatic')
+    }
     images = tuple(sorted(e.get('id') for e in root.iter('parentImage') if e.get('id')))
     caption = next((e.text for e in root.iterfind('parentImage/caption') if e.text), '')
-    return OpeniReport(number, _id_of(number, images), *parts.values(), caption, tags['major'], tags['automatic'], images, _told(caption, len(images)))
+    return OpeniReport(
+        number,
+        _id_of(number, images),
+        *parts.values(),
+        caption,
+        tags['major'],
+        tags['automatic'],
+        images,
+        _told(caption, len(images)),
+    )
 
 # %% ../nbs/03d_openi.ipynb #c013
-_XML = ('ecgen-radiology', 'NLMCXR_reports/ecgen-radiology', 'NLMCXR_reports', 'NLMCXR_reports.tgz', 'NLMCXR_reports.tar.gz', 'NLMCXR_reports.tar')
-_PICTURES = ('NLMCXR_png', 'images_normalized', 'images/images_normalized', 'NLMCXR_png.tgz', 'NLMCXR_png.tar.gz', 'NLMCXR_png.tar', 'images', '.')
+_XML = (
+    'ecgen-radiology',
+    'NLMCXR_reports/ecgen-radiology',
+    'NLMCXR_reports',
+    'NLMCXR_reports.tgz',
+    'NLMCXR_reports.tar.gz',
+    'NLMCXR_reports.tar',
+)
+_PICTURES = (
+    'NLMCXR_png',
+    'images_normalized',
+    'images/images_normalized',
+    'NLMCXR_png.tgz',
+    'NLMCXR_png.tar.gz',
+    'NLMCXR_png.tar',
+    'images',
+    '.',
+)
 _TAR, _PICTURE = ('.tgz', '.tar.gz', '.tar'), re.compile(r'(CXR)?\d+_.*\.png$', re.IGNORECASE)
 
-def _is_tar(path): return path.name.lower().endswith(_TAR) and path.is_file()
 
-def _has_xml(path): return path.is_dir() and any(re.fullmatch(r'\d+\.xml', n) for n in os.listdir(path))
+def _is_tar(path):
+    return path.name.lower().endswith(_TAR) and path.is_file()
+
+
+def _has_xml(path):
+    return path.is_dir() and any(re.fullmatch(r'\d+\.xml', n) for n in os.listdir(path))
+
 
 @dataclass(frozen=True)
 class OpeniFiles:
     "Where the parts of a copy of IU-Xray lie."
-    reports: Path               # folder or archive of XML files, or indiana_reports.csv
-    pictures: Path | None       # folder or archive
-    projections: Path | None    # Kaggle's table of views
+
+    reports: Path  # folder or archive of XML files, or indiana_reports.csv
+    pictures: Path | None  # folder or archive
+    projections: Path | None  # Kaggle's table of views
 
     @property
-    def layout(self): return 'Kaggle tables' if self.reports.suffix == '.csv' else 'Open-i reports'
+    def layout(self):
+        return 'Kaggle tables' if self.reports.suffix == '.csv' else 'Open-i reports'
 
 # %% ../nbs/03d_openi.ipynb #c015
 def find_openi(
-    path,       # a folder, an archive of reports, or indiana_reports.csv
-    images=None # pictures elsewhere: folder or archive
-):              # `OpeniFiles`, or None where this is no copy of IU-Xray
+    path,  # a folder, an archive of reports, or indiana_reports.csv
+    images=None,  # pictures elsewhere: folder or archive
+):  # `OpeniFiles`, or None where this is no copy of IU-Xray
     "Look for the parts of IU-Xray by their usual names."
     path = Path(path)
     base = path if path.is_dir() and not _has_xml(path) else path.parent
-    if path.name == 'ecgen-radiology' and path.parent.name == 'NLMCXR_reports': base = path.parent.parent
+    if path.name == 'ecgen-radiology' and path.parent.name == 'NLMCXR_reports':
+        base = path.parent.parent
     tables = [base / n for n in ('indiana_reports.csv', 'indiana_projections.csv')]
     if path.is_dir() and not _has_xml(path):
         reports = next((base / n for n in _XML if _has_xml(base / n) or _is_tar(base / n)), None)
-        if tables[0].is_file() and reports is None: reports = tables[0]
-    else: reports = path if _has_xml(path) or _is_tar(path) and 'png' not in path.name.lower() or path.name == tables[0].name and path.is_file() else None
-    if reports is None: return None
-    there = lambda p: _is_tar(p) or p.is_dir() and (p.name not in ('images', base.name) or any(_PICTURE.match(n) for n in os.listdir(p)))
-    pictures = Path(images) if images else next((base / n for n in _PICTURES if there(base / n)), None)
+        if tables[0].is_file() and reports is None:
+            reports = tables[0]
+    else:
+        reports = (
+            path
+            if _has_xml(path)
+            or _is_tar(path)
+            and 'png' not in path.name.lower()
+            or path.name == tables[0].name
+            and path.is_file()
+            else None
+        )
+    if reports is None:
+        return None
+    there = lambda p: (
+        _is_tar(p)
+        or p.is_dir()
+        and (p.name not in ('images', base.name) or any(_PICTURE.match(n) for n in os.listdir(p)))
+    )
+    pictures = (
+        Path(images) if images else next((base / n for n in _PICTURES if there(base / n)), None)
+    )
     return OpeniFiles(reports, pictures, tables[1] if tables[1].is_file() else None)
 
 # %% ../nbs/03d_openi.ipynb #c018
 def archive_files(
-    archive, # a tar archive, compressed or not
+    archive,  # a tar archive, compressed or not
     suffix,  # of the files, in lower case
-    most     # bytes that a file may have
-):           # yields (name, bytes)
+    most,  # bytes that a file may have
+):  # yields (name, bytes)
     "The files of an archive with this suffix, from front to back; nothing is unpacked."
     try:
-        with open(archive, 'rb') as raw, gzip.open(raw) if raw.read(2) == b'\x1f\x8b' and not raw.seek(0) else raw as stream:
-            if stream is raw: raw.seek(0)
+        with (
+            open(archive, 'rb') as raw,
+            gzip.open(raw) if raw.read(2) == b'\x1f\x8b' and not raw.seek(0) else raw as stream,
+        ):
+            if stream is raw:
+                raw.seek(0)
             with tarfile.open(fileobj=stream, mode='r|') as tar:
                 for m in tar:
-                    if not m.isfile() or not m.name.lower().endswith(suffix): continue
-                    if m.size > most: raise UARError(f'holds {m.name!r} of {m.size:,} bytes, more than {most:,}', file=archive, remedy='fetch it again from Open-i')
+                    if not m.isfile() or not m.name.lower().endswith(suffix):
+                        continue
+                    if m.size > most:
+                        raise UARError(
+                            f'holds {m.name!r} of {m.size:,} bytes, more than {most:,}',
+                            file=archive,
+                            remedy='fetch it again from Open-i',
+                        )
                     yield m.name, tar.extractfile(m).read()
-            while stream.read(1 << 20): pass  # to the end: the checksum of the compressed stream stands there
+            while stream.read(1 << 20):
+                pass  # to the end: the checksum of the compressed stream stands there
     except (tarfile.TarError, EOFError, zlib.error, OSError) as e:
-        raise UARError(f'archive is truncated or damaged ({e})', file=archive, remedy='fetch it again from Open-i') from e
+        raise UARError(
+            f'archive is truncated or damaged ({e})',
+            file=archive,
+            remedy='fetch it again from Open-i',
+        ) from e
 
 # %% ../nbs/03d_openi.ipynb #c021
 def _read_xml(place, faults):
     "Reports of a folder or an archive of XML files."
-    if place.is_dir(): every = ((p.name, p.read_bytes()) for p in sorted(place.glob('*.xml')))
-    else: every = ((n, b) for n, b in archive_files(place, '.xml', 4_000_000) if not Path(n).name.startswith('._'))
-    try: reports = [_parse(data, faults, name) for name, data in every]
-    except UARError as e: return faults.add('file', e.what, e.remedy) or []
-    if not reports: faults.add('file', 'holds no XML report', 'name the folder ecgen-radiology or the archive NLMCXR_reports.tgz')
+    if place.is_dir():
+        every = ((p.name, p.read_bytes()) for p in sorted(place.glob('*.xml')))
+    else:
+        every = (
+            (n, b)
+            for n, b in archive_files(place, '.xml', 4_000_000)
+            if not Path(n).name.startswith('._')
+        )
+    try:
+        reports = [_parse(data, faults, name) for name, data in every]
+    except UARError as e:
+        return faults.add('file', e.what, e.remedy) or []
+    if not reports:
+        faults.add(
+            'file',
+            'holds no XML report',
+            'name the folder ecgen-radiology or the archive NLMCXR_reports.tgz',
+        )
     return [r for r in reports if r]
+
 
 def _read_csv(file, columns, faults):
     "(line, row) of a table; a fault where it lacks a column."
@@ -144,46 +258,111 @@ def _read_csv(file, columns, faults):
         with open(file, encoding='utf-8-sig', newline='') as f:
             reader = csv.DictReader(f, strict=True)
             rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError): return faults.add('file', 'is not a text in UTF-8', 'fetch it again', file) or []
-    except csv.Error as e: return faults.add(f'line {reader.line_num}', f'is not CSV ({e})', 'fetch it again', file) or []
+    except (OSError, UnicodeDecodeError):
+        return faults.add('file', 'is not a text in UTF-8', 'fetch it again', file) or []
+    except csv.Error as e:
+        return (
+            faults.add(f'line {reader.line_num}', f'is not CSV ({e})', 'fetch it again', file) or []
+        )
     lacks = [c for c in columns if c not in (reader.fieldnames or ())]
-    if lacks: return faults.add('header', f'lacks {", ".join(lacks)}', f'the columns are {", ".join(columns)}', file) or []
+    if lacks:
+        return (
+            faults.add(
+                'header', f'lacks {", ".join(lacks)}', f'the columns are {", ".join(columns)}', file
+            )
+            or []
+        )
     return [(line, {c: row[c] or '' for c in columns}) for line, row in rows]
+
 
 def _read_views(file, faults):
     "Kaggle's table: number -> {name of a picture as Open-i has it: view}."
     views, known = {}, {'Frontal': 'frontal', 'Lateral': 'lateral'}
     for line, row in _read_csv(file, ('uid', 'filename', 'projection'), faults):
         found = re.fullmatch(r'(\d+)_(.+?)(\.dcm)?\.png', row['filename'])
-        if not found or found[1] != row['uid']: faults.add(f'line {line}, filename', f'{row["filename"]!r} is not a picture of report {row["uid"]!r}', 'fetch the table again', file)
-        elif row['projection'] not in known: faults.add(f'line {line}, projection', f'{row["projection"]!r} is unknown', 'known: Frontal, Lateral', file)
-        else: views.setdefault(int(found[1]), {})[openi_name(int(found[1]), found[2])] = known[row['projection']]
+        if not found or found[1] != row['uid']:
+            faults.add(
+                f'line {line}, filename',
+                f'{row["filename"]!r} is not a picture of report {row["uid"]!r}',
+                'fetch the table again',
+                file,
+            )
+        elif row['projection'] not in known:
+            faults.add(
+                f'line {line}, projection',
+                f'{row["projection"]!r} is unknown',
+                'known: Frontal, Lateral',
+                file,
+            )
+        else:
+            views.setdefault(int(found[1]), {})[openi_name(int(found[1]), found[2])] = known[
+                row['projection']
+            ]
     return views
 
 # %% ../nbs/03d_openi.ipynb #c022
 def _read_kaggle(file, views, faults):
     "Reports of Kaggle's table, with the pictures of the other."
-    columns, reports = ('uid', 'MeSH', 'image', 'indication', 'comparison', 'findings', 'impression'), []
+    columns, reports = (
+        ('uid', 'MeSH', 'image', 'indication', 'comparison', 'findings', 'impression'),
+        [],
+    )
     for line, row in _read_csv(file, columns, faults):
-        if not row['uid'].isdigit(): faults.add(f'line {line}, uid', f'{row["uid"]!r} is not a number', 'fetch the table again')
+        if not row['uid'].isdigit():
+            faults.add(
+                f'line {line}, uid', f'{row["uid"]!r} is not a number', 'fetch the table again'
+            )
         elif faults.new_id(row['uid'], f'line {line}, uid'):
             number = int(row['uid'])
             images = tuple(sorted(views.get(number, ())))
-            reports.append(OpeniReport(number, _id_of(number, images), row['findings'], row['impression'], row['indication'], row['comparison'], row['image'],
-                                       tuple(t.strip() for t in row['MeSH'].split(';') if t.strip()), (), images, tuple(views[number][i] for i in images) if images else ()))
+            reports.append(
+                OpeniReport(
+                    number,
+                    _id_of(number, images),
+                    row['findings'],
+                    row['impression'],
+                    row['indication'],
+                    row['comparison'],
+                    row['image'],
+                    tuple(t.strip() for t in row['MeSH'].split(';') if t.strip()),
+                    (),
+                    images,
+                    tuple(views[number][i] for i in images) if images else (),
+                )
+            )
     return reports
 
+
 def read_openi(
-    path,       # folder, archive of reports, indiana_reports.csv, or what `find_openi` found
-    faults=None # a `Faults` that collects what is wrong; without it one error tells all of it
-):              # list of `OpeniReport`, sorted by number
+    path,  # folder, archive of reports, indiana_reports.csv, or what `find_openi` found
+    faults=None,  # a `Faults` that collects what is wrong; without it one error tells all of it
+):  # list of `OpeniReport`, sorted by number
     "All reports of a copy of IU-Xray, with everything that its files say about them."
     found = path if isinstance(path, OpeniFiles) else find_openi(path)
-    if found is None: raise UARError('is no copy of IU-Xray', file=path, remedy='name a folder with ecgen-radiology or NLMCXR_reports.tgz, or with indiana_reports.csv and indiana_projections.csv')
+    if found is None:
+        raise UARError(
+            'is no copy of IU-Xray',
+            file=path,
+            remedy='name a folder with ecgen-radiology or NLMCXR_reports.tgz, or with indiana_reports.csv and indiana_projections.csv',
+        )
     told = Faults(found.reports) if faults is None else faults
     views = _read_views(found.projections, told) if found.projections else {}
-    if found.layout == 'Kaggle tables' and not found.projections: told.add('file', 'is not there', 'put indiana_projections.csv beside indiana_reports.csv: it names the pictures', found.reports.with_name('indiana_projections.csv'))
-    if found.layout == 'Kaggle tables': reports = _read_kaggle(found.reports, views, told)
-    else: reports = [replace(r, views=tuple(views[r.number].get(i, 'unknown') for i in r.images)) if r.number in views else r for r in _read_xml(found.reports, told)]
-    if faults is None: told.stop()
+    if found.layout == 'Kaggle tables' and not found.projections:
+        told.add(
+            'file',
+            'is not there',
+            'put indiana_projections.csv beside indiana_reports.csv: it names the pictures',
+            found.reports.with_name('indiana_projections.csv'),
+        )
+    if found.layout == 'Kaggle tables':
+        reports = _read_kaggle(found.reports, views, told)
+    else:
+        reports = [
+            replace(r, views=tuple(views[r.number].get(i, 'unknown') for i in r.images))
+            if r.number in views
+            else r
+            for r in _read_xml(found.reports, told)
+        ]
+    if faults is None:
+        told.stop()
     return sorted(reports, key=lambda r: r.number)

@@ -15,66 +15,93 @@ from .tir import TIR
 
 # %% ../nbs/23b_optim.ipynb #c006
 def learning_rate(
-    step:int,              # steps done in this stage, from 0
-    steps:int,             # steps of the stage
-    peak:float,            # highest learning rate
-    warmup:int=0,          # steps of linear rise
-    schedule:str='cosine'  # 'cosine' or 'constant'
-)->float: # learning rate of this step
+    step: int,  # steps done in this stage, from 0
+    steps: int,  # steps of the stage
+    peak: float,  # highest learning rate
+    warmup: int = 0,  # steps of linear rise
+    schedule: str = 'cosine',  # 'cosine' or 'constant'
+) -> float:  # learning rate of this step
     "Linear warm-up, then half a cosine down to zero."
-    if step < warmup: return peak*(step + 1)/warmup
-    if schedule == 'constant': return peak
-    return peak*.5*(1 + math.cos(math.pi*(step - warmup)/max(1, steps - warmup)))
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if schedule == 'constant':
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 # %% ../nbs/23b_optim.ipynb #c014
 def mask_parameters(
-    model:nn.Module # a UAR
-)->set: # names of its parameters
+    model: nn.Module,  # a UAR
+) -> set:  # names of its parameters
     "Names of the parameters of M, the mask of Eq. 11."
     inside = lambda name: name == 'M' or name.startswith('mask_')
-    return {f'{path}.{name}' for path, module in model.named_modules() if isinstance(module, TIR)
-            for name, _ in module.named_parameters() if inside(name)}
+    return {
+        f'{path}.{name}'
+        for path, module in model.named_modules()
+        if isinstance(module, TIR)
+        for name, _ in module.named_parameters()
+        if inside(name)
+    }
+
 
 def parameter_groups(
-    model:nn.Module,       # a UAR; parameters that are frozen are left out
-    weight_decay:float,    # of the matrices of linear and convolution layers
-    own_mask:bool=False    # M apart from the rest
-)->dict: # name of the group → {'names', 'params', 'weight_decay'}
+    model: nn.Module,  # a UAR; parameters that are frozen are left out
+    weight_decay: float,  # of the matrices of linear and convolution layers
+    own_mask: bool = False,  # M apart from the rest
+) -> dict:  # name of the group → {'names', 'params', 'weight_decay'}
     "Who is decayed and who has a learning rate of its own."
     masks = mask_parameters(model)
-    matrices = {f'{path}.weight' for path, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    matrices = {
+        f'{path}.weight'
+        for path, m in model.named_modules()
+        if isinstance(m, (nn.Linear, nn.Conv2d))
+    }
     groups = {}
     for name, p in model.named_parameters():
-        if not p.requires_grad: continue
-        kind = 'mask' if own_mask and name in masks else 'matrices' if name in matrices else 'others'
-        group = groups.setdefault(kind, dict(names=[], params=[], weight_decay=weight_decay if kind == 'matrices' else 0.))
-        group['names'].append(name); group['params'].append(p)
+        if not p.requires_grad:
+            continue
+        kind = (
+            'mask' if own_mask and name in masks else 'matrices' if name in matrices else 'others'
+        )
+        group = groups.setdefault(
+            kind,
+            dict(names=[], params=[], weight_decay=weight_decay if kind == 'matrices' else 0.0),
+        )
+        group['names'].append(name)
+        group['params'].append(p)
     return groups
 
 # %% ../nbs/23b_optim.ipynb #c017
 def make_optimizer(
-    model:nn.Module, # a UAR
-    stage,           # `config.Stage`: its mask is switched, and its parameters frozen where it is off
-    train            # `config.TrainConfig`
-)->torch.optim.AdamW: # groups carry 'kind', 'names' and 'peak', their highest learning rate
+    model: nn.Module,  # a UAR
+    stage,  # `config.Stage`: its mask is switched, and its parameters frozen where it is off
+    train,  # `config.TrainConfig`
+) -> torch.optim.AdamW:  # groups carry 'kind', 'names' and 'peak', their highest learning rate
     "A stage's AdamW (Eq. 13 is minimised by it), with fresh moments."
     model.set_mask(stage.mask_on)
     masks = mask_parameters(model)
     for name, p in model.named_parameters():
-        if name in masks: p.requires_grad_(stage.mask_on)
+        if name in masks:
+            p.requires_grad_(stage.mask_on)
     groups = parameter_groups(model, train.weight_decay, own_mask=stage.mask_lr is not None)
-    for kind, g in groups.items(): g.update(kind=kind, peak=stage.mask_lr if kind == 'mask' else stage.lr)
+    for kind, g in groups.items():
+        g.update(kind=kind, peak=stage.mask_lr if kind == 'mask' else stage.lr)
     return torch.optim.AdamW(list(groups.values()), lr=stage.lr, betas=tuple(train.betas))
 
 # %% ../nbs/23b_optim.ipynb #c020
 def clip_by_group(
-    optimizer,       # its gradients are there
-    clip:float,      # largest norm; 0 = only measure
-    clip_norm=nn.utils.clip_grad_norm_ # does it; Accelerate's where several devices take part
-)->dict: # norms before clipping: 'norm_rest', and 'norm_mask' where M has a group of its own
+    optimizer,  # its gradients are there
+    clip: float,  # largest norm; 0 = only measure
+    clip_norm=nn.utils.clip_grad_norm_,  # does it; Accelerate's where several devices take part
+) -> dict:  # norms before clipping: 'norm_rest', and 'norm_mask' where M has a group of its own
     "Clip the gradients of M and of all else apart, so that neither scales the other away."
     norms = {}
     for kind in ('rest', 'mask'):
-        params = [p for g in optimizer.param_groups if (g['kind'] == 'mask') == (kind == 'mask') for p in g['params']]
-        if params: norms[f'norm_{kind}'] = clip_norm(params, clip or math.inf)
+        params = [
+            p
+            for g in optimizer.param_groups
+            if (g['kind'] == 'mask') == (kind == 'mask')
+            for p in g['params']
+        ]
+        if params:
+            norms[f'norm_{kind}'] = clip_norm(params, clip or math.inf)
     return norms

@@ -13,12 +13,15 @@ from .plots import figure_data_uri
 
 # %% ../nbs/26_page.ipynb #c006
 def html_cell(
-    value # a number, text, None or a figure
-)->str:   # HTML
+    value,  # a number, text, None or a figure
+) -> str:  # HTML
     "One value as HTML, escaped; numbers with three decimals."
-    if hasattr(value, 'savefig'): return f'<img src="{figure_data_uri(value)}" alt="">'
-    if value is None or value != value: return '–'
-    if isinstance(value, float): return f'{value:.3f}' if abs(value) < 1000 else f'{value:,.0f}'
+    if hasattr(value, 'savefig'):
+        return f'<img src="{figure_data_uri(value)}" alt="">'
+    if value is None or value != value:
+        return '–'
+    if isinstance(value, float):
+        return f'{value:.3f}' if abs(value) < 1000 else f'{value:,.0f}'
     return escape(str(value))
 
 # %% ../nbs/26_page.ipynb #c009
@@ -37,44 +40,66 @@ nav a { margin-right: 1rem; } code { background: var(--soft); padding: 0 .2rem; 
 # %% ../nbs/26_page.ipynb #c010
 class Page:
     "An HTML page built part by part; `write` makes one file."
-    def __init__(self,
-        title:str,       # title of the page
-        subtitle:str=''  # one line below it
-    ): self.title, self.subtitle, self.parts, self.sections = title, subtitle, [], []
 
-    def section(self, name:str):
+    def __init__(
+        self,
+        title: str,  # title of the page
+        subtitle: str = '',  # one line below it
+    ):
+        self.title, self.subtitle, self.parts, self.sections = title, subtitle, [], []
+
+    def section(self, name: str):
         "Begin a section."
         self.sections.append(name)
         self.parts.append(f'<h2 id="s{len(self.sections)}">{escape(name)}</h2>')
 
-    def text(self, words:str, kind:str=''):
+    def text(self, words: str, kind: str = ''):
         "A paragraph; `kind` 'note' or 'warn' frames it."
-        self.parts.append(f'<p class="{kind}">{escape(words)}</p>' if kind else f'<p>{escape(words)}</p>')
+        self.parts.append(
+            f'<p class="{kind}">{escape(words)}</p>' if kind else f'<p>{escape(words)}</p>'
+        )
 
-    def figure(self, fig, caption:str=''):
+    def figure(self, fig, caption: str = ''):
         "A figure with its caption."
-        self.parts.append(f'<figure><img src="{figure_data_uri(fig)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>')
+        self.parts.append(
+            f'<figure><img src="{figure_data_uri(fig)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        )
 
-    def table(self, columns:list, rows:list, mark=()):
+    def table(self, columns: list, rows: list, mark=()):
         "A table: column names, rows of values, and the indices of rows to mark."
-        wide = [any(isinstance(r[i], str) and len(r[i]) > 30 for r in rows) and i > 0 for i in range(len(columns))]
-        head = ''.join(f'<th{" class=wide" if w else ""}>{escape(str(c))}</th>' for c, w in zip(columns, wide))
-        line = lambda r: ''.join(f'<td{" class=wide" if w else ""}>{html_cell(v)}</td>' for v, w in zip(r, wide))
-        body = ''.join(f'<tr{" class=mark" if i in mark else ""}>{line(r)}</tr>' for i, r in enumerate(rows))
-        self.parts.append(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+        wide = [
+            any(isinstance(r[i], str) and len(r[i]) > 30 for r in rows) and i > 0
+            for i in range(len(columns))
+        ]
+        head = ''.join(
+            f'<th{" class=wide" if w else ""}>{escape(str(c))}</th>' for c, w in zip(columns, wide)
+        )
+        line = lambda r: ''.join(
+            f'<td{" class=wide" if w else ""}>{html_cell(v)}</td>' for v, w in zip(r, wide)
+        )
+        body = ''.join(
+            f'<tr{" class=mark" if i in mark else ""}>{line(r)}</tr>' for i, r in enumerate(rows)
+        )
+        self.parts.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        )
 
 # %% ../nbs/26_page.ipynb #c013
 def _document(page):
     "The whole page as HTML."
-    links = ' '.join(f'<a href="#s{i+1}">{escape(n)}</a>' for i, n in enumerate(page.sections))
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<link rel="icon" href="data:,"><title>{escape(page.title)}</title><style>{STYLE}</style></head><body>'
-            f'<h1>{escape(page.title)}</h1><p>{escape(page.subtitle)}</p><p class="warn">{escape(DISCLAIMER)}</p><nav>{links}</nav>'
-            + '\n'.join(page.parts) + '</body></html>\n')
+    links = ' '.join(f'<a href="#s{i + 1}">{escape(n)}</a>' for i, n in enumerate(page.sections))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{escape(page.title)}</title><style>{STYLE}</style></head><body>'
+        f'<h1>{escape(page.title)}</h1><p>{escape(page.subtitle)}</p><p class="warn">{escape(DISCLAIMER)}</p><nav>{links}</nav>'
+        + '\n'.join(page.parts)
+        + '</body></html>\n'
+    )
+
 
 def write_page(
-    page:Page, # the page
-    path       # .html file
-):             # the path
+    page: Page,  # the page
+    path,  # .html file
+):  # the path
     "Write a page as one self-contained file, whole or not at all."
     return atomic_write(path, _document(page))

@@ -24,10 +24,28 @@ from .xray import develop, SIZE, to_picture
 
 # %% ../nbs/08_phantom.ipynb #c005
 FREQUENCIES = dict(
-    fast=dict(normal=.15, counts=(.45, .37, .18), kinds={k: 1 for k in KINDS}),
-    iu_xray=dict(normal=1084/3365, counts=(986/1795, 478/1795, 331/1795), kinds=dict(    # reports of Open-i with such a tag, of 3,365
-        cardiomegaly=346, effusion=144, opacity=512, nodule=117, pneumothorax=25, atelectasis=293, granuloma=294, hyperinflation=239,
-        interstitial=231, line=134, pacemaker=104, sternotomy=36, degenerative_spine=504, scoliosis=90)))
+    fast=dict(normal=0.15, counts=(0.45, 0.37, 0.18), kinds={k: 1 for k in KINDS}),
+    iu_xray=dict(
+        normal=1084 / 3365,
+        counts=(986 / 1795, 478 / 1795, 331 / 1795),
+        kinds=dict(  # reports of Open-i with such a tag, of 3,365
+            cardiomegaly=346,
+            effusion=144,
+            opacity=512,
+            nodule=117,
+            pneumothorax=25,
+            atelectasis=293,
+            granuloma=294,
+            hyperinflation=239,
+            interstitial=231,
+            line=134,
+            pacemaker=104,
+            sternotomy=36,
+            degenerative_spine=504,
+            scoliosis=90,
+        ),
+    ),
+)
 
 # %% ../nbs/08_phantom.ipynb #c008
 _CLASH = ({'cardiomegaly', 'hyperinflation'}, {'line', 'pacemaker'})
@@ -36,89 +54,136 @@ _CLASH = ({'cardiomegaly', 'hyperinflation'}, {'line', 'pacemaker'})
 def _hidden(finding, others):
     "Whether another finding covers this one's place"
     for o in others:
-        if finding.zone in ('mid', 'lower') and o.kind == 'effusion' and o.side in (finding.side, 'bilateral') and (
-            o.severity == 'severe' or o.severity == 'moderate' and finding.zone == 'lower'): return True
-        if finding.zone == 'lower' and finding.side == 'left' and o.kind == 'cardiomegaly' and o.severity != 'mild': return True
+        if (
+            finding.zone in ('mid', 'lower')
+            and o.kind == 'effusion'
+            and o.side in (finding.side, 'bilateral')
+            and (o.severity == 'severe' or o.severity == 'moderate' and finding.zone == 'lower')
+        ):
+            return True
+        if (
+            finding.zone == 'lower'
+            and finding.side == 'left'
+            and o.kind == 'cardiomegaly'
+            and o.severity != 'mild'
+        ):
+            return True
     return False
 
 
 def sample_findings(
-    rng,                # NumPy generator
-    frequencies='fast'  # a name of `FREQUENCIES`
-):                      # tuple of `Finding` without boxes; empty for a normal study
+    rng,  # NumPy generator
+    frequencies='fast',  # a name of `FREQUENCIES`
+):  # tuple of `Finding` without boxes; empty for a normal study
     "Findings of one study"
-    if frequencies not in FREQUENCIES: raise UARError(f'unknown frequencies {frequencies!r}', field='frequencies', remedy=f'use one of {", ".join(FREQUENCIES)}')
+    if frequencies not in FREQUENCIES:
+        raise UARError(
+            f'unknown frequencies {frequencies!r}',
+            field='frequencies',
+            remedy=f'use one of {", ".join(FREQUENCIES)}',
+        )
     table = FREQUENCIES[frequencies]
-    if rng.random() < table['normal']: return ()
+    if rng.random() < table['normal']:
+        return ()
     names, p = list(table['kinds']), np.array(list(table['kinds'].values()), float)
     found, count = [], 1 + rng.choice(3, p=table['counts'])
-    for i in rng.choice(len(p), len(p), replace=False, p=p/p.sum()):
+    for i in rng.choice(len(p), len(p), replace=False, p=p / p.sum()):
         kind = KINDS[names[i]]
-        f = Finding(names[i], *(v[rng.integers(len(v))] for v in (kind.sides, kind.zones, kind.severities)))
-        clash = any({f.kind, o.kind} in _CLASH for o in found) or _hidden(f, found) or any(_hidden(o, [f]) for o in found)
-        if len(found) < count and not clash: found.append(f)
+        f = Finding(
+            names[i], *(v[rng.integers(len(v))] for v in (kind.sides, kind.zones, kind.severities))
+        )
+        clash = (
+            any({f.kind, o.kind} in _CLASH for o in found)
+            or _hidden(f, found)
+            or any(_hidden(o, [f]) for o in found)
+        )
+        if len(found) < count and not clash:
+            found.append(f)
     return tuple(found)
 
 # %% ../nbs/08_phantom.ipynb #c011
 def draw_study(
-    findings,    # of `Finding`
-    *seed,       # named parts that everything random depends on
-    change=None  # body → body: what else is known of this person
-):               # (views, findings with their boxes)
+    findings,  # of `Finding`
+    *seed,  # named parts that everything random depends on
+    change=None,  # body → body: what else is known of this person
+):  # (views, findings with their boxes)
     "Frontal and lateral picture of findings"
     body, boxes, views = sample_body(numpy_rng(*seed, 'body')), [{} for _ in findings], []
-    if change: body = change(body)
+    if change:
+        body = change(body)
     for view in ('frontal', 'lateral'):
         rng = numpy_rng(*seed, 'pose', view)
         pose = sample_pose(rng, view)
-        chest, masks = draw_findings(body, pose, view, findings, int(numpy_rng(*seed, 'findings').integers(2**62)))
-        views.append(View(view, pixels=to_picture(develop(chest, rng.standard_normal((SIZE, SIZE), np.float32)))))
+        chest, masks = draw_findings(
+            body, pose, view, findings, int(numpy_rng(*seed, 'findings').integers(2**62))
+        )
+        views.append(
+            View(
+                view,
+                pixels=to_picture(develop(chest, rng.standard_normal((SIZE, SIZE), np.float32))),
+            )
+        )
         left, top, right, bottom = pose.edges
         for place, shown in zip(boxes, masks):
-            found = [mask_box(m[top:SIZE - bottom, left:SIZE - right]) for m in shown]
-            found = tuple((x0 + left, y0 + top, x1 + left, y1 + top) for x0, y0, x1, y1 in filter(None, found))
-            if found: place[view] = found
+            found = [mask_box(m[top : SIZE - bottom, left : SIZE - right]) for m in shown]
+            found = tuple(
+                (x0 + left, y0 + top, x1 + left, y1 + top) for x0, y0, x1, y1 in filter(None, found)
+            )
+            if found:
+                place[view] = found
     return tuple(views), tuple(replace(f, boxes=b) for f, b in zip(findings, boxes))
 
 # %% ../nbs/08_phantom.ipynb #c013
 def make_study(
-    seed,                # of the set
-    index,               # of the study
-    style='fast',        # of the report: a name of `language.STYLES`, or a `Style`
+    seed,  # of the set
+    index,  # of the study
+    style='fast',  # of the report: a name of `language.STYLES`, or a `Style`
     frequencies='fast',  # a name of `FREQUENCIES`
-    split='train'        # 'train', 'val' or 'test'
-):                       # `Study`
+    split='train',  # 'train', 'val' or 'test'
+):  # `Study`
     "Phantom study number `index` of a split (@eq-seed)"
-    if split not in SPLITS: raise UARError(f'unknown split {split!r}', field='split', remedy=f'use one of {", ".join(SPLITS)}')
+    if split not in SPLITS:
+        raise UARError(
+            f'unknown split {split!r}', field='split', remedy=f'use one of {", ".join(SPLITS)}'
+        )
     parts = ('phantom', int(seed), split, int(index))
     findings = sample_findings(numpy_rng(*parts, 'kinds'), frequencies)
     views, findings = draw_study(findings, *parts)
     report = write_report(findings, style, numpy_rng(*parts, 'report'))
-    return Study(id=f'{split}-{seed}-{index:06d}', views=views, report=report, split=split, findings=findings, patient=f'{split}-{seed}-{index:06d}')
+    return Study(
+        id=f'{split}-{seed}-{index:06d}',
+        views=views,
+        report=report,
+        split=split,
+        findings=findings,
+        patient=f'{split}-{seed}-{index:06d}',
+    )
 
 # %% ../nbs/08_phantom.ipynb #c016
 def make_studies(
-    n,                   # how many
-    seed=0,              # of the set
-    style='fast',        # of the reports
+    n,  # how many
+    seed=0,  # of the set
+    style='fast',  # of the reports
     frequencies='fast',  # a name of `FREQUENCIES`
-    split='train',       # 'train', 'val' or 'test'
-    workers=1,           # processes; the studies are the same for any number
-    progress=False       # show a bar
-):                       # list of `Study`, pixels in memory
+    split='train',  # 'train', 'val' or 'test'
+    workers=1,  # processes; the studies are the same for any number
+    progress=False,  # show a bar
+):  # list of `Study`, pixels in memory
     "The first `n` phantom studies of a split"
-    if n < 0: raise UARError(f'{n} studies', field='n', remedy='use 0 or more')
+    if n < 0:
+        raise UARError(f'{n} studies', field='n', remedy='use 0 or more')
     job = partial(make_study, seed, style=style, frequencies=frequencies, split=split)
     bar = partial(tqdm, total=n, disable=not progress, desc='phantoms')
-    if workers <= 1: return list(bar(map(job, range(n))))
+    if workers <= 1:
+        return list(bar(map(job, range(n))))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
-        return list(bar(pool.map(job, range(n), chunksize=max(1, min(64, n//(4*workers))))))
+        return list(bar(pool.map(job, range(n), chunksize=max(1, min(64, n // (4 * workers))))))
 
 # %% ../nbs/08_phantom.ipynb #c025
 def write_studies(
-    studies,        # of `Study`
-    folder,         # a new folder
-    layout='r2gen'  # a key of `studies.LAYOUTS`: 'r2gen', 'phantom' (with findings and boxes), 'folder' (reports.csv), …
-):                  # the folder
+    studies,  # of `Study`
+    folder,  # a new folder
+    layout='r2gen',  # a key of `studies.LAYOUTS`: 'r2gen', 'phantom' (with findings and boxes), 'folder' (reports.csv), …
+):  # the folder
     "Write studies as files, all or nothing"
     return save_studies(studies, folder, layout)

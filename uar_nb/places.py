@@ -14,59 +14,75 @@ from .core import UARError
 
 # %% ../nbs/12b_places.ipynb #c006
 def smooth_vectors(
-    n:int,          # rows (or columns) of the grid
-    d:int,          # width
-    length:float=3. # how far the likeness reaches, in tokens; 0 = independent vectors
-)->torch.Tensor: # [n, d], each component of variance 1
+    n: int,  # rows (or columns) of the grid
+    d: int,  # width
+    length: float = 3.0,  # how far the likeness reaches, in tokens; 0 = independent vectors
+) -> torch.Tensor:  # [n, d], each component of variance 1
     "Random vectors that change slowly from row to row (@eq-smooth)."
-    if length <= 0: return torch.randn(n, d)
+    if length <= 0:
+        return torch.randn(n, d)
     i = torch.arange(n, dtype=torch.float64)
-    K = torch.exp(-(i[:, None] - i)**2/(2*length**2)) + 1e-6*torch.eye(n, dtype=torch.float64)
+    K = torch.exp(-((i[:, None] - i) ** 2) / (2 * length**2)) + 1e-6 * torch.eye(
+        n, dtype=torch.float64
+    )
     return (torch.linalg.cholesky(K) @ torch.randn(n, d, dtype=torch.float64)).float()
 
 # %% ../nbs/12b_places.ipynb #c009
 class Places(nn.Module):
     "What is added to visual features: where in the grid, and in which view (@eq-place)."
-    def __init__(self,
-        side:int,        # visual tokens on a side
-        d:int,           # width
-        kind:str='2d',   # '2d', 'smooth', 'flat' or 'none'
-        std:float=1.,    # spread of the initial vectors
-        length:float=3.  # of smooth vectors, in tokens
+
+    def __init__(
+        self,
+        side: int,  # visual tokens on a side
+        d: int,  # width
+        kind: str = '2d',  # '2d', 'smooth', 'flat' or 'none'
+        std: float = 1.0,  # spread of the initial vectors
+        length: float = 3.0,  # of smooth vectors, in tokens
     ):
         super().__init__()
-        if kind not in ('2d', 'smooth', 'flat', 'none'): raise UARError(f'unknown positions {kind!r}', field='positions', remedy="use '2d', 'smooth', 'flat' or 'none'")
+        if kind not in ('2d', 'smooth', 'flat', 'none'):
+            raise UARError(
+                f'unknown positions {kind!r}',
+                field='positions',
+                remedy="use '2d', 'smooth', 'flat' or 'none'",
+            )
         self.side, self.kind = side, kind
-        if kind == 'smooth': place = torch.cat([smooth_vectors(side, d, length), smooth_vectors(side, d, length)])
-        else: place = torch.randn({'2d': 2*side, 'flat': side**2, 'none': 0}[kind], d)
-        self.place, self.view = nn.Parameter(place*std), nn.Parameter(torch.randn(3, d)*std)
+        if kind == 'smooth':
+            place = torch.cat([smooth_vectors(side, d, length), smooth_vectors(side, d, length)])
+        else:
+            place = torch.randn({'2d': 2 * side, 'flat': side**2, 'none': 0}[kind], d)
+        self.place, self.view = nn.Parameter(place * std), nn.Parameter(torch.randn(3, d) * std)
 
-    def forward(self, view_ids): # int64 [B, V]: 0 frontal, 1 lateral, 2 unknown
+    def forward(self, view_ids):  # int64 [B, V]: 0 frontal, 1 lateral, 2 unknown
         "Vectors of every view and place [B, V, side², d]."
         views = F.embedding(view_ids, self.view)[:, :, None]
-        if self.kind == 'none': return views.expand(-1, -1, self.side**2, -1)
-        if self.kind == 'flat': return self.place + views
+        if self.kind == 'none':
+            return views.expand(-1, -1, self.side**2, -1)
+        if self.kind == 'flat':
+            return self.place + views
         row, column = self.place.split(self.side)
         return (row[:, None] + column).flatten(0, 1) + views
 
 # %% ../nbs/12b_places.ipynb #c014
 class Neighbours(nn.Module):
     "3 × 3 convolutions over the grid of each view (@eq-neighbours); with none, the identity."
-    def __init__(self,
-        d:int,        # width
-        blocks:int,   # how many
-        side:int=14,  # visual tokens on a side
-        last_norm:bool=False # a LayerNorm at the end, where no encoder layer follows
+
+    def __init__(
+        self,
+        d: int,  # width
+        blocks: int,  # how many
+        side: int = 14,  # visual tokens on a side
+        last_norm: bool = False,  # a LayerNorm at the end, where no encoder layer follows
     ):
         super().__init__()
-        self.side, half = side, max(d//2, 1)
+        self.side, half = side, max(d // 2, 1)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(blocks))
         self.narrow = nn.ModuleList(nn.Linear(d, half) for _ in range(blocks))
         self.see = nn.ModuleList(nn.Conv2d(half, half, 3, padding=1) for _ in range(blocks))
         self.widen = nn.ModuleList(nn.Linear(half, d) for _ in range(blocks))
         self.last = nn.LayerNorm(d) if last_norm and blocks else nn.Identity()
 
-    def forward(self, x): # [B, V·side², d] → the same shape
+    def forward(self, x):  # [B, V·side², d] → the same shape
         shape, grid = x.shape, (self.side, self.side)
         x = x.reshape(-1, self.side**2, shape[-1])
         for norm, narrow, see, widen in zip(self.norms, self.narrow, self.see, self.widen):

@@ -20,27 +20,43 @@ def _png(fig, dpi):
     fig.savefig(buffer, format='png', dpi=dpi, facecolor='white')
     return buffer.getvalue()
 
+
 def _figure_class():
     "matplotlib's figure, which a notebook shows as PNG without pyplot."
     from matplotlib.figure import Figure
+
     class NotebookFigure(Figure):
-        def _repr_png_(self): return _png(self, self.dpi)
+        def _repr_png_(self):
+            return _png(self, self.dpi)
+
     return NotebookFigure
 
-COLOURS = ['#e69f00', '#56b4e9', '#009e73', '#d55e00', '#cc79a7', '#0072b2', '#f0e442']  # Okabe and Ito: told apart by colour-blind readers
+
+COLOURS = [
+    '#e69f00',
+    '#56b4e9',
+    '#009e73',
+    '#d55e00',
+    '#cc79a7',
+    '#0072b2',
+    '#f0e442',
+]  # Okabe and Ito: told apart by colour-blind readers
+
 
 def new_figure(
-    rows:int=1,      # rows of axes
-    cols:int=1,      # columns of axes
-    size=1.8         # inches an axis: one number (square) or (width, height)
-):                   # (figure, axes of shape rows × cols)
+    rows: int = 1,  # rows of axes
+    cols: int = 1,  # columns of axes
+    size=1.8,  # inches an axis: one number (square) or (width, height)
+):  # (figure, axes of shape rows × cols)
     "A figure with a grid of axes, all small and of one size; it's shown once, by the notebook."
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     w, h = size if isinstance(size, (tuple, list)) else (size, size)
-    fig = _figure_class()(figsize=(cols*w, rows*h), dpi=80, layout='constrained')
+    fig = _figure_class()(figsize=(cols * w, rows * h), dpi=80, layout='constrained')
     FigureCanvasAgg(fig)
     axes = fig.subplots(rows, cols, squeeze=False)
-    for ax in axes.flat: ax.tick_params(labelsize=7)
+    for ax in axes.flat:
+        ax.tick_params(labelsize=7)
     return fig, axes
 
 # %% ../nbs/01_plots.ipynb #c009
@@ -48,156 +64,206 @@ def _numbers(x, dtype=float):
     "A tensor, array or list as an array."
     return np.asarray(x.detach().cpu().numpy() if hasattr(x, 'detach') else x, dtype=dtype)
 
+
 def _grey(picture):
     "A picture as float in [0, 1]."
     p = _numbers(picture, None).squeeze()
-    if p.ndim != 2: raise UARError(f'a picture has height and width, not shape {p.shape}', remedy='pass one H×W array')
-    return p/255. if p.dtype == np.uint8 else p.astype(float)
+    if p.ndim != 2:
+        raise UARError(
+            f'a picture has height and width, not shape {p.shape}', remedy='pass one H×W array'
+        )
+    return p / 255.0 if p.dtype == np.uint8 else p.astype(float)
+
 
 def draw_boxes(
-    ax,           # axis that shows a picture
-    boxes,        # list of (x0, y0, x1, y1) in pixels of the picture
+    ax,  # axis that shows a picture
+    boxes,  # list of (x0, y0, x1, y1) in pixels of the picture
     labels=None,  # one text a box
-    colour=None   # one colour for all; otherwise one each
+    colour=None,  # one colour for all; otherwise one each
 ):
     "Draw boxes over a picture."
     from matplotlib.patches import Rectangle
+
     for i, (x0, y0, x1, y1) in enumerate(boxes):
         c = colour or COLOURS[i % len(COLOURS)]
-        ax.add_patch(Rectangle((x0-.5, y0-.5), x1-x0, y1-y0, fill=False, edgecolor=c, linewidth=1.2))
-        if labels: ax.text(x0, y0-2, labels[i], color=c, fontsize=6, va='bottom')
+        ax.add_patch(
+            Rectangle(
+                (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=c, linewidth=1.2
+            )
+        )
+        if labels:
+            ax.text(x0, y0 - 2, labels[i], color=c, fontsize=6, va='bottom')
 
 # %% ../nbs/01_plots.ipynb #c011
 def _show(ax, picture, title=None):
     ax.imshow(_grey(picture), cmap='gray', vmin=0, vmax=1)
     ax.set_axis_off()
-    if title: ax.set_title(title, fontsize=7)
+    if title:
+        ax.set_title(title, fontsize=7)
+
 
 def show_images(
-    pictures,     # list of pictures
+    pictures,  # list of pictures
     titles=None,  # one text a picture
-    cols:int=8,   # pictures a row
-    size=1.3,     # inches a picture
-    boxes=None    # one list of boxes a picture
-):                # figure
+    cols: int = 8,  # pictures a row
+    size=1.3,  # inches a picture
+    boxes=None,  # one list of boxes a picture
+):  # figure
     "Pictures in a grid, each with its title and boxes."
     pictures = list(pictures)
     cols = min(cols, len(pictures))
-    fig, axes = new_figure(-(-len(pictures)//cols), cols, size)
-    for ax in axes.flat: ax.set_axis_off()
+    fig, axes = new_figure(-(-len(pictures) // cols), cols, size)
+    for ax in axes.flat:
+        ax.set_axis_off()
     for i, (ax, p) in enumerate(zip(axes.flat, pictures)):
         _show(ax, p, titles[i] if titles else None)
-        if boxes: draw_boxes(ax, boxes[i])
+        if boxes:
+            draw_boxes(ax, boxes[i])
     return fig
 
 # %% ../nbs/01_plots.ipynb #c014
 def show_heatmap(
-    matrix,        # rows × columns
+    matrix,  # rows × columns
     xlabels=None,  # texts below the columns
     ylabels=None,  # texts left of the rows
-    title=None,    # title
-    ax=None,       # axis to draw on; a new figure otherwise
-    size=(3, 2.6), # inches of a new figure
+    title=None,  # title
+    ax=None,  # axis to draw on; a new figure otherwise
+    size=(3, 2.6),  # inches of a new figure
     cmap='viridis',
-    vmin=None, vmax=None
-):                 # figure
+    vmin=None,
+    vmax=None,
+):  # figure
     "A matrix as colours, with a colour bar."
     m = _numbers(matrix)
-    if ax is None: _, ((ax,),) = new_figure(1, 1, size)
+    if ax is None:
+        _, ((ax,),) = new_figure(1, 1, size)
     image = ax.imshow(m, aspect='auto', cmap=cmap, vmin=vmin, vmax=vmax)
-    ax.figure.colorbar(image, ax=ax, shrink=.8).ax.tick_params(labelsize=6)
-    if xlabels is not None: ax.set_xticks(range(len(xlabels)), xlabels, rotation=90, fontsize=6)
-    if ylabels is not None: ax.set_yticks(range(len(ylabels)), ylabels, fontsize=6)
-    if title: ax.set_title(title, fontsize=8)
+    ax.figure.colorbar(image, ax=ax, shrink=0.8).ax.tick_params(labelsize=6)
+    if xlabels is not None:
+        ax.set_xticks(range(len(xlabels)), xlabels, rotation=90, fontsize=6)
+    if ylabels is not None:
+        ax.set_yticks(range(len(ylabels)), ylabels, fontsize=6)
+    if title:
+        ax.set_title(title, fontsize=8)
     return ax.figure
 
 # %% ../nbs/01_plots.ipynb #c016
 def overlay_attention(
-    picture,     # picture of side S
-    attention,   # g × g weights (14 × 14 for the tokens of a view)
-    ax=None,     # axis to draw on; a new figure otherwise
+    picture,  # picture of side S
+    attention,  # g × g weights (14 × 14 for the tokens of a view)
+    ax=None,  # axis to draw on; a new figure otherwise
     boxes=None,  # boxes in pixels of the picture
-    title=None   # title
-):               # figure
+    title=None,  # title
+):  # figure
     "Attention over a picture: each token's weight is laid over its square of pixels."
     p = _grey(picture)
     a = _numbers(attention)
-    if ax is None: _, ((ax,),) = new_figure(1, 1, 1.8)
+    if ax is None:
+        _, ((ax,),) = new_figure(1, 1, 1.8)
     _show(ax, p, title)
-    a = a/a.max() if a.max() > 0 else a
-    ax.imshow(a, cmap='autumn', alpha=.8*np.sqrt(a), vmin=0, vmax=1, extent=(-.5, p.shape[1]-.5, p.shape[0]-.5, -.5), interpolation='bilinear')
-    if boxes: draw_boxes(ax, boxes, colour='#00e5ff')
+    a = a / a.max() if a.max() > 0 else a
+    ax.imshow(
+        a,
+        cmap='autumn',
+        alpha=0.8 * np.sqrt(a),
+        vmin=0,
+        vmax=1,
+        extent=(-0.5, p.shape[1] - 0.5, p.shape[0] - 0.5, -0.5),
+        interpolation='bilinear',
+    )
+    if boxes:
+        draw_boxes(ax, boxes, colour='#00e5ff')
     return ax.figure
 
 # %% ../nbs/01_plots.ipynb #c019
 def plot_curves(
-    curves:dict,     # name → (x, y) or y alone
-    xlabel='step',   # text of the x axis
-    ylabel='loss',   # text of the y axis
-    ax=None,         # axis to draw on; a new figure otherwise
-    log=False,       # logarithmic y axis
-    size=(3.6, 2.2)  # inches of a new figure
-):                   # figure
+    curves: dict,  # name → (x, y) or y alone
+    xlabel='step',  # text of the x axis
+    ylabel='loss',  # text of the y axis
+    ax=None,  # axis to draw on; a new figure otherwise
+    log=False,  # logarithmic y axis
+    size=(3.6, 2.2),  # inches of a new figure
+):  # figure
     "Named curves over one axis."
-    if ax is None: _, ((ax,),) = new_figure(1, 1, size)
+    if ax is None:
+        _, ((ax,),) = new_figure(1, 1, size)
     for i, (name, xy) in enumerate(curves.items()):
         x, y = xy if isinstance(xy, tuple) else (range(len(xy)), xy)
-        ax.plot(list(x), list(y), label=name, linewidth=1.2, color=(COLOURS*4)[i])
-    ax.set_xlabel(xlabel, fontsize=7); ax.set_ylabel(ylabel, fontsize=7)
-    if log: ax.set_yscale('log')
-    if len(curves) > 1: ax.legend(fontsize=6, frameon=False)
+        ax.plot(list(x), list(y), label=name, linewidth=1.2, color=(COLOURS * 4)[i])
+    ax.set_xlabel(xlabel, fontsize=7)
+    ax.set_ylabel(ylabel, fontsize=7)
+    if log:
+        ax.set_yscale('log')
+    if len(curves) > 1:
+        ax.legend(fontsize=6, frameon=False)
     return ax.figure
 
 # %% ../nbs/01_plots.ipynb #c021
 def plot_bars(
-    values:dict,    # name → value or (value, low, high)
-    xlabel='',      # text of the value axis
-    ax=None,        # axis to draw on; a new figure otherwise
-    line=None,      # a value to mark by a line, e.g. the chance level
+    values: dict,  # name → value or (value, low, high)
+    xlabel='',  # text of the value axis
+    ax=None,  # axis to draw on; a new figure otherwise
+    line=None,  # a value to mark by a line, e.g. the chance level
     colour=COLOURS[1],
-    size=None       # inches of a new figure
-):                  # figure
+    size=None,  # inches of a new figure
+):  # figure
     "Named values as horizontal bars, with intervals where given."
-    if ax is None: _, ((ax,),) = new_figure(1, 1, size or (3.6, .5+.2*len(values)))
+    if ax is None:
+        _, ((ax,),) = new_figure(1, 1, size or (3.6, 0.5 + 0.2 * len(values)))
     names = list(values)
     mid = [v[0] if isinstance(v, (tuple, list)) else v for v in values.values()]
-    ax.barh(names, mid, color=colour, height=.65)
+    ax.barh(names, mid, color=colour, height=0.65)
     for i, v in enumerate(values.values()):
-        if isinstance(v, (tuple, list)): ax.plot([v[1], v[2]], [i, i], color='black', linewidth=1)
-    if line is not None: ax.axvline(line, color='black', linestyle=':', linewidth=1)
-    ax.invert_yaxis(); ax.set_xlabel(xlabel, fontsize=7)
+        if isinstance(v, (tuple, list)):
+            ax.plot([v[1], v[2]], [i, i], color='black', linewidth=1)
+    if line is not None:
+        ax.axvline(line, color='black', linestyle=':', linewidth=1)
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel, fontsize=7)
     return ax.figure
 
 # %% ../nbs/01_plots.ipynb #c023
 def histogram(
-    values:dict,   # name → numbers
-    xlabel='',     # text of the x axis
-    bins=30,       # number of bins, or their edges
-    ax=None,       # axis to draw on; a new figure otherwise
-    size=(3.4, 2)  # inches of a new figure
-):                 # figure
+    values: dict,  # name → numbers
+    xlabel='',  # text of the x axis
+    bins=30,  # number of bins, or their edges
+    ax=None,  # axis to draw on; a new figure otherwise
+    size=(3.4, 2),  # inches of a new figure
+):  # figure
     "Named histograms over one axis, each of area 1."
-    if ax is None: _, ((ax,),) = new_figure(1, 1, size)
+    if ax is None:
+        _, ((ax,),) = new_figure(1, 1, size)
     every = np.concatenate([np.asarray(v, dtype=float).ravel() for v in values.values()])
     edges = np.histogram_bin_edges(every, bins=bins)
     for i, (name, v) in enumerate(values.items()):
-        ax.hist(np.asarray(v, dtype=float).ravel(), bins=edges, density=True, histtype='step', label=name, color=(COLOURS*4)[i], linewidth=1.2)
-    ax.set_xlabel(xlabel, fontsize=7); ax.set_ylabel('density', fontsize=7)
-    if len(values) > 1: ax.legend(fontsize=6, frameon=False)
+        ax.hist(
+            np.asarray(v, dtype=float).ravel(),
+            bins=edges,
+            density=True,
+            histtype='step',
+            label=name,
+            color=(COLOURS * 4)[i],
+            linewidth=1.2,
+        )
+    ax.set_xlabel(xlabel, fontsize=7)
+    ax.set_ylabel('density', fontsize=7)
+    if len(values) > 1:
+        ax.legend(fontsize=6, frameon=False)
     return ax.figure
 
 # %% ../nbs/01_plots.ipynb #c026
 def figure_data_uri(
-    fig,    # figure
-    dpi=110 # dots an inch
-)->str:     # 'data:image/png;base64,…'
+    fig,  # figure
+    dpi=110,  # dots an inch
+) -> str:  # 'data:image/png;base64,…'
     "A figure as a data URI, for a page that stands alone."
     return 'data:image/png;base64,' + base64.b64encode(_png(fig, dpi)).decode()
 
+
 def save_figure(
-    fig,    # figure
-    path,   # file, .png
-    dpi=110 # dots an inch
-)->Path:    # the path
+    fig,  # figure
+    path,  # file, .png
+    dpi=110,  # dots an inch
+) -> Path:  # the path
     "Write a figure as PNG, whole or not at all."
     return atomic_write(path, _png(fig, dpi))

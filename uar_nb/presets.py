@@ -8,7 +8,15 @@ __all__ = ['MODEL_PRESETS', 'RUN_PRESETS', 'model_preset', 'run_preset', 'open_q
 # %% ../nbs/18b_presets.ipynb #c002
 from importlib.resources import files
 from .core import UARError, read_json
-from .config import DataConfig, RunConfig, Stage, TrainConfig, UARConfig, config_difference, leaves
+from uar_nb.config import (
+    DataConfig,
+    RunConfig,
+    Stage,
+    TrainConfig,
+    UARConfig,
+    config_difference,
+    leaves,
+)
 
 # %% ../nbs/18b_presets.ipynb #c005
 _NO_CRA, _CNN = dict(basis='none', fusion='none'), dict(visual='resnet101')
@@ -18,57 +26,157 @@ MODEL_PRESETS = {
     'b': dict(_CNN, global_loss=False, mask='none'),
     'c': dict(_NO_CRA, **_CNN, mask='none'),
     'd': dict(_CNN, mask='none'),
-    'e': dict(mask='none'), 'f': dict(), 'uar': dict(),
-    'uniform': dict(basis='uniform'), 'normal': dict(basis='normal'),
+    'e': dict(mask='none'),
+    'f': dict(),
+    'uar': dict(),
+    'uniform': dict(basis='uniform'),
+    'normal': dict(basis='normal'),
     'memory': dict(basis='memory', fusion='addition', mask='none'),
-    'no_gate': dict(fusion='none'), 'addition': dict(fusion='addition'),
-    'literal': dict(gate_bias=False, last_term='outside', cra_scale='model', mask='free', mask_scale='model', k=1000., ce='sum', mask_reduction='sum',
-                    negatives='hardest', centre=False),
-    'gate': dict(mask_form='gate', mask_weight=0., mask_budget=1., mask_contrast=2.),
-    'consistency': dict(mask='none', consistency=.1),
+    'no_gate': dict(fusion='none'),
+    'addition': dict(fusion='addition'),
+    'literal': dict(
+        gate_bias=False,
+        last_term='outside',
+        cra_scale='model',
+        mask='free',
+        mask_scale='model',
+        k=1000.0,
+        ce='sum',
+        mask_reduction='sum',
+        negatives='hardest',
+        centre=False,
+    ),
+    'gate': dict(mask_form='gate', mask_weight=0.0, mask_budget=1.0, mask_contrast=2.0),
+    'consistency': dict(mask='none', consistency=0.1),
 }
+
 
 def model_preset(
     name: str,  # a row of Table 2 ('base', 'a' ... 'f', 'uar'), a variant of Tables 3 and 4, 'literal', R2GenCMN's 'memory', or ours: 'gate', 'consistency'
     **changes,  # further fields of UARConfig
 ) -> UARConfig:  # the configuration at the paper's size
     "The model of a row of Tables 2-4."
-    if name not in MODEL_PRESETS: raise UARError(f'no model preset {name!r}', field='model', remedy='known presets: ' + ', '.join(MODEL_PRESETS))
+    if name not in MODEL_PRESETS:
+        raise UARError(
+            f'no model preset {name!r}',
+            field='model',
+            remedy='known presets: ' + ', '.join(MODEL_PRESETS),
+        )
     return UARConfig.from_dict({'mask': 'predicted', **MODEL_PRESETS[name], **changes})
 
 # %% ../nbs/18b_presets.ipynb #c009
-_SMALL = dict(d=128, heads=8, cra_heads=4, d_ff=256, encoder_layers=0, neighbours=2, positions='smooth', aligned='encoder', decoder_layers=2, basis_size=256, image_vocab=512, image_dropout=0., qk_gain=.8, cross_gain=.8)
+_SMALL = dict(
+    d=128,
+    heads=8,
+    cra_heads=4,
+    d_ff=256,
+    encoder_layers=0,
+    neighbours=2,
+    positions='smooth',
+    aligned='encoder',
+    decoder_layers=2,
+    basis_size=256,
+    image_vocab=512,
+    image_dropout=0.0,
+    qk_gain=0.8,
+    cross_gain=0.8,
+)
 RUN_PRESETS = {
-    'phantom': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=2), batch=16, monitor='CIDEr',
-                    stages=(dict(steps=3000, lr=3e-3, warmup=60), dict(steps=150, lr=1e-4, mask_lr=2e-4, warmup=20))),
-    'phantom_long': dict(model=dict(_SMALL, max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=16, monitor='CIDEr',
-                         stages=(dict(steps=10000, lr=3e-3, warmup=100), dict(steps=300, lr=1e-4, mask_lr=2e-4, warmup=20))),
-    'phantom_paper': dict(model=dict(max_words=80), data=dict(min_count=1, max_words=80, crops=4), batch=64, monitor='CIDEr',
-                          stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=2e-4, warmup=200))),
-    'iu_xray': dict(model=dict(max_words=60), data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8), batch=16, monitor='BLEU_4',
-                    stages=(dict(epochs=60, lr=3e-4, warmup=500), dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100))),
-    'mimic_cxr': dict(model=dict(max_words=100, views=1), data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4), batch=64,
-                      monitor='BLEU_4', stages=(dict(epochs=20, lr=5e-4, warmup=2000), dict(epochs=10, lr=1e-4, mask_lr=1e-3, warmup=200))),
+    'phantom': dict(
+        model=dict(_SMALL, max_words=80),
+        data=dict(min_count=1, max_words=80, crops=2),
+        batch=16,
+        monitor='CIDEr',
+        stages=(
+            dict(steps=3000, lr=3e-3, warmup=60),
+            dict(steps=150, lr=1e-4, mask_lr=2e-4, warmup=20),
+        ),
+    ),
+    'phantom_long': dict(
+        model=dict(_SMALL, max_words=80),
+        data=dict(min_count=1, max_words=80, crops=4),
+        batch=16,
+        monitor='CIDEr',
+        stages=(
+            dict(steps=10000, lr=3e-3, warmup=100),
+            dict(steps=300, lr=1e-4, mask_lr=2e-4, warmup=20),
+        ),
+    ),
+    'phantom_paper': dict(
+        model=dict(max_words=80),
+        data=dict(min_count=1, max_words=80, crops=4),
+        batch=64,
+        monitor='CIDEr',
+        stages=(
+            dict(epochs=20, lr=5e-4, warmup=2000),
+            dict(epochs=10, lr=1e-4, mask_lr=2e-4, warmup=200),
+        ),
+    ),
+    'iu_xray': dict(
+        model=dict(max_words=60),
+        data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8),
+        batch=16,
+        monitor='BLEU_4',
+        stages=(
+            dict(epochs=60, lr=3e-4, warmup=500),
+            dict(epochs=40, lr=1e-4, mask_lr=1e-3, warmup=100),
+        ),
+    ),
+    'mimic_cxr': dict(
+        model=dict(max_words=100, views=1),
+        data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4),
+        batch=64,
+        monitor='BLEU_4',
+        stages=(
+            dict(epochs=20, lr=5e-4, warmup=2000),
+            dict(epochs=10, lr=1e-4, mask_lr=1e-3, warmup=200),
+        ),
+    ),
 }
 
 # %% ../nbs/18b_presets.ipynb #c010
 def _stages(one, two, name, masked, refined, aligned):
     "The stages of a preset: two where the second has something to refine, else (and for row f) one as long as both."
-    weight = 1. if aligned else 0.
-    if refined and name != 'f': return Stage('stage1', lambdas=(1., weight, 0.), **one), Stage('stage2', **dict(two, lambdas=(1., weight, 1.), mask_on=masked))
-    both = dict(one, **{k: one[k] + two[k] for k in ('steps', 'epochs') if k in one}, lambdas=(1., weight, float(masked)), mask_on=masked)
+    weight = 1.0 if aligned else 0.0
+    if refined and name != 'f':
+        return Stage('stage1', lambdas=(1.0, weight, 0.0), **one), Stage(
+            'stage2', **dict(two, lambdas=(1.0, weight, 1.0), mask_on=masked)
+        )
+    both = dict(
+        one,
+        **{k: one[k] + two[k] for k in ('steps', 'epochs') if k in one},
+        lambdas=(1.0, weight, float(masked)),
+        mask_on=masked,
+    )
     return (Stage('stage1', **both, mask_lr=two['mask_lr'] if masked else None),)
 
+
 def run_preset(
-    name: str,           # 'phantom', 'phantom_long', 'phantom_paper', 'iu_xray', 'mimic_cxr'
+    name: str,  # 'phantom', 'phantom_long', 'phantom_paper', 'iu_xray', 'mimic_cxr'
     model: str = 'uar',  # a model preset
-) -> RunConfig:          # of the run; text_vocab is filled in from the data
+) -> RunConfig:  # of the run; text_vocab is filled in from the data
     "The configuration of a run on a data set."
-    if name not in RUN_PRESETS: raise UARError(f'no run preset {name!r}', field='preset', remedy='known presets: ' + ', '.join(RUN_PRESETS))
+    if name not in RUN_PRESETS:
+        raise UARError(
+            f'no run preset {name!r}',
+            field='preset',
+            remedy='known presets: ' + ', '.join(RUN_PRESETS),
+        )
     p = RUN_PRESETS[name]
     config = model_preset(model, **p['model'])
-    if name.startswith('phantom') and config.visual == 'resnet101': config = config.override({'visual': 'small_cnn'})
-    train = TrainConfig(stages=_stages(*p['stages'], model, config.mask != 'none', config.mask != 'none' or config.consistency > 0, config.global_loss), batch_size=p['batch'], monitor=p['monitor'])
+    if name.startswith('phantom') and config.visual == 'resnet101':
+        config = config.override({'visual': 'small_cnn'})
+    train = TrainConfig(
+        stages=_stages(
+            *p['stages'],
+            model,
+            config.mask != 'none',
+            config.mask != 'none' or config.consistency > 0,
+            config.global_loss,
+        ),
+        batch_size=p['batch'],
+        monitor=p['monitor'],
+    )
     return RunConfig(f'{name}/{model}', config, DataConfig(**p['data']), train)
 
 # %% ../nbs/18b_presets.ipynb #c015
@@ -78,4 +186,13 @@ def open_questions(
     "What the paper leaves open, with our answer."
     values = leaves(run_preset(preset).to_dict())
     rows = read_json(str(files('uar_nb') / 'assets' / 'open_questions.json'))
-    return [dict(question=r['question'], field=r['field'], default=values[r['field']], alternatives=r['alternatives'], note=r['note']) for r in rows]
+    return [
+        dict(
+            question=r['question'],
+            field=r['field'],
+            default=values[r['field']],
+            alternatives=r['alternatives'],
+            note=r['note'],
+        )
+        for r in rows
+    ]

@@ -14,22 +14,50 @@ from .records import FINDING_KINDS, Finding
 _KIND_WORDS = [  # first match at a place wins
     ('', r'pericardial effusions?|degenerative (?:joint|shoulder)\w*'),
     ('sternotomy', r'sternotomy|sternal (?:wires|sutures)'),
-    ('pacemaker', r'pacemakers?|pacer|(?:cardiac )?pacing (?:device|generator|leads?|wires?)|a?icd|defibrillator'),
-    ('line', r'picc(?: line)?|central (?:venous )?(?:line|catheter)|(?:venous|jugular|subclavian|dialysis) (?:line|catheter)|catheters?|(?:chest |infusion )?port(?:-?a-?cath)?|mediport|(?:endotracheal|nasogastric|enteric|tracheostomy|chest|feeding) tube'),
-    ('granuloma', r'(?:calcified|old) granulom\w+|granulom\w+|calcified (?:pulmonary |lung )?nodul\w+(?: (?:density|opacity))?'),
-    ('interstitial', r'(?:interstitial|reticular|reticulonodular)(?: (?:markings?|thickening|opacit\w+|prominence|pattern|disease|changes?|infiltrates?|edema))?'),
-    ('atelectasis', r'atelecta\w+|volume loss|(?:plate-?like|band-?like|streaky|linear|discoid) (?:opacit\w+|densit\w+)'),
+    (
+        'pacemaker',
+        r'pacemakers?|pacer|(?:cardiac )?pacing (?:device|generator|leads?|wires?)|a?icd|defibrillator',
+    ),
+    (
+        'line',
+        r'picc(?: line)?|central (?:venous )?(?:line|catheter)|(?:venous|jugular|subclavian|dialysis) (?:line|catheter)|catheters?|(?:chest |infusion )?port(?:-?a-?cath)?|mediport|(?:endotracheal|nasogastric|enteric|tracheostomy|chest|feeding) tube',
+    ),
+    (
+        'granuloma',
+        r'(?:calcified|old) granulom\w+|granulom\w+|calcified (?:pulmonary |lung )?nodul\w+(?: (?:density|opacity))?',
+    ),
+    (
+        'interstitial',
+        r'(?:interstitial|reticular|reticulonodular)(?: (?:markings?|thickening|opacit\w+|prominence|pattern|disease|changes?|infiltrates?|edema))?',
+    ),
+    (
+        'atelectasis',
+        r'atelecta\w+|volume loss|(?:plate-?like|band-?like|streaky|linear|discoid) (?:opacit\w+|densit\w+)',
+    ),
     ('nodule', r'(?:pulmonary |lung )?nodul\w+(?: (?:density|densities|opacity|opacities))?'),
-    ('opacity', r'opacit\w+|opacificat\w+|consolidat\w+|infiltrates?|air ?space (?:disease|opacit\w+|process)|pneumonia'),
+    (
+        'opacity',
+        r'opacit\w+|opacificat\w+|consolidat\w+|infiltrates?|air ?space (?:disease|opacit\w+|process)|pneumonia',
+    ),
     ('pneumothorax', r'pneumothora\w+'),
-    ('effusion', r'(?:pleural )?effusions?|pleural fluid|costophrenic (?:angle|angles|sulcus|sulci)(?: (?:is|are|appears?|mildly|slightly))* blunt\w+|blunt\w+ of (?:\w+ ){0,3}costophrenic (?:angles?|sulc\w+)'),
-    ('cardiomegaly', r'cardiomegaly|enlarge(?:d|ment of)(?: the)? (?:heart|card\w+)|(?:heart|cardiac|cardiomediastinal)(?: (?!normal|no |and|aort|without|clear|lung)[\w-]+){0,5}? enlarge\w+'),
+    (
+        'effusion',
+        r'(?:pleural )?effusions?|pleural fluid|costophrenic (?:angle|angles|sulcus|sulci)(?: (?:is|are|appears?|mildly|slightly))* blunt\w+|blunt\w+ of (?:\w+ ){0,3}costophrenic (?:angles?|sulc\w+)',
+    ),
+    (
+        'cardiomegaly',
+        r'cardiomegaly|enlarge(?:d|ment of)(?: the)? (?:heart|card\w+)|(?:heart|cardiac|cardiomediastinal)(?: (?!normal|no |and|aort|without|clear|lung)[\w-]+){0,5}? enlarge\w+',
+    ),
     ('hyperinflation', r'(?:hyper|over)(?:inflat|expan|aerat)\w+'),
-    ('degenerative_spine', r'degenerative(?: [\w-]+){0,5}? (?:spine|vertebra\w*|thoracic|spondylosis)|(?:spine|vertebra\w*|thoracic)(?: [\w-]+){0,5}? degenerative|spondylosis|osteophyt\w+'),
+    (
+        'degenerative_spine',
+        r'degenerative(?: [\w-]+){0,5}? (?:spine|vertebra\w*|thoracic|spondylosis)|(?:spine|vertebra\w*|thoracic)(?: [\w-]+){0,5}? degenerative|spondylosis|osteophyt\w+',
+    ),
     ('scoliosis', r'(?:dextro|levo)?scolio\w+|(?:dextro|levo)convex|curvature|spine curves'),
 ]
 _KIND = re.compile(r'\b(?:' + '|'.join(f'({words})' for _, words in _KIND_WORDS) + r')\b')
 _KIND_NAMES = [name for name, _ in _KIND_WORDS]
+
 
 def _mentions(sentence):
     "(kind, start, end) of each mention"
@@ -38,22 +66,42 @@ def _mentions(sentence):
 
 # %% ../nbs/06b_reading.ipynb #c009
 _MODIFIER_WORDS = dict(
-    left='left leftward lingula lingular levoscoliosis levoconvex', right='right rightward dextroscoliosis dextroconvex', bilateral='bilateral bilaterally both bibasilar biapical',
-    upper='upper apex apices apical biapical', mid='mid middle midlung lingula lingular perihilar', lower='lower base bases basal basilar bibasilar retrocardiac',
-    mild='mild mildly slight slightly minimal minimally small tiny trace subtle', moderate='moderate moderately', severe='severe severely marked markedly extensive large massive')
-_MODIFIER = {}                                  # word -> its values; "lingula" has two, a side and a zone
+    left='left leftward lingula lingular levoscoliosis levoconvex',
+    right='right rightward dextroscoliosis dextroconvex',
+    bilateral='bilateral bilaterally both bibasilar biapical',
+    upper='upper apex apices apical biapical',
+    mid='mid middle midlung lingula lingular perihilar',
+    lower='lower base bases basal basilar bibasilar retrocardiac',
+    mild='mild mildly slight slightly minimal minimally small tiny trace subtle',
+    moderate='moderate moderately',
+    severe='severe severely marked markedly extensive large massive',
+)
+_MODIFIER = {}  # word -> its values; "lingula" has two, a side and a zone
 for _value, _words in _MODIFIER_WORDS.items():
-    for _word in _words.split(): _MODIFIER.setdefault(_word, []).append(_value)
-_FIELD = dict(left='side', right='side', bilateral='side', upper='zone', mid='zone', lower='zone', mild='severity', moderate='severity', severe='severity')
+    for _word in _words.split():
+        _MODIFIER.setdefault(_word, []).append(_value)
+_FIELD = dict(
+    left='side',
+    right='side',
+    bilateral='side',
+    upper='zone',
+    mid='zone',
+    lower='zone',
+    mild='severity',
+    moderate='severity',
+    severe='severity',
+)
 
 # %% ../nbs/06b_reading.ipynb #c012
 _SEEN = r'(?:seen|identified|present|visuali[sz]ed|demonstrated|appreciated|evident|noted|detected|found)'
-_CUES = re.compile(r'\b(?:'
+_CUES = re.compile(
+    r'\b(?:'
     r'(?P<ignore>(?:no|without)(?: \w+)? change|not (?:\w+ )?changed|no (?:increase|decrease))'
     rf'|(?P<after>(?:not|no longer)(?: \w+)? {_SEEN}|absent|(?:cannot|not)(?: be)?(?: \w+)? excluded|excluded|(?:has|have)(?: \w+)? (?:resolved|cleared)|resolved|ruled out|unlikely|(?:is|are) (?:possible|suspected|questioned))'
     r'|(?P<before>no|not|without|negative for|free of|absence of|nor|neither|resolution of|possib\w+|may|might|could|question\w*|suspected|versus|vs|rule out|evaluate for|(?:cannot|not)(?: \w+)? exclude)'
     r'|(?P<stop>but|however|although|though|except|other than|aside from|apart from|and (?:the|there)|there (?:is|are))'
-    r')\b')
+    r')\b'
+)
 _JOINT = re.compile(r'\b(?:and|with|or|but|plus|from|suggests?|reflects?|represents?)\b')
 _BOTH = re.compile(r'\b(?:left and right|right and left)\b')
 _NOT_A_WORD = re.compile(r'[^a-z0-9 -]+')
@@ -64,15 +112,22 @@ def _denied(mention, cues):
     "Whether a cue in the same clause denies or doubts the mention"
     end = mention[2]
     open_cue = False
-    for name, a, _ in cues:               # the last word before the mention's end decides
-        if a >= end: break
-        if name in ('before', 'stop'): open_cue = name == 'before'
-    if open_cue: return True
-    for name, a, _ in cues:               # a verdict after the mention
-        if a < end: continue
-        if name == 'stop': return False
-        if name == 'after': return True
+    for name, a, _ in cues:  # the last word before the mention's end decides
+        if a >= end:
+            break
+        if name in ('before', 'stop'):
+            open_cue = name == 'before'
+    if open_cue:
+        return True
+    for name, a, _ in cues:  # a verdict after the mention
+        if a < end:
+            continue
+        if name == 'stop':
+            return False
+        if name == 'after':
+            return True
     return False
+
 
 def _cues(sentence):
     "(what it does, start, end) of each cue"
@@ -93,22 +148,34 @@ def _modifiers(sentence, start, end):
     "Field -> values that stand between start and end"
     found = {'side': set(), 'zone': set(), 'severity': set()}
     for word in sentence[start:end].replace('-', ' ').split():
-        for value in _MODIFIER.get(word, ()): found[_FIELD[value]].add(value)
-    if _BOTH.search(sentence, start, end): found['side'] = {'bilateral'}
+        for value in _MODIFIER.get(word, ()):
+            found[_FIELD[value]].add(value)
+    if _BOTH.search(sentence, start, end):
+        found['side'] = {'bilateral'}
     return found
+
 
 def _complete(kind, found):
     "The findings of a kind with these modifiers; none where side or zone is missing or unclear"
     table = FINDING_KINDS[kind]
     sides, zones, severity = found['side'], found['zone'], found['severity']
-    if 'bilateral' in sides or ('bilateral' in table['sides'] and len(sides) > 1): sides = {'bilateral'}
-    if table['sides'] == ('',): sides = {''}
-    elif len(table['sides']) == 1: sides = set(table['sides'])
-    elif sides == {'bilateral'} and 'bilateral' not in table['sides']: sides = {'left', 'right'}
-    elif len(sides) != 1: return ()
-    if table['zones'] == ('',): zones = {''}
-    if len(zones) != 1 or not zones <= set(table['zones']): return ()
-    severity = next(iter(severity)) if len(severity) == 1 and severity <= set(table['severities']) else ''
+    if 'bilateral' in sides or ('bilateral' in table['sides'] and len(sides) > 1):
+        sides = {'bilateral'}
+    if table['sides'] == ('',):
+        sides = {''}
+    elif len(table['sides']) == 1:
+        sides = set(table['sides'])
+    elif sides == {'bilateral'} and 'bilateral' not in table['sides']:
+        sides = {'left', 'right'}
+    elif len(sides) != 1:
+        return ()
+    if table['zones'] == ('',):
+        zones = {''}
+    if len(zones) != 1 or not zones <= set(table['zones']):
+        return ()
+    severity = (
+        next(iter(severity)) if len(severity) == 1 and severity <= set(table['severities']) else ''
+    )
     return tuple(Finding(kind, side, zone, severity) for side in sorted(sides) for zone in zones)
 
 # %% ../nbs/06b_reading.ipynb #c022
@@ -116,37 +183,47 @@ def _complete(kind, found):
 def _read_sentence(sentence):
     "The findings that one sentence states; words only, lower-case, single blanks"
     mentions = _mentions(sentence)
-    if not mentions: return ()
+    if not mentions:
+        return ()
     cues = _cues(sentence)
     stated = [m for m in mentions if not _denied(m, cues)]
     found, last_side = {}, set()
     for mention, (start, end) in zip(mentions, _segments(sentence, mentions)):
-        if mention not in stated: continue
+        if mention not in stated:
+            continue
         own = _modifiers(sentence, start, end)
         last_side = own['side'] = own['side'] or last_side
         found |= {f.key: f for f in _complete(mention[0], own) if f.key not in found}
     one_kind = len({m[0] for m in mentions}) == 1 and stated
-    if one_kind and (not found or len(found) == 1 and stated == mentions):   # all words describe this one finding
-        found = {f.key: f for f in _complete(mentions[0][0], _modifiers(sentence, 0, len(sentence)))} or found
+    if one_kind and (
+        not found or len(found) == 1 and stated == mentions
+    ):  # all words describe this one finding
+        found = {
+            f.key: f for f in _complete(mentions[0][0], _modifiers(sentence, 0, len(sentence)))
+        } or found
     return tuple(found.values())
 
 # %% ../nbs/06b_reading.ipynb #c023
 def read_findings(
-    report:str, # as written, cleaned, or generated by a model
-)->list[Finding]: # each (kind, side, zone) once, in the order of the report
+    report: str,  # as written, cleaned, or generated by a model
+) -> list[Finding]:  # each (kind, side, zone) once, in the order of the report
     "The findings that a report states"
     found = {}
     for part in _SENTENCE_END.split(report.lower()):
-        for f in _read_sentence(' '.join(_NOT_A_WORD.sub(' ', part).split())): found.setdefault(f.key, f)
+        for f in _read_sentence(' '.join(_NOT_A_WORD.sub(' ', part).split())):
+            found.setdefault(f.key, f)
     return list(found.values())
 
+
 def sentence_spans(
-    words, # the words of a cleaned report, full stops among them
-)->list[tuple]: # (start, end, findings) a sentence: word positions, end excluded, no full stop
+    words,  # the words of a cleaned report, full stops among them
+) -> list[tuple]:  # (start, end, findings) a sentence: word positions, end excluded, no full stop
     "Where each sentence of a cleaned report stands, and the findings it states"
     spans, start = [], 0
     for i, word in enumerate(list(words) + ['.']):
-        if word != '.': continue
-        if i > start: spans.append((start, i, tuple(read_findings(' '.join(words[start:i])))))
+        if word != '.':
+            continue
+        if i > start:
+            spans.append((start, i, tuple(read_findings(' '.join(words[start:i])))))
         start = i + 1
     return spans

@@ -34,109 +34,220 @@ from .recipes import dvae_on
 @dataclass(frozen=True)
 class RealTextPlan:
     "What a run on real reports does; everything that decides its result"
+
     preset: str = 'phantom'  # run preset: sizes and stages
-    changes: tuple = ()      # ('field', value) pairs that change it
-    draws: int = 1           # drawings of each training study
-    held_out: int = 150      # training studies that choose the checkpoint and aren't trained on
-    limit: int = 0           # the first studies of each split only; 0 = all
-    dvae_steps: int = 300    # training steps of the dVAE
-    seed: int = 0            # of everything random
-    threads: int = 2         # CPU threads of training, part of the result
+    changes: tuple = ()  # ('field', value) pairs that change it
+    draws: int = 1  # drawings of each training study
+    held_out: int = 150  # training studies that choose the checkpoint and aren't trained on
+    limit: int = 0  # the first studies of each split only; 0 = all
+    dvae_steps: int = 300  # training steps of the dVAE
+    seed: int = 0  # of everything random
+    threads: int = 2  # CPU threads of training, part of the result
 
-    def run_config(self)->RunConfig:
+    def run_config(self) -> RunConfig:
         "The configuration of the training"
-        base = {'data.rules': 'iu_xray', 'data.min_count': 3*self.draws, 'data.max_words': 60}  # a word of one text is counted once a drawing
-        return run_preset(self.preset).override({**base, 'train.monitor': 'CIDEr', 'train.seed': self.seed, 'train.threads': self.threads, **dict(self.changes)})
+        base = {
+            'data.rules': 'iu_xray',
+            'data.min_count': 3 * self.draws,
+            'data.max_words': 60,
+        }  # a word of one text is counted once a drawing
+        return run_preset(self.preset).override(
+            {
+                **base,
+                'train.monitor': 'CIDEr',
+                'train.seed': self.seed,
+                'train.threads': self.threads,
+                **dict(self.changes),
+            }
+        )
 
 
-def _steps(first, second, every): return (('train.stages.0.steps', first), ('train.stages.1.steps', second), ('train.eval_every', every))
+def _steps(first, second, every):
+    return (
+        ('train.stages.0.steps', first),
+        ('train.stages.1.steps', second),
+        ('train.eval_every', every),
+    )
 
 
 REAL_TEXT_PLANS = dict(
-    small=RealTextPlan(changes=(*_steps(4000, 150, 250), ('train.label_smoothing', .05))),
-    redrawn=RealTextPlan(changes=(*_steps(6000, 150, 500), ('train.label_smoothing', .05)), draws=4),
+    small=RealTextPlan(changes=(*_steps(4000, 150, 250), ('train.label_smoothing', 0.05))),
+    redrawn=RealTextPlan(
+        changes=(*_steps(6000, 150, 500), ('train.label_smoothing', 0.05)), draws=4
+    ),
     paper=RealTextPlan('iu_xray', (('data.crops', 4),), dvae_steps=3000),
-    toy=RealTextPlan(changes=(*_steps(6, 3, 6), ('model.d', 32), ('model.d_ff', 32), ('model.basis_size', 32), ('data.crops', 1), ('data.min_count', 1), ('train.beam', 1)), held_out=4, limit=16, dvae_steps=4, threads=1))
+    toy=RealTextPlan(
+        changes=(
+            *_steps(6, 3, 6),
+            ('model.d', 32),
+            ('model.d_ff', 32),
+            ('model.basis_size', 32),
+            ('data.crops', 1),
+            ('data.min_count', 1),
+            ('train.beam', 1),
+        ),
+        held_out=4,
+        limit=16,
+        dvae_steps=4,
+        threads=1,
+    ),
+)
 
 # %% ../nbs/24c_real_text.ipynb #c008
 def plan_studies(
-    plan:RealTextPlan, # which and how many
-    path=None,         # Open-i's reports; None: reports of the phantom's own language
-    workers:int=1,     # processes that draw
-    progress=False     # show bars
-)->StudyList:          # training and validation studies; further drawings have ids that end in ~1, ~2, …
+    plan: RealTextPlan,  # which and how many
+    path=None,  # Open-i's reports; None: reports of the phantom's own language
+    workers: int = 1,  # processes that draw
+    progress=False,  # show bars
+) -> StudyList:  # training and validation studies; further drawings have ids that end in ~1, ~2, …
     "The studies of a plan"
     if path is None:
         numbers = (min(plan.limit or 2069, 2069), min(plan.limit or 296, 296))
-        made = [s for n, split in zip(numbers, ('train', 'val')) for s in make_studies(n, plan.seed, 'iu_xray', 'iu_xray', split, workers if n > 200 else 1, progress)]
-        return StudyList(made, 'phantom', origin=['phantom images, phantom reports: no real text here'])
+        made = [
+            s
+            for n, split in zip(numbers, ('train', 'val'))
+            for s in make_studies(
+                n, plan.seed, 'iu_xray', 'iu_xray', split, workers if n > 200 else 1, progress
+            )
+        ]
+        return StudyList(
+            made, 'phantom', origin=['phantom images, phantom reports: no real text here']
+        )
     first = iu_phantom(path, plan.seed, ('train', 'val'), plan.limit, workers, progress)
-    more = [replace(s, id=f'{s.id}~{k}') for k in range(1, plan.draws)
-            for s in iu_phantom(path, derive_seed('drawing', plan.seed, k), ('train',), plan.limit, workers, progress)]
+    more = [
+        replace(s, id=f'{s.id}~{k}')
+        for k in range(1, plan.draws)
+        for s in iu_phantom(
+            path, derive_seed('drawing', plan.seed, k), ('train',), plan.limit, workers, progress
+        )
+    ]
     return StudyList([*first, *more], first.layout, first.source, first.notes, origin=first.origin)
 
 # %% ../nbs/24c_real_text.ipynb #c011
 def hold_out(
-    studies,     # training and validation studies
-    n:int,       # how many training studies choose the checkpoint
-    seed:int=0   # the choice depends on it and on the ids
-)->tuple[list, list]: # (studies to train with, some as 'val'; validation studies as given)
+    studies,  # training and validation studies
+    n: int,  # how many training studies choose the checkpoint
+    seed: int = 0,  # the choice depends on it and on the ids
+) -> tuple[list, list]:  # (studies to train with, some as 'val'; validation studies as given)
     "Take the studies that choose the checkpoint from the training split (@eq-held)"
     first = lambda s: s.id.split('~')[0]
-    names = sorted({first(s) for s in studies if s.split == 'train'}, key=lambda i: derive_seed('held out', seed, i))
-    if n >= len(names): raise UARError(f'{n} of {len(names)} training studies cannot be held out', field='held_out', remedy='use a smaller number')
+    names = sorted(
+        {first(s) for s in studies if s.split == 'train'},
+        key=lambda i: derive_seed('held out', seed, i),
+    )
+    if n >= len(names):
+        raise UARError(
+            f'{n} of {len(names)} training studies cannot be held out',
+            field='held_out',
+            remedy='use a smaller number',
+        )
     held = set(names[:n])
     learn = [s for s in studies if s.split == 'train' and first(s) not in held]
-    return learn + [replace(s, split='val') for s in studies if s.split == 'train' and s.id in held], [s for s in studies if s.split == 'val']
+    return learn + [
+        replace(s, split='val') for s in studies if s.split == 'train' and s.id in held
+    ], [s for s in studies if s.split == 'val']
 
 # %% ../nbs/24c_real_text.ipynb #c014
 def kind_scores(
-    reports, # texts, one a study
-    studies  # with findings of their tags; None where nobody tagged the report (left out)
-)->dict:     # as `metrics.findings_scores`
+    reports,  # texts, one a study
+    studies,  # with findings of their tags; None where nobody tagged the report (left out)
+) -> dict:  # as `metrics.findings_scores`
     "Precision, recall and F1 of the kinds that reports state"
     known = [(r, s) for r, s in zip(reports, studies, strict=True) if s.findings is not None]
-    return findings_scores([read_kinds(r) for r, _ in known], [[Finding(k) for k in {f.kind for f in s.findings}] for _, s in known])
+    return findings_scores(
+        [read_kinds(r) for r, _ in known],
+        [[Finding(k) for k in {f.kind for f in s.findings}] for _, s in known],
+    )
 
 # %% ../nbs/24c_real_text.ipynb #c017
 def real_text_rows(
     reports,  # the model's
-    scores,   # `metrics.Scores` of them
-    train,    # `StudyData` that was trained on
-    judge,    # `StudyData` that chose the checkpoint; it chooses the constant floors too
-    val,      # `StudyData` to answer for
-)->tuple[dict, dict]: # (name → numbers, findings by kind of model, shuffle's F1 and its spread)
+    scores,  # `metrics.Scores` of them
+    train,  # `StudyData` that was trained on
+    judge,  # `StudyData` that chose the checkpoint; it chooses the constant floors too
+    val,  # `StudyData` to answer for
+) -> tuple[dict, dict]:  # (name → numbers, findings by kind of model, shuffle's F1 and its spread)
     "Model, shuffle control, floors and the true reports, each with its scores and the F1 of kinds"
     known = [i for i, s in enumerate(val.studies) if s.findings is not None]
     told, pick = kind_scores(reports, val.studies), lambda texts: [texts[i] for i in known]
     true = [[Finding(k) for k in {f.kind for f in val.studies[i].findings}] for i in known]
     handed = shuffle_control(reports, val.references)
-    mixed = shuffle_control(pick(reports), pick(val.references), predicted=[read_kinds(r) for r in pick(reports)], true=true)
+    mixed = shuffle_control(
+        pick(reports),
+        pick(val.references),
+        predicted=[read_kinds(r) for r in pick(reports)],
+        true=true,
+    )
     floors = all_floors(train, judge, val)
-    numbers = lambda found: {'F1': found['f1'], 'precision': found['precision'], 'recall': found['recall']}
-    rows = {'UAR': {**scores.values, **numbers(told)}, 'its reports, other patients': {**{k: v for k, v in handed.items() if k != 'std'}, 'F1': mixed['F1']},
-            **{name: {**floors.scores[name].values, **numbers(kind_scores(floors[name], val.studies))} for name in floors},
-            'the true reports, read back': numbers(kind_scores(val.references, val.studies))}
-    return rows, dict(by_kind=told['by_kind'], f1_interval=told['f1_interval'], shuffle=dict(F1=mixed['F1'], F1_std=mixed['std']['F1'], CIDEr=handed['CIDEr'], CIDEr_std=handed['std']['CIDEr']))
+    numbers = lambda found: {
+        'F1': found['f1'],
+        'precision': found['precision'],
+        'recall': found['recall'],
+    }
+    rows = {
+        'UAR': {**scores.values, **numbers(told)},
+        'its reports, other patients': {
+            **{k: v for k, v in handed.items() if k != 'std'},
+            'F1': mixed['F1'],
+        },
+        **{
+            name: {**floors.scores[name].values, **numbers(kind_scores(floors[name], val.studies))}
+            for name in floors
+        },
+        'the true reports, read back': numbers(kind_scores(val.references, val.studies)),
+    }
+    return rows, dict(
+        by_kind=told['by_kind'],
+        f1_interval=told['f1_interval'],
+        shuffle=dict(
+            F1=mixed['F1'],
+            F1_std=mixed['std']['F1'],
+            CIDEr=handed['CIDEr'],
+            CIDEr_std=handed['std']['CIDEr'],
+        ),
+    )
 
 
 def answer_of(
-    rows # of `real_text_rows`
-)->dict: # F1_above_shuffle, CIDEr_above_shuffle, F1_above_floor, floor, F1_share (of what the true reports reach)
+    rows,  # of `real_text_rows`
+) -> dict:  # F1_above_shuffle, CIDEr_above_shuffle, F1_above_floor, floor, F1_share (of what the true reports reach)
     "The three differences that say whether a model looks at the picture"
-    model, other, truth = rows['UAR'], rows['its reports, other patients'], rows['the true reports, read back']
-    floor = max((n for n in rows if n not in ('UAR', 'its reports, other patients', 'the true reports, read back')), key=lambda n: rows[n]['F1'])
-    return dict(F1_above_shuffle=model['F1'] - other['F1'], CIDEr_above_shuffle=model['CIDEr'] - other['CIDEr'], F1_above_floor=model['F1'] - rows[floor]['F1'], floor=floor,
-                F1_share=model['F1']/max(truth['F1'], 1e-9))
+    model, other, truth = (
+        rows['UAR'],
+        rows['its reports, other patients'],
+        rows['the true reports, read back'],
+    )
+    floor = max(
+        (
+            n
+            for n in rows
+            if n not in ('UAR', 'its reports, other patients', 'the true reports, read back')
+        ),
+        key=lambda n: rows[n]['F1'],
+    )
+    return dict(
+        F1_above_shuffle=model['F1'] - other['F1'],
+        CIDEr_above_shuffle=model['CIDEr'] - other['CIDEr'],
+        F1_above_floor=model['F1'] - rows[floor]['F1'],
+        floor=floor,
+        F1_share=model['F1'] / max(truth['F1'], 1e-9),
+    )
 
 # %% ../nbs/24c_real_text.ipynb #c020
 def best_stage(
-    folder # run folder with log.jsonl
-)->tuple[str, float]: # (name of the stage, its best held-out CIDEr)
+    folder,  # run folder with log.jsonl
+) -> tuple[str, float]:  # (name of the stage, its best held-out CIDEr)
     "The stage whose best checkpoint the held-out studies prefer; the later one where they're equal"
     best = {}
-    for row in read_log(folder, 'val'): best[row['stage']] = max(row[row['monitor']]*(-1 if row['monitor'] == 'loss' else 1), best.get(row['stage'], -float('inf')))
-    if not best: raise UARError('holds no validation row', file=Path(folder)/'log.jsonl', remedy='train first')
+    for row in read_log(folder, 'val'):
+        best[row['stage']] = max(
+            row[row['monitor']] * (-1 if row['monitor'] == 'loss' else 1),
+            best.get(row['stage'], -float('inf')),
+        )
+    if not best:
+        raise UARError(
+            'holds no validation row', file=Path(folder) / 'log.jsonl', remedy='train first'
+        )
     return max(reversed(best.items()), key=lambda x: x[1])
 
 # %% ../nbs/24c_real_text.ipynb #c022
@@ -144,15 +255,43 @@ def _train(plan, studies, folder, device, progress):
     "dVAE, tokens, training: (config, data of train, held-out and validation studies, model that was chosen, about)"
     mine, answer = hold_out(studies, plan.held_out, plan.seed)
     learn = [s for s in mine if s.split == 'train']
-    dvae = dvae_on(learn, folder/'dvae', plan.dvae_steps, DVAEConfig(standardise=True), plan.seed, device=device, progress=progress)
-    made = prepare(plan.run_config(), mine, dvae, folder/'store', progress)
-    val = make_data(answer, made.config.data, made.vocabulary, dvae, folder/'store_val', plan.seed, progress)['val']
-    done = Trainer(made.config, made.model, made.data['train'], made.data['val'], dvae, folder, progress).fit()
+    dvae = dvae_on(
+        learn,
+        folder / 'dvae',
+        plan.dvae_steps,
+        DVAEConfig(standardise=True),
+        plan.seed,
+        device=device,
+        progress=progress,
+    )
+    made = prepare(plan.run_config(), mine, dvae, folder / 'store', progress)
+    val = make_data(
+        answer, made.config.data, made.vocabulary, dvae, folder / 'store_val', plan.seed, progress
+    )['val']
+    done = Trainer(
+        made.config, made.model, made.data['train'], made.data['val'], dvae, folder, progress
+    ).fit()
     stage, score = best_stage(folder)
     last = made.config.train.stages[-1].name == stage
-    model = load_checkpoint(done['checkpoint'] if last else folder/f'checkpoint_{stage}').model.to(pick_hardware(device)[0])
-    return made, val, model, dict(stage=stage, held_out_score=score, steps=done['steps'], seconds_training=done['seconds'], words=len(made.vocabulary),
-                                  parameters=sum(p.numel() for p in model.parameters()), trained_on=len(learn), held_out=len(made.data['val']), answered=len(val))
+    model = load_checkpoint(
+        done['checkpoint'] if last else folder / f'checkpoint_{stage}'
+    ).model.to(pick_hardware(device)[0])
+    return (
+        made,
+        val,
+        model,
+        dict(
+            stage=stage,
+            held_out_score=score,
+            steps=done['steps'],
+            seconds_training=done['seconds'],
+            words=len(made.vocabulary),
+            parameters=sum(p.numel() for p in model.parameters()),
+            trained_on=len(learn),
+            held_out=len(made.data['val']),
+            answered=len(val),
+        ),
+    )
 
 # %% ../nbs/24c_real_text.ipynb #c023
 def _compare(plan, path, folder, device, workers, progress):
@@ -160,50 +299,91 @@ def _compare(plan, path, folder, device, workers, progress):
     studies = plan_studies(plan, path, workers, progress)
     made, val, model, about = _train(plan, studies, folder, device, progress)
     done = evaluate(model, val, made.config.train.beam, folder, progress=progress)
-    rows, findings = real_text_rows(done.reports, done.scores, made.data['train'], made.data['val'], val)
+    rows, findings = real_text_rows(
+        done.reports, done.scores, made.data['train'], made.data['val'], val
+    )
     about |= dict(notes=list(studies.notes), torch=torch.__version__, cores=os.cpu_count())
-    return dict(images=PHANTOM_LABEL if path else studies.notes[0], rows=rows, answer=answer_of(rows), findings=findings, recipe=done.scores.recipe,
-                diversity=diversity(done.reports, made.data['train'].references), about=about)
+    return dict(
+        images=PHANTOM_LABEL if path else studies.notes[0],
+        rows=rows,
+        answer=answer_of(rows),
+        findings=findings,
+        recipe=done.scores.recipe,
+        diversity=diversity(done.reports, made.data['train'].references),
+        about=about,
+    )
+
 
 def _plan_of(plan):
-    if isinstance(plan, RealTextPlan): return plan
-    if plan not in REAL_TEXT_PLANS: raise UARError(f'unknown plan {plan!r}', field='plan', remedy=f'known plans: {", ".join(REAL_TEXT_PLANS)}')
+    if isinstance(plan, RealTextPlan):
+        return plan
+    if plan not in REAL_TEXT_PLANS:
+        raise UARError(
+            f'unknown plan {plan!r}',
+            field='plan',
+            remedy=f'known plans: {", ".join(REAL_TEXT_PLANS)}',
+        )
     return REAL_TEXT_PLANS[plan]
+
 
 def _begin(plan, folder, path):
     "A folder holds one run: its plan, as JSON has it"
-    wanted, file = json.loads(json.dumps(dict(asdict(plan), text='real' if path else 'phantom'))), folder/'plan.json'
-    if file.exists() and read_json(file) != wanted: raise UARError('holds a run of another plan', file=folder, field='plan', remedy='choose another folder, or delete this one')
+    wanted, file = (
+        json.loads(json.dumps(dict(asdict(plan), text='real' if path else 'phantom'))),
+        folder / 'plan.json',
+    )
+    if file.exists() and read_json(file) != wanted:
+        raise UARError(
+            'holds a run of another plan',
+            file=folder,
+            field='plan',
+            remedy='choose another folder, or delete this one',
+        )
     atomic_write(file, wanted)
     return wanted
 
 # %% ../nbs/24c_real_text.ipynb #c025
 def run_real_text(
-    folder,         # run folder; a run that was stopped goes on, a finished one is only read
-    plan='small',   # a name of `REAL_TEXT_PLANS`, or a `RealTextPlan`
-    path=None,      # Open-i's reports (archive or folder); None: reports of the phantom's own language
+    folder,  # run folder; a run that was stopped goes on, a finished one is only read
+    plan='small',  # a name of `REAL_TEXT_PLANS`, or a `RealTextPlan`
+    path=None,  # Open-i's reports (archive or folder); None: reports of the phantom's own language
     device='auto',  # where to train
-    workers:int=2,  # processes that draw
-    progress=True   # show bars and the table of training
-)->dict:            # summary in numbers: images (the label), rows, answer, findings, about, plan
+    workers: int = 2,  # processes that draw
+    progress=True,  # show bars and the table of training
+) -> dict:  # summary in numbers: images (the label), rows, answer, findings, about, plan
     "Train UAR on real reports with phantom images, and compare; all that decides it is in the plan"
-    plan, folder, threads, start = _plan_of(plan), Path(folder), torch.get_num_threads(), time.time()
-    if path is not None and not find_openi(path): raise UARError('holds no reports of IU-Xray', file=path, remedy='fetch them with `uar download iu-xray FOLDER --reports-only`')
+    plan, folder, threads, start = (
+        _plan_of(plan),
+        Path(folder),
+        torch.get_num_threads(),
+        time.time(),
+    )
+    if path is not None and not find_openi(path):
+        raise UARError(
+            'holds no reports of IU-Xray',
+            file=path,
+            remedy='fetch them with `uar download iu-xray FOLDER --reports-only`',
+        )
     wanted = _begin(plan, folder, path)
-    if (folder/'summary.json').exists(): return read_json(folder/'summary.json')
+    if (folder / 'summary.json').exists():
+        return read_json(folder / 'summary.json')
     try:
         torch.set_num_threads(plan.threads)
         result = _compare(plan, path, folder, device, workers, progress)
-    finally: torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
     result['about']['seconds'] = round(time.time() - start, 1)
-    atomic_write(folder/'summary.json', dict(result, plan=wanted))
-    return read_json(folder/'summary.json')
+    atomic_write(folder / 'summary.json', dict(result, plan=wanted))
+    return read_json(folder / 'summary.json')
 
 
 def rows_table(
-    result # of `run_real_text`
-):         # table; its note says what the images are
+    result,  # of `run_real_text`
+):  # table; its note says what the images are
     "The rows of a run beside each other"
     split, about = result['recipe']['split'], result['about']
-    return score_table(result['rows'], note=f"{result['images']}; split {split}, {about['answered']} studies; F1, precision, recall: kinds of finding, text against tags; "
-                                            f"checkpoint of {about['stage']}, chosen on {about['held_out']} training studies")
+    return score_table(
+        result['rows'],
+        note=f"{result['images']}; split {split}, {about['answered']} studies; F1, precision, recall: kinds of finding, text against tags; "
+        f"checkpoint of {about['stage']}, chosen on {about['held_out']} training studies",
+    )

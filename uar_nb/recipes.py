@@ -14,7 +14,15 @@ from pathlib import Path
 
 import torch
 
-from .core import UARError, atomic_folder, atomic_write, derive_seed, pick_hardware, read_json, sha256_of
+from uar_nb.core import (
+    UARError,
+    atomic_folder,
+    atomic_write,
+    derive_seed,
+    pick_hardware,
+    read_json,
+    sha256_of,
+)
 from .plots import new_figure, overlay_attention, save_figure
 from .images import shrink, to_float
 from .records import SPLITS, View, StudyList, by_split, describe_studies
@@ -37,39 +45,55 @@ from .training import Trainer, check_run
 # %% ../nbs/24b_recipes.ipynb #c007
 def _unused(folder):
     "A folder that may be written: nothing of the user's is ever replaced."
-    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())): raise UARError('is there already', file=folder, remedy='choose another folder, or delete it')
+    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+        raise UARError(
+            'is there already', file=folder, remedy='choose another folder, or delete it'
+        )
     return Path(folder)
 
 # %% ../nbs/24b_recipes.ipynb #c008
 def _known(field, value, known):
-    if value not in known: raise UARError(f'unknown {field} {value!r}', field=field, remedy=f'known: {", ".join(known)}')
+    if value not in known:
+        raise UARError(
+            f'unknown {field} {value!r}', field=field, remedy=f'known: {", ".join(known)}'
+        )
+
 
 def phantom_set(
-    numbers:dict,         # split → how many studies
-    folder,               # data set to write
-    layout='phantom',     # a key of `studies.LAYOUTS`: 'phantom' (with findings and boxes), 'r2gen', 'folder', …
-    style='fast',         # of the reports
-    frequencies='fast',   # of the findings
-    seed:int=0,           # of everything random
-    progress=False        # show a bar
-)->list: # the studies
+    numbers: dict,  # split → how many studies
+    folder,  # data set to write
+    layout='phantom',  # a key of `studies.LAYOUTS`: 'phantom' (with findings and boxes), 'r2gen', 'folder', …
+    style='fast',  # of the reports
+    frequencies='fast',  # of the findings
+    seed: int = 0,  # of everything random
+    progress=False,  # show a bar
+) -> list:  # the studies
     "Write phantom studies as a data set."
-    for field, value, known in (('layout', layout, LAYOUTS), ('style', style, STYLES), ('frequencies', frequencies, FREQUENCIES)): _known(field, value, known)
+    for field, value, known in (
+        ('layout', layout, LAYOUTS),
+        ('style', style, STYLES),
+        ('frequencies', frequencies, FREQUENCIES),
+    ):
+        _known(field, value, known)
     folder = _unused(folder)
-    studies = [s for split, n in numbers.items() for s in make_studies(n, seed, style, frequencies, split, progress=progress and n > 0)]
+    studies = [
+        s
+        for split, n in numbers.items()
+        for s in make_studies(n, seed, style, frequencies, split, progress=progress and n > 0)
+    ]
     write_studies(studies, folder, layout)
     return studies
 
 # %% ../nbs/24b_recipes.ipynb #c011
 def iu_phantom_set(
-    reports,             # NLMCXR_reports.tgz, or a folder of its XML files
-    folder,              # data set to write
-    layout='phantom',    # a key of `studies.LAYOUTS`
-    limit:int=0,         # the first studies of each split only; 0 = all
-    seed:int=0,          # of all that the tags leave open
-    workers:int=1,       # processes that draw
-    progress=False       # show a bar
-)->StudyList: # the studies; the set says in its notes that the pictures are drawn
+    reports,  # NLMCXR_reports.tgz, or a folder of its XML files
+    folder,  # data set to write
+    layout='phantom',  # a key of `studies.LAYOUTS`
+    limit: int = 0,  # the first studies of each split only; 0 = all
+    seed: int = 0,  # of all that the tags leave open
+    workers: int = 1,  # processes that draw
+    progress=False,  # show a bar
+) -> StudyList:  # the studies; the set says in its notes that the pictures are drawn
     "Write the real reports of IU-Xray with phantom pictures as a data set."
     _known('layout', layout, LAYOUTS)
     folder = _unused(folder)
@@ -80,72 +104,121 @@ def iu_phantom_set(
 # %% ../nbs/24b_recipes.ipynb #c014
 def _flat(values, path=''):
     "Nested dicts as {dotted path: value}; lists stay whole."
-    if not isinstance(values, dict): return {path: values}
-    return {k: v for key, inner in values.items() for k, v in _flat(inner, f'{path}.{key}' if path else str(key)).items()}
+    if not isinstance(values, dict):
+        return {path: values}
+    return {
+        k: v
+        for key, inner in values.items()
+        for k, v in _flat(inner, f'{path}.{key}' if path else str(key)).items()
+    }
+
 
 def configure(
-    preset:str='iu_xray',  # a run preset
-    model:str='uar',       # a model preset
-    files=(),              # JSON files with some or all fields, nested or dotted; later ones win
-    settings=()            # 'field=value' texts, e.g. 'model.d=256'; they win over files
-)->RunConfig:
+    preset: str = 'iu_xray',  # a run preset
+    model: str = 'uar',  # a model preset
+    files=(),  # JSON files with some or all fields, nested or dotted; later ones win
+    settings=(),  # 'field=value' texts, e.g. 'model.d=256'; they win over files
+) -> RunConfig:
     "A preset, changed by files, changed by single settings."
     changes = {}
     for file in files:
         values = read_json(file)
-        if not isinstance(values, dict): raise UARError('does not hold an object of settings', file=file, remedy='write {"model": {"d": 256}}')
+        if not isinstance(values, dict):
+            raise UARError(
+                'does not hold an object of settings',
+                file=file,
+                remedy='write {"model": {"d": 256}}',
+            )
         changes.update(_flat(values))
     for text in settings:
         name, equals, value = text.partition('=')
-        if not equals or not name: raise UARError(f'{text!r} is not a setting', field='--set', remedy='write field=value, e.g. model.d=256')
+        if not equals or not name:
+            raise UARError(
+                f'{text!r} is not a setting',
+                field='--set',
+                remedy='write field=value, e.g. model.d=256',
+            )
         changes[name] = value
     return run_preset(preset, model).override(changes)
 
 # %% ../nbs/24b_recipes.ipynb #c017
 _LOADING = ('images', 'split', 'text', 'views', 'least', 'most', 'unit', 'reports', 'check')
 
+
 def loading(
-    settings=() # 'name=value' texts: images, split, text, views, least, most, unit, reports, check
-)->dict: # options of `load_studies`
+    settings=(),  # 'name=value' texts: images, split, text, views, least, most, unit, reports, check
+) -> dict:  # options of `load_studies`
     "How a data set is read, from texts."
     options = {}
     for text in settings:
         name, equals, value = text.partition('=')
-        if not equals or name not in _LOADING: raise UARError(f'{text!r} does not say how to read a data set', field='--load', remedy=f'write name=value, with one of {", ".join(_LOADING)}')
-        options[name] = int(value) if name in ('split', 'least', 'most') and value.isdigit() else {'True': True, 'False': False}.get(value, value)
+        if not equals or name not in _LOADING:
+            raise UARError(
+                f'{text!r} does not say how to read a data set',
+                field='--load',
+                remedy=f'write name=value, with one of {", ".join(_LOADING)}',
+            )
+        options[name] = (
+            int(value)
+            if name in ('split', 'least', 'most') and value.isdigit()
+            else {'True': True, 'False': False}.get(value, value)
+        )
     return options
 
 # %% ../nbs/24b_recipes.ipynb #c020
 def load_tokenizer(
-    folder # saved by `DVAE.save`, or by `convert_pickle` (OpenAI's)
-): # our DVAE, or OpenAI's
+    folder,  # saved by `DVAE.save`, or by `convert_pickle` (OpenAI's)
+):  # our DVAE, or OpenAI's
     "A tokenizer from its folder, of either kind."
     folder = Path(folder)
-    if not folder.is_dir(): raise UARError('there is no such folder', file=folder, field='dvae', remedy='name a folder that `uar dvae` wrote')
-    about = read_json(folder/'config.json')
-    return load_dalle(folder) if isinstance(about, dict) and about.get('kind') == 'uar_nb.openai-dalle' else DVAE.load(folder)
+    if not folder.is_dir():
+        raise UARError(
+            'there is no such folder',
+            file=folder,
+            field='dvae',
+            remedy='name a folder that `uar dvae` wrote',
+        )
+    about = read_json(folder / 'config.json')
+    return (
+        load_dalle(folder)
+        if isinstance(about, dict) and about.get('kind') == 'uar_nb.openai-dalle'
+        else DVAE.load(folder)
+    )
 
 # %% ../nbs/24b_recipes.ipynb #c022
 def dvae_on(
-    studies,             # whose pictures it learns from
-    folder,              # dVAE folder to write
-    steps:int=1500,      # steps of training
-    config=None,         # a `DVAEConfig`
-    seed:int=0,          # of weights, crops and noise
-    stores=None,         # keep the pictures there
-    device='auto',       # where to train
-    progress=False       # show a bar
-)->DVAE:
+    studies,  # whose pictures it learns from
+    folder,  # dVAE folder to write
+    steps: int = 1500,  # steps of training
+    config=None,  # a `DVAEConfig`
+    seed: int = 0,  # of weights, crops and noise
+    stores=None,  # keep the pictures there
+    device='auto',  # where to train
+    progress=False,  # show a bar
+) -> DVAE:
     "A dVAE trained on pictures; the same request finds the one that is there."
     folder, config = Path(folder), config or DVAEConfig()
     pixels = PixelStore.build(studies, folder=stores, progress=progress)
     recipe = dict(pictures=pixels.key, steps=steps, seed=seed, config=sha256_of(repr(config)))
     file = folder.with_name(folder.name + '.json')
-    if (folder/'config.json').exists():
-        if file.exists() and read_json(file) == recipe: return DVAE.load(folder)
-        raise UARError('holds a dVAE that was made in another way', file=folder, field='dvae', remedy='choose another folder, or delete it')
+    if (folder / 'config.json').exists():
+        if file.exists() and read_json(file) == recipe:
+            return DVAE.load(folder)
+        raise UARError(
+            'holds a dVAE that was made in another way',
+            file=folder,
+            field='dvae',
+            remedy='choose another folder, or delete it',
+        )
     _unused(folder)
-    dvae, _ = train_dvae(pixels.pictures, config, steps=steps, seed=seed, progress=progress, device=pick_hardware(device)[0])
+    dvae, _ = train_dvae(
+        pixels.pictures,
+        config,
+        steps=steps,
+        seed=seed,
+        progress=progress,
+        device=pick_hardware(device)[0],
+    )
     atomic_write(file, recipe)
     dvae.cpu().save(folder)
     return dvae
@@ -153,136 +226,223 @@ def dvae_on(
 # %% ../nbs/24b_recipes.ipynb #c024
 def _joined(sets):
     "Studies of several sets in one list, under ids that cannot meet."
-    return StudyList(replace(s, id=f'{n}/{s.id}') for n, studies in enumerate(sets) for s in studies)
+    return StudyList(
+        replace(s, id=f'{n}/{s.id}') for n, studies in enumerate(sets) for s in studies
+    )
+
 
 def _apart(studies, seed):
     "Studies to learn from and up to 200 to measure on (a twentieth; none of fewer than 20), patients kept whole."
     home = lambda s: s.patient or s.id
     order = sorted({home(s) for s in studies}, key=lambda h: derive_seed('held out', seed, h))
-    held = set(order[:min(200, len(order)//20)])
+    held = set(order[: min(200, len(order) // 20)])
     return [s for s in studies if home(s) not in held], [s for s in studies if home(s) in held]
 
 # %% ../nbs/24b_recipes.ipynb #c025
 def train_dvae_on(
-    paths,             # data sets or folders of X-rays
-    folder,            # dVAE folder to write
-    steps:int=1500,    # training steps
-    codebook:int=512,  # visual words
-    seed:int=0,        # of everything random
-    device='auto',     # where to train
-    progress=False     # show a bar
-)->tuple[DVAE, dict]: # (dVAE, {PSNR and code use on training and held-out pictures})
+    paths,  # data sets or folders of X-rays
+    folder,  # dVAE folder to write
+    steps: int = 1500,  # training steps
+    codebook: int = 512,  # visual words
+    seed: int = 0,  # of everything random
+    device='auto',  # where to train
+    progress=False,  # show a bar
+) -> tuple[DVAE, dict]:  # (dVAE, {PSNR and code use on training and held-out pictures})
     "Train a dVAE on any X-rays and measure it on some that it has not seen."
     sets = [load_studies(p) for p in paths]
-    if progress: print(*map(describe_studies, sets), sep='\n')
+    if progress:
+        print(*map(describe_studies, sets), sep='\n')
     learn, held = _apart(_joined(sets), seed)
-    dvae = dvae_on(learn, folder, steps, DVAEConfig(codebook_size=codebook), seed, device=device, progress=progress)
+    dvae = dvae_on(
+        learn,
+        folder,
+        steps,
+        DVAEConfig(codebook_size=codebook),
+        seed,
+        device=device,
+        progress=progress,
+    )
     numbers = {}
     for name, some in (('learned', learn[:200]), ('held out', held)):
-        if not some: continue
+        if not some:
+            continue
         x = shrink(to_float(PixelStore.build(some).pictures))
         ids = torch.cat([dvae.encode(part) for part in x.split(64)])
-        numbers[name] = dict(pictures=len(x), psnr=psnr(torch.cat([dvae.decode(part) for part in ids.split(64)]).clamp(0, 1), dvae.target(x)), **code_use(ids, dvae.codebook_size))
+        numbers[name] = dict(
+            pictures=len(x),
+            psnr=psnr(
+                torch.cat([dvae.decode(part) for part in ids.split(64)]).clamp(0, 1), dvae.target(x)
+            ),
+            **code_use(ids, dvae.codebook_size),
+        )
     return dvae, numbers
 
 # %% ../nbs/24b_recipes.ipynb #c028
 def _check_reports(studies, data, splits=('train', 'val')):
     "Studies that are trained or scored need reports."
     bare = [s.id for s in studies if s.split in splits and not s.report.strip()]
-    if bare: raise UARError(f'{len(bare)} studies have no report, {bare[0]!r} among them', file=data, field='report', remedy=next((n for n in getattr(studies, 'notes', ()) if n.startswith('not read')), 'write the reports, or leave the studies out'))
+    if bare:
+        raise UARError(
+            f'{len(bare)} studies have no report, {bare[0]!r} among them',
+            file=data,
+            field='report',
+            remedy=next(
+                (n for n in getattr(studies, 'notes', ()) if n.startswith('not read')),
+                'write the reports, or leave the studies out',
+            ),
+        )
 
 # %% ../nbs/24b_recipes.ipynb #c029
 def train_on(
-    data,                # annotation.json, reports.csv or a folder, as `load_studies` takes it
-    config:RunConfig,    # what to train
-    folder,              # run folder
-    dvae=None,           # folder of a tokenizer; None: train one on these pictures
-    extra=(),            # further data sets or folders of X-rays for the dVAE
-    dvae_steps:int=1500, # its training
-    codebook:int=512,    # its visual words
-    progress=True,       # print what happens
-    load=(),             # how the data set is read: texts, see `loading`
-    store=None           # folder that `tokenize_on` made from the same data; None: pictures and tokens are kept in the run folder
-)->dict: # what `Trainer.fit` gives
+    data,  # annotation.json, reports.csv or a folder, as `load_studies` takes it
+    config: RunConfig,  # what to train
+    folder,  # run folder
+    dvae=None,  # folder of a tokenizer; None: train one on these pictures
+    extra=(),  # further data sets or folders of X-rays for the dVAE
+    dvae_steps: int = 1500,  # its training
+    codebook: int = 512,  # its visual words
+    progress=True,  # print what happens
+    load=(),  # how the data set is read: texts, see `loading`
+    store=None,  # folder that `tokenize_on` made from the same data; None: pictures and tokens are kept in the run folder
+) -> dict:  # what `Trainer.fit` gives
     "Everything from a data set to a checkpoint, in one run folder."
     pick_hardware(config.train.device, config.train.precision)
     studies, more = load_studies(data, **loading(load)), [load_studies(p) for p in extra]
-    folder, tokens, tokenizer, bar = Path(folder), config.model.visual == 'tokens', None, progress and sys.stderr.isatty()
-    if progress: print(describe_studies(studies), flush=True)
+    folder, tokens, tokenizer, bar = (
+        Path(folder),
+        config.model.visual == 'tokens',
+        None,
+        progress and sys.stderr.isatty(),
+    )
+    if progress:
+        print(describe_studies(studies), flush=True)
     _check_reports(studies, data)
     check_run(folder, config, studies)
-    if store and tokens and not dvae: raise UARError('a store of tokens needs its dVAE', file=store, field='dvae', remedy='name the dVAE that the tokens were made with')
-    if tokens and dvae: tokenizer = load_tokenizer(dvae)
+    if store and tokens and not dvae:
+        raise UARError(
+            'a store of tokens needs its dVAE',
+            file=store,
+            field='dvae',
+            remedy='name the dVAE that the tokens were made with',
+        )
+    if tokens and dvae:
+        tokenizer = load_tokenizer(dvae)
     with nullcontext() if int(os.environ.get('RANK', 0)) else run_lock(folder):
         with main_first(config.train):
             if tokens and not dvae:
                 every = _joined([[s for s in studies if s.split != 'test'], *more])
-                tokenizer = dvae_on(every, folder/'dvae', dvae_steps, DVAEConfig(codebook_size=codebook), config.train.seed, None, config.train.device, bar)
+                tokenizer = dvae_on(
+                    every,
+                    folder / 'dvae',
+                    dvae_steps,
+                    DVAEConfig(codebook_size=codebook),
+                    config.train.seed,
+                    None,
+                    config.train.device,
+                    bar,
+                )
             made = prepare(config, studies, tokenizer, store or folder, bar, make=store is None)
-        trainer = Trainer(made.config, made.model, made.data['train'], made.data['val'], tokenizer, folder, progress)
+        trainer = Trainer(
+            made.config,
+            made.model,
+            made.data['train'],
+            made.data['val'],
+            tokenizer,
+            folder,
+            progress,
+        )
         return trainer.fit(locked=True)
 
 # %% ../nbs/24b_recipes.ipynb #c032
 def tokenize_on(
-    data,            # a data set or a folder of X-rays
-    tokenizer,       # folder of a tokenizer
-    folder,          # gets pixels/ and tokens/
-    crops:int=4,     # random crops of each picture
-    seed:int=0,      # of the crops: the `train.seed` of the runs that use them
+    data,  # a data set or a folder of X-rays
+    tokenizer,  # folder of a tokenizer
+    folder,  # gets pixels/ and tokens/
+    crops: int = 4,  # random crops of each picture
+    seed: int = 0,  # of the crops: the `train.seed` of the runs that use them
     progress=False,  # show a bar
-    load=()          # how the data set is read: texts, see `loading`
-)->TokenStore:
+    load=(),  # how the data set is read: texts, see `loading`
+) -> TokenStore:
     "Read and tokenize a data set once, for `train_on(store=…)`."
     studies, tokenizer = load_studies(data, **loading(load)), load_tokenizer(tokenizer)
-    if progress: print(describe_studies(studies))
-    pixels = PixelStore.build(studies, folder=Path(folder)/'pixels', progress=progress)
-    return TokenStore.build(pixels, tokenizer, folder=Path(folder)/'tokens', crops=crops, seed=seed, progress=progress)
+    if progress:
+        print(describe_studies(studies))
+    pixels = PixelStore.build(studies, folder=Path(folder) / 'pixels', progress=progress)
+    return TokenStore.build(
+        pixels, tokenizer, folder=Path(folder) / 'tokens', crops=crops, seed=seed, progress=progress
+    )
 
 # %% ../nbs/24b_recipes.ipynb #c035
 def evaluate_on(
-    data,              # a data set with reports
-    checkpoint,        # checkpoint folder, or a name that `load_checkpoint` knows
-    folder=None,       # gets predictions.jsonl and scores.json
-    split:str='test',  # 'train', 'val' or 'test'
-    beams:int=3,       # beam search; 1 = greedy
-    limit:int=0,       # the first studies only; 0 = all
-    tokenizer=None,    # folder of OpenAI's dVAE, where the checkpoint names it
-    metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'), # METEOR starts Java
-    progress=False,    # show a bar
-    load=()            # how the data set is read: texts, see `loading`
-)->tuple[Evaluation, Floors|None]: # (scores, baselines or None without training studies)
+    data,  # a data set with reports
+    checkpoint,  # checkpoint folder, or a name that `load_checkpoint` knows
+    folder=None,  # gets predictions.jsonl and scores.json
+    split: str = 'test',  # 'train', 'val' or 'test'
+    beams: int = 3,  # beam search; 1 = greedy
+    limit: int = 0,  # the first studies only; 0 = all
+    tokenizer=None,  # folder of OpenAI's dVAE, where the checkpoint names it
+    metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),  # METEOR starts Java
+    progress=False,  # show a bar
+    load=(),  # how the data set is read: texts, see `loading`
+) -> tuple[Evaluation, Floors | None]:  # (scores, baselines or None without training studies)
     "Scores of a checkpoint on one split of a data set, and its floors."
-    if split not in SPLITS: raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}')
+    if split not in SPLITS:
+        raise UARError(
+            f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}'
+        )
     studies, found = load_studies(data, **loading(load)), load_checkpoint(checkpoint, tokenizer)
     some = by_split(studies)
-    if not some[split]: raise UARError(f'there is no study in split {split!r}', file=data, field='split', remedy='choose another split')
-    some[split] = some[split][:limit or None]
+    if not some[split]:
+        raise UARError(
+            f'there is no study in split {split!r}',
+            file=data,
+            field='split',
+            remedy='choose another split',
+        )
+    some[split] = some[split][: limit or None]
     _check_reports(some[split], data, (split,))
-    told = StudyList([s for part in some.values() for s in part if s.report.strip()], notes=studies.notes, origin=studies.origin)
-    made = make_data(told, replace(found.data, crops=0), found.vocabulary, found.tokenizer, progress=progress)  # crops are for training
+    told = StudyList(
+        [s for part in some.values() for s in part if s.report.strip()],
+        notes=studies.notes,
+        origin=studies.origin,
+    )
+    made = make_data(
+        told, replace(found.data, crops=0), found.vocabulary, found.tokenizer, progress=progress
+    )  # crops are for training
     done = evaluate(found.model, made[split], beams, folder, metrics, progress=progress)
     known = split != 'train' and made['train'] is not None
-    return done, all_floors(made['train'], made['val'] if split == 'test' else None, made[split]) if known else None
+    return done, all_floors(
+        made['train'], made['val'] if split == 'test' else None, made[split]
+    ) if known else None
 
 # %% ../nbs/24b_recipes.ipynb #c038
 def report_on(
-    pictures,          # files of one study, frontal first
-    checkpoint,        # checkpoint folder, or a name that `load_checkpoint` knows
-    beams:int=3,       # beam search; 1 = greedy
-    tokenizer=None     # folder of OpenAI's dVAE, where the checkpoint names it
-)->Report:
+    pictures,  # files of one study, frontal first
+    checkpoint,  # checkpoint folder, or a name that `load_checkpoint` knows
+    beams: int = 3,  # beam search; 1 = greedy
+    tokenizer=None,  # folder of OpenAI's dVAE, where the checkpoint names it
+) -> Report:
     "The report of one study from its picture files."
-    return Reporter.from_pretrained(checkpoint, tokenizer)([Path(p) for p in pictures], beams=beams)[0]
+    return Reporter.from_pretrained(checkpoint, tokenizer)(
+        [Path(p) for p in pictures], beams=beams
+    )[0]
+
 
 def save_attention(
-    report:Report, # with its attention and pictures
-    folder         # becomes one PNG a word
-)->Path: # the folder
+    report: Report,  # with its attention and pictures
+    folder,  # becomes one PNG a word
+) -> Path:  # the folder
     "Write where each word of a report looks, one picture a word."
     folder = _unused(folder)
     with atomic_folder(folder) as tmp:
         for t, word in enumerate(report.words):
             fig, axes = new_figure(1, len(report.views), 2.2)
-            for ax, picture, weights, view in zip(axes.flat, report.pictures, report.attention[t], report.views): overlay_attention(picture, weights, ax, title=f'{word}, {view}')
-            save_figure(fig, tmp/f'{t:03d}_{re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") or "mark"}.png')
+            for ax, picture, weights, view in zip(
+                axes.flat, report.pictures, report.attention[t], report.views
+            ):
+                overlay_attention(picture, weights, ax, title=f'{word}, {view}')
+            save_figure(
+                fig,
+                tmp / f'{t:03d}_{re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") or "mark"}.png',
+            )
     return folder

@@ -20,28 +20,49 @@ from .core import UARError, numpy_rng
 from .images import picture_info, read_picture
 
 # %% ../nbs/03c_records.ipynb #c007
-_LR, _LRB, _UML, _ALL = ('left', 'right'), ('left', 'right', 'bilateral'), ('upper', 'mid', 'lower'), ('mild', 'moderate', 'severe')
+_LR, _LRB, _UML, _ALL = (
+    ('left', 'right'),
+    ('left', 'right', 'bilateral'),
+    ('upper', 'mid', 'lower'),
+    ('mild', 'moderate', 'severe'),
+)
 
-def _kind(sides=('',), zones=('',), severities=('',)): return dict(sides=sides, zones=zones, severities=severities)
+
+def _kind(sides=('',), zones=('',), severities=('',)):
+    return dict(sides=sides, zones=zones, severities=severities)
+
 
 FINDING_KINDS = dict(  # the sides, zones and severities of each kind; ('',) where it has none
-    cardiomegaly=_kind(severities=_ALL), effusion=_kind(_LRB, severities=_ALL), opacity=_kind(_LR, _UML, _ALL),
-    nodule=_kind(_LR, _UML), pneumothorax=_kind(_LR, severities=_ALL), atelectasis=_kind(_LR, ('mid', 'lower')),
-    granuloma=_kind(_LR, _UML), hyperinflation=_kind(severities=_ALL), interstitial=_kind(('bilateral',), severities=_ALL),
-    line=_kind(_LR), pacemaker=_kind(_LR), sternotomy=_kind(), degenerative_spine=_kind(severities=_ALL), scoliosis=_kind(_LR))
+    cardiomegaly=_kind(severities=_ALL),
+    effusion=_kind(_LRB, severities=_ALL),
+    opacity=_kind(_LR, _UML, _ALL),
+    nodule=_kind(_LR, _UML),
+    pneumothorax=_kind(_LR, severities=_ALL),
+    atelectasis=_kind(_LR, ('mid', 'lower')),
+    granuloma=_kind(_LR, _UML),
+    hyperinflation=_kind(severities=_ALL),
+    interstitial=_kind(('bilateral',), severities=_ALL),
+    line=_kind(_LR),
+    pacemaker=_kind(_LR),
+    sternotomy=_kind(),
+    degenerative_spine=_kind(severities=_ALL),
+    scoliosis=_kind(_LR),
+)
 
 # %% ../nbs/03c_records.ipynb #c009
 @dataclass(frozen=True)
 class Finding:
     "One finding: what, on which side of the patient, in which zone, how severe, and where in each view."
-    kind: str           # a key of `FINDING_KINDS`
-    side: str = ''      # the patient's: 'left', 'right', 'bilateral'; '' where not stated
-    zone: str = ''      # of the lung: 'upper', 'mid', 'lower'; '' where not stated
+
+    kind: str  # a key of `FINDING_KINDS`
+    side: str = ''  # the patient's: 'left', 'right', 'bilateral'; '' where not stated
+    zone: str = ''  # of the lung: 'upper', 'mid', 'lower'; '' where not stated
     severity: str = ''  # 'mild', 'moderate', 'severe'; '' where not stated
     boxes: dict = field(default_factory=dict, compare=False)  # view -> boxes (x0, y0, x1, y1)
 
     @property
-    def key(self): return self.kind, self.side, self.zone  # what scores compare
+    def key(self):
+        return self.kind, self.side, self.zone  # what scores compare
 
 # %% ../nbs/03c_records.ipynb #c013
 VIEWS = ('frontal', 'lateral', 'unknown')  # the position of a view in this tuple is its id
@@ -51,8 +72,9 @@ SPLITS = ('train', 'val', 'test')
 @dataclass(frozen=True, eq=False, slots=True)
 class View:
     "One picture of a study: a file that is read when asked for, or pixels in memory."
-    name: str = 'frontal'             # 'frontal', 'lateral' or 'unknown'
-    path: Path | None = None          # PNG, JPEG or DICOM
+
+    name: str = 'frontal'  # 'frontal', 'lateral' or 'unknown'
+    path: Path | None = None  # PNG, JPEG or DICOM
     pixels: np.ndarray | None = None  # uint8 [128, 128]; where given, the path is not read
 
     def picture(self):
@@ -63,30 +85,32 @@ class View:
 @dataclass(frozen=True, eq=False, slots=True)
 class Study:
     "One visit of one patient."
-    id: str                        # unique in its data set
-    views: tuple                   # of `View`
-    report: str = ''               # as written, not cleaned; '' where there is none
-    split: str = 'train'           # 'train', 'val' or 'test'
+
+    id: str  # unique in its data set
+    views: tuple  # of `View`
+    report: str = ''  # as written, not cleaned; '' where there is none
+    split: str = 'train'  # 'train', 'val' or 'test'
     findings: tuple | None = None  # of `Finding`; () where known to be normal, None where not known
-    patient: str | None = None     # who it is; one patient's studies belong in one split
+    patient: str | None = None  # who it is; one patient's studies belong in one split
 
 # %% ../nbs/03c_records.ipynb #c020
 def view_names(
-    n # pictures
-):    # list of names
+    n,  # pictures
+):  # list of names
     "Names of views by their order, where nothing else is known."
     return ['frontal', 'lateral'][:n] + ['unknown'] * (n - 2)
 
+
 def frontal_first(
-    views # of `View`
-):        # tuple of the same views
+    views,  # of `View`
+):  # tuple of the same views
     "Frontal views first, then lateral, then unknown; each kind in the order it had."
     return tuple(sorted(views, key=lambda v: VIEWS.index(v.name)))
 
 # %% ../nbs/03c_records.ipynb #c023
 def write_picture(
-    view, # a `View`
-    file  # a .png; its folder is made where needed
+    view,  # a `View`
+    file,  # a .png; its folder is made where needed
 ):
     "Store the picture of a view as PNG."
     png, file = BytesIO(), Path(file)
@@ -97,122 +121,200 @@ def write_picture(
 # %% ../nbs/03c_records.ipynb #c026
 class DataFaults(UARError):
     "All faults of a data set, found before anything else happens."
-    def __init__(self,
-        faults,     # list of (file, field, what, remedy)
+
+    def __init__(
+        self,
+        faults,  # list of (file, field, what, remedy)
         file=None,  # the data set
         shown=100,  # how many the message spells out; `.faults` has all
-        studies=()  # the studies that could be read all the same, for whoever examines a broken set
+        studies=(),  # the studies that could be read all the same, for whoever examines a broken set
     ):
         self.studies = studies
         self.faults = [tuple(map(str, f)) for f in faults]
-        rows = [f'  {where}, {name}: {what} — {remedy}' for where, name, what, remedy in self.faults[:shown]]
-        if len(self.faults) > shown: rows.append(f'  … and {len(self.faults) - shown:,} more')
-        super().__init__('\n'.join([f'{len(self.faults):,} fault{"s" * (len(self.faults) != 1)} in the data set', *rows, '']), file=file, remedy='mend what is listed, or leave it out')
+        rows = [
+            f'  {where}, {name}: {what} — {remedy}'
+            for where, name, what, remedy in self.faults[:shown]
+        ]
+        if len(self.faults) > shown:
+            rows.append(f'  … and {len(self.faults) - shown:,} more')
+        super().__init__(
+            '\n'.join(
+                [
+                    f'{len(self.faults):,} fault{"s" * (len(self.faults) != 1)} in the data set',
+                    *rows,
+                    '',
+                ]
+            ),
+            file=file,
+            remedy='mend what is listed, or leave it out',
+        )
 
-    def __reduce__(self): return DataFaults, (self.faults, self.file)
+    def __reduce__(self):
+        return DataFaults, (self.faults, self.file)
 
 # %% ../nbs/03c_records.ipynb #c028
 class StudyList(list):
     "A list of studies that remembers its origin."
-    def __init__(self,
-        studies=(),         # of `Study`
-        layout='in memory', # how the data set lay there
-        source=None,        # its file or folder
-        notes=(),           # what was absent or assumed, a sentence each
-        left_out=(),        # (id, reason) of each study of the source that isn't in the list
-        origin=()           # notes that stay true wherever the studies go, e.g. that the pictures are drawn
+
+    def __init__(
+        self,
+        studies=(),  # of `Study`
+        layout='in memory',  # how the data set lay there
+        source=None,  # its file or folder
+        notes=(),  # what was absent or assumed, a sentence each
+        left_out=(),  # (id, reason) of each study of the source that isn't in the list
+        origin=(),  # notes that stay true wherever the studies go, e.g. that the pictures are drawn
     ):
         super().__init__(studies)
-        self.layout, self.source, self.origin, self.left_out = layout, source, tuple(origin), tuple(left_out)
+        self.layout, self.source, self.origin, self.left_out = (
+            layout,
+            source,
+            tuple(origin),
+            tuple(left_out),
+        )
         self.notes = (*self.origin, *(n for n in notes if n not in self.origin))
 
-    def __repr__(self): return describe_studies(self)
+    def __repr__(self):
+        return describe_studies(self)
 
 # %% ../nbs/03c_records.ipynb #c030
 def _about(studies, *names):
     "What a `StudyList` knows beside its studies; nothing of a plain list."
     return {name: getattr(studies, name) for name in names if hasattr(studies, name)}
 
+
 def by_split(
-    studies # list of `Study`
-):          # dict of split -> `StudyList` with the notes of the whole; all three splits are there
+    studies,  # list of `Study`
+):  # dict of split -> `StudyList` with the notes of the whole; all three splits are there
     "Studies by split."
     about = _about(studies, 'layout', 'source', 'notes', 'origin')
     return {split: StudyList([s for s in studies if s.split == split], **about) for split in SPLITS}
 
+
 def describe_studies(
-    studies # list of `Study`
-):          # text
+    studies,  # list of `Study`
+):  # text
     "What a data set holds, in a few lines."
     views, homes = Counter(' + '.join(v.name for v in s.views) for s in studies), {}
-    for s in studies: homes.setdefault(s.patient, set()).add(s.split)
+    for s in studies:
+        homes.setdefault(s.patient, set()).add(s.split)
     shared = sum(len(splits) > 1 for patient, splits in homes.items() if patient is not None)
     gone = Counter(reason for _, reason in getattr(studies, 'left_out', ()))
-    notes = [*getattr(studies, 'notes', ()), *([f'{shared:,} patients have studies in more than one split'] if shared else []), *(f'{n:,} left out: {reason}' for reason, n in gone.most_common())]
+    notes = [
+        *getattr(studies, 'notes', ()),
+        *([f'{shared:,} patients have studies in more than one split'] if shared else []),
+        *(f'{n:,} left out: {reason}' for reason, n in gone.most_common()),
+    ]
     source, known = getattr(studies, 'source', None), lambda test: f'{sum(map(test, studies)):,}'
-    return '\n'.join([f'{len(studies):,} stud{"y" if len(studies) == 1 else "ies"}' + (f' from {Path(source).name} ({studies.layout})' if source else ''),
-                      'splits:  ' + ', '.join(f'{name} {len(some):,}' for name, some in by_split(studies).items()),
-                      'views:   ' + ', '.join(f'{n:,} × {name}' for name, n in views.most_common()),
-                      f'reports: {known(lambda s: bool(s.report))}, patients named: {known(lambda s: s.patient is not None)}, '
-                      f'findings known: {known(lambda s: s.findings is not None)}', *(f'note:    {n}' for n in notes)])
+    return '\n'.join(
+        [
+            f'{len(studies):,} stud{"y" if len(studies) == 1 else "ies"}'
+            + (f' from {Path(source).name} ({studies.layout})' if source else ''),
+            'splits:  '
+            + ', '.join(f'{name} {len(some):,}' for name, some in by_split(studies).items()),
+            'views:   ' + ', '.join(f'{n:,} × {name}' for name, n in views.most_common()),
+            f'reports: {known(lambda s: bool(s.report))}, patients named: {known(lambda s: s.patient is not None)}, '
+            f'findings known: {known(lambda s: s.findings is not None)}',
+            *(f'note:    {n}' for n in notes),
+        ]
+    )
 
 # %% ../nbs/03c_records.ipynb #c033
 def random_split(
-    studies,              # list of `Study`
-    seed=0,               # another seed, another split
-    shares=(.7, .1, .2),  # of train, val and test
-    by='study'            # 'study', or 'patient': one patient's studies stay together
-):                        # `StudyList`
+    studies,  # list of `Study`
+    seed=0,  # another seed, another split
+    shares=(0.7, 0.1, 0.2),  # of train, val and test
+    by='study',  # 'study', or 'patient': one patient's studies stay together
+):  # `StudyList`
     "The same studies with a split drawn from a seed (@eq-split)."
-    if by not in ('study', 'patient'): raise UARError(f'unknown unit {by!r}', field='by', remedy='known: study, patient')
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6: raise UARError(f'{shares} are not three shares', field='shares', remedy='give three numbers that add up to 1')
-    unit = lambda s: ('patient', s.patient) if by == 'patient' and s.patient is not None else ('study', s.id)
+    if by not in ('study', 'patient'):
+        raise UARError(f'unknown unit {by!r}', field='by', remedy='known: study, patient')
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise UARError(
+            f'{shares} are not three shares',
+            field='shares',
+            remedy='give three numbers that add up to 1',
+        )
+    unit = lambda s: (
+        ('patient', s.patient) if by == 'patient' and s.patient is not None else ('study', s.id)
+    )
     units = sorted({unit(s) for s in studies})
-    ends = [int(len(units) * share + .5) for share in np.cumsum(shares[:2])]
-    home = {units[u]: SPLITS[sum(i >= end for end in ends)] for i, u in enumerate(numpy_rng(seed, 'split', by).permutation(len(units)))}
+    ends = [int(len(units) * share + 0.5) for share in np.cumsum(shares[:2])]
+    home = {
+        units[u]: SPLITS[sum(i >= end for end in ends)]
+        for i, u in enumerate(numpy_rng(seed, 'split', by).permutation(len(units)))
+    }
     known = _about(studies, 'layout', 'source', 'notes', 'left_out', 'origin')
-    known['notes'] = (*(n for n in known.get('notes', ()) if not n.startswith('split ')), f'split drawn with seed {seed} by {by}: {"/".join(f"{s:g}" for s in shares)}')
+    known['notes'] = (
+        *(n for n in known.get('notes', ()) if not n.startswith('split ')),
+        f'split drawn with seed {seed} by {by}: {"/".join(f"{s:g}" for s in shares)}',
+    )
     return StudyList([replace(s, split=home[unit(s)]) for s in studies], **known)
 
 # %% ../nbs/03c_records.ipynb #c036
 class Faults:
     "Collects the faults of one data set."
-    def __init__(self,
-        file,      # the data set
-        check=True # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing
-    ): self.file, self.check, self.rows, self.ids, self.lists = str(file), check, [], {}, {}
 
-    def add(self, name, what, remedy, file=None): self.rows.append((str(file or self.file), name, what, remedy))
+    def __init__(
+        self,
+        file,  # the data set
+        check=True,  # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing
+    ):
+        self.file, self.check, self.rows, self.ids, self.lists = str(file), check, [], {}, {}
+
+    def add(self, name, what, remedy, file=None):
+        self.rows.append((str(file or self.file), name, what, remedy))
 
     def stop(self, studies=()):
         "One error with all faults, if there are any; the studies that stand go with it."
-        if self.rows: raise DataFaults(self.rows, self.file, studies=studies)
+        if self.rows:
+            raise DataFaults(self.rows, self.file, studies=studies)
 
     def picture(self, folder, relative, name):
         "The path of a picture below a folder; None with a fault."
         plain = os.path.normpath(relative.replace('\\', '/'))
         if os.path.isabs(plain) or plain.split(os.sep)[0] == '..' or ':' in plain.split(os.sep)[0]:
-            return self.add(name, f'path {relative!r} leaves the folder of pictures', 'give it relative to that folder')
+            return self.add(
+                name,
+                f'path {relative!r} leaves the folder of pictures',
+                'give it relative to that folder',
+            )
         path = Path(folder, plain)
         try:
-            if self.check == 'exists' and not os.path.isfile(f'{folder}{os.sep}{plain}'): raise UARError('picture not found', remedy='check the path')
-            if self.check is True: picture_info(path)
-        except UARError as e: return self.add(name, e.what, self._alike(path) or e.remedy, path)
+            if self.check == 'exists' and not os.path.isfile(f'{folder}{os.sep}{plain}'):
+                raise UARError('picture not found', remedy='check the path')
+            if self.check is True:
+                picture_info(path)
+        except UARError as e:
+            return self.add(name, e.what, self._alike(path) or e.remedy, path)
         return path
 
     def _alike(self, path):
         "A remedy where the name differs in upper and lower case only."
-        if path.parent not in self.lists: self.lists[path.parent] = {p.name.lower(): p.name for p in path.parent.iterdir()} if path.parent.is_dir() else {}
+        if path.parent not in self.lists:
+            self.lists[path.parent] = (
+                {p.name.lower(): p.name for p in path.parent.iterdir()}
+                if path.parent.is_dir()
+                else {}
+            )
         near = self.lists[path.parent].get(path.name.lower(), path.name)
         return near != path.name and f'there is {near!r}: write its name so, or rename it'
 
 # %% ../nbs/03c_records.ipynb #c038
 def _new_id(self, value, name):
     "The id as text; None with a fault where it is none or was used before."
-    if value is None or value == '': return self.add(name, 'is missing', 'give each study an id')
-    if type(value) not in (str, int) or not str(value).strip(): return self.add(name, 'is not a text', 'give each study an id')
-    if str(value) in self.ids: return self.add(name, f'{value!r} was used before, at {self.ids[str(value)]}', 'give each study its own id')
+    if value is None or value == '':
+        return self.add(name, 'is missing', 'give each study an id')
+    if type(value) not in (str, int) or not str(value).strip():
+        return self.add(name, 'is not a text', 'give each study an id')
+    if str(value) in self.ids:
+        return self.add(
+            name,
+            f'{value!r} was used before, at {self.ids[str(value)]}',
+            'give each study its own id',
+        )
     self.ids[str(value)] = name
     return str(value)
+
 
 Faults.new_id = _new_id

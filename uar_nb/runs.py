@@ -18,112 +18,170 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 
-from .core import UARError, atomic_folder, atomic_write, load_tensors, pick_hardware, read_json, settle_folder
+from uar_nb.core import (
+    UARError,
+    atomic_folder,
+    atomic_write,
+    load_tensors,
+    pick_hardware,
+    read_json,
+    settle_folder,
+)
 
 # %% ../nbs/23c_runs.ipynb #c008
 @dataclass
 class Position:
     "Where a training stands; with weights and moments it's the whole state."
-    stage:int=0                 # number of the stage
-    step:int=0                  # steps done in it
-    total:int=0                 # steps done in all
-    best:float|None=None        # best validation score of this stage
-    best_step:int|None=None     # `total` when it was reached
-    threads:int=0               # CPU threads that computed it
-    scaler:dict|None=None       # of fp16's loss scaling
+
+    stage: int = 0  # number of the stage
+    step: int = 0  # steps done in it
+    total: int = 0  # steps done in all
+    best: float | None = None  # best validation score of this stage
+    best_step: int | None = None  # `total` when it was reached
+    threads: int = 0  # CPU threads that computed it
+    scaler: dict | None = None  # of fp16's loss scaling
 
 # %% ../nbs/23c_runs.ipynb #c011
-def _weights(model): return {n: t for named in (model.named_parameters(), model.named_buffers()) for n, t in named}
+def _weights(model):
+    return {n: t for named in (model.named_parameters(), model.named_buffers()) for n, t in named}
+
 
 def _moments(optimizer):
     "AdamW's moments by the names of their parameters."
-    return {f'{n}:{k}': torch.as_tensor(v) for g in optimizer.param_groups for n, p in zip(g['names'], g['params'])
-            for k, v in optimizer.state.get(p, {}).items()}
+    return {
+        f'{n}:{k}': torch.as_tensor(v)
+        for g in optimizer.param_groups
+        for n, p in zip(g['names'], g['params'])
+        for k, v in optimizer.state.get(p, {}).items()
+    }
 
-def _pack(tensors): return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
+
+def _pack(tensors):
+    return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
 
 # %% ../nbs/23c_runs.ipynb #c013
 def save_state(
-    folder,              # run folder
-    model:nn.Module,     # its weights and buffers
-    optimizer,           # its moments
-    position:Position    # where the training stands
-)->Path: # folder of the state
+    folder,  # run folder
+    model: nn.Module,  # its weights and buffers
+    optimizer,  # its moments
+    position: Position,  # where the training stands
+) -> Path:  # folder of the state
     "Write the state, then the pointer to it, then forget older ones: a kill at any moment leaves a whole state behind."
-    states = Path(folder)/'state'
-    new = states/f'{position.total:08d}'
+    states = Path(folder) / 'state'
+    new = states / f'{position.total:08d}'
     with atomic_folder(new) as tmp:
-        atomic_write(tmp/'model.safetensors', _pack(_weights(model)))
-        atomic_write(tmp/'optimizer.safetensors', _pack(_moments(optimizer)))
-        atomic_write(tmp/'position.json', asdict(position))
-    atomic_write(Path(folder)/'latest.json', {'state': f'state/{new.name}'})
+        atomic_write(tmp / 'model.safetensors', _pack(_weights(model)))
+        atomic_write(tmp / 'optimizer.safetensors', _pack(_moments(optimizer)))
+        atomic_write(tmp / 'position.json', asdict(position))
+    atomic_write(Path(folder) / 'latest.json', {'state': f'state/{new.name}'})
     for old in states.iterdir():
-        if old != new: shutil.rmtree(old, ignore_errors=True)
+        if old != new:
+            shutil.rmtree(old, ignore_errors=True)
     return new
 
+
 def find_state(
-    folder # run folder
-)->Path|None: # folder of the latest state; None where there is none yet
+    folder,  # run folder
+) -> Path | None:  # folder of the latest state; None where there is none yet
     "The state that `latest.json` points to."
-    pointer = Path(folder)/'latest.json'
-    if not pointer.exists(): return None
+    pointer = Path(folder) / 'latest.json'
+    if not pointer.exists():
+        return None
     state = read_json(pointer)
     if not isinstance(state, dict) or not isinstance(state.get('state'), str):
-        raise UARError('does not name a state', file=pointer, field='state', remedy='delete the run folder to begin anew')
-    return settle_folder(pointer.parent/state['state'])
+        raise UARError(
+            'does not name a state',
+            file=pointer,
+            field='state',
+            remedy='delete the run folder to begin anew',
+        )
+    return settle_folder(pointer.parent / state['state'])
 
 # %% ../nbs/23c_runs.ipynb #c016
 def read_position(file):
     found = read_json(file)
     if not isinstance(found, dict) or set(found) != set(Position.__annotations__):
-        raise UARError('is not the position of a training', file=file, remedy='it is of another version: delete the run folder to begin anew')
+        raise UARError(
+            'is not the position of a training',
+            file=file,
+            remedy='it is of another version: delete the run folder to begin anew',
+        )
     return Position(**found)
 
 # %% ../nbs/23c_runs.ipynb #c018
 def _fill(targets, found, file):
     "Copy tensors into those of the same name and shape, or say what does not fit."
     for name in sorted(targets.keys() ^ found.keys()):
-        raise UARError(f'the state {"lacks" if name in targets else "has an unknown"} tensor {name!r}', file=file, field=name, remedy='it is of another model or version: choose another folder')
+        raise UARError(
+            f'the state {"lacks" if name in targets else "has an unknown"} tensor {name!r}',
+            file=file,
+            field=name,
+            remedy='it is of another model or version: choose another folder',
+        )
     with torch.no_grad():
         for name, t in targets.items():
-            if t.shape != found[name].shape: raise UARError(f'has shape {tuple(found[name].shape)}, not {tuple(t.shape)}', file=file, field=name, remedy='it is of another model: choose another folder')
+            if t.shape != found[name].shape:
+                raise UARError(
+                    f'has shape {tuple(found[name].shape)}, not {tuple(t.shape)}',
+                    file=file,
+                    field=name,
+                    remedy='it is of another model: choose another folder',
+                )
             t.copy_(found[name])
 
+
 def load_state(
-    state:Path,       # from `find_state`
-    model:nn.Module,  # filled in place
-    optimizer=None    # filled in place, where its stage goes on
+    state: Path,  # from `find_state`
+    model: nn.Module,  # filled in place
+    optimizer=None,  # filled in place, where its stage goes on
 ):
     "Put weights, and moments where an optimizer is given, back as they were."
-    found, _ = load_tensors(state/'model.safetensors')
-    _fill(_weights(model), found, state/'model.safetensors')
-    if optimizer is None: return
-    found, _ = load_tensors(state/'optimizer.safetensors')
+    found, _ = load_tensors(state / 'model.safetensors')
+    _fill(_weights(model), found, state / 'model.safetensors')
+    if optimizer is None:
+        return
+    found, _ = load_tensors(state / 'optimizer.safetensors')
     owners = {n: p for g in optimizer.param_groups for n, p in zip(g['names'], g['params'])}
     for key, t in found.items():
         name, _, part = key.rpartition(':')
-        if name not in owners: raise UARError(f'moments of an unknown parameter {name!r}', file=state/'optimizer.safetensors', field=name, remedy='it is of another model: choose another folder')
+        if name not in owners:
+            raise UARError(
+                f'moments of an unknown parameter {name!r}',
+                file=state / 'optimizer.safetensors',
+                field=name,
+                remedy='it is of another model: choose another folder',
+            )
         optimizer.state[owners[name]][part] = t if part == 'step' else t.to(owners[name].device)
 
 # %% ../nbs/23c_runs.ipynb #c025
 def read_log(
-    folder,     # run folder
-    kind=None   # 'train', 'val', … ; None for all rows
-)->list[dict]: # rows in order
+    folder,  # run folder
+    kind=None,  # 'train', 'val', … ; None for all rows
+) -> list[dict]:  # rows in order
     "The rows of a run's log."
-    path = Path(folder)/'log.jsonl'
-    if not path.exists(): return []
+    path = Path(folder) / 'log.jsonl'
+    if not path.exists():
+        return []
     rows = []
     for line in path.read_text(encoding='utf-8').splitlines():
-        try: rows.append(json.loads(line))
-        except json.JSONDecodeError: break  # the line that a kill cut short
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # the line that a kill cut short
     return [r for r in rows if kind is None or r['kind'] == kind]
+
 
 def append_row(path, row):
     "Add one line to the log: the one file that grows instead of being written whole."
     try:
-        with Path(path).open('a', encoding='utf-8') as f: f.write(json.dumps(row, ensure_ascii=False) + '\n')
-    except OSError as e: raise UARError(f'cannot be written ({e.strerror})', file=path, remedy='free space; the latest state is untouched, the same command goes on from it') from e
+        with Path(path).open('a', encoding='utf-8') as f:
+            f.write(json.dumps(row, ensure_ascii=False) + '\n')
+    except OSError as e:
+        raise UARError(
+            f'cannot be written ({e.strerror})',
+            file=path,
+            remedy='free space; the latest state is untouched, the same command goes on from it',
+        ) from e
 
 # %% ../nbs/23c_runs.ipynb #c028
 def _lock_file(handle):
@@ -131,24 +189,35 @@ def _lock_file(handle):
     try:
         if os.name == 'nt':
             import msvcrt
+
             os.lseek(handle, 1 << 30, os.SEEK_SET)
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
-    except OSError: return False
+    except OSError:
+        return False
+
 
 def _holder(path):
     "What a lock file says about its owner."
-    try: said = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError): said = {}
+    try:
+        said = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        said = {}
     return said if isinstance(said, dict) else {}
+
 
 def _taken(path, said):
     who = f"process {said.get('pid', '?')} on {said.get('host', 'an unknown host')}"
-    return UARError(f'a training runs in this folder already: {who}', file=path.parent, field='lock',
-                    remedy=f'choose another folder, or wait for it; if it is surely gone, delete {path}')
+    return UARError(
+        f'a training runs in this folder already: {who}',
+        file=path.parent,
+        field='lock',
+        remedy=f'choose another folder, or wait for it; if it is surely gone, delete {path}',
+    )
 
 # %% ../nbs/23c_runs.ipynb #c029
 def _open_lock(path):
@@ -157,90 +226,131 @@ def _open_lock(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as e: raise UARError(f'cannot be written ({e.strerror})', file=path, remedy='free space or choose another folder') from e
+        except OSError as e:
+            raise UARError(
+                f'cannot be written ({e.strerror})',
+                file=path,
+                remedy='free space or choose another folder',
+            ) from e
         said = _holder(path)
         if not _lock_file(handle) or said.get('host', socket.gethostname()) != socket.gethostname():
             os.close(handle)
             raise _taken(path, said)
-        try: same = os.fstat(handle).st_ino == path.stat().st_ino  # not a file that its owner has just removed
-        except FileNotFoundError: same = False
-        if same: return handle
+        try:
+            same = (
+                os.fstat(handle).st_ino == path.stat().st_ino
+            )  # not a file that its owner has just removed
+        except FileNotFoundError:
+            same = False
+        if same:
+            return handle
         os.close(handle)
+
 
 def _write_lock(handle, path):
     try:
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, json.dumps(dict(pid=os.getpid(), host=socket.gethostname())).encode())
-    except OSError as e: raise UARError(f'cannot be written ({e.strerror})', file=path, remedy='free space or choose another folder') from e
+    except OSError as e:
+        raise UARError(
+            f'cannot be written ({e.strerror})',
+            file=path,
+            remedy='free space or choose another folder',
+        ) from e
 
 # %% ../nbs/23c_runs.ipynb #c030
 @contextmanager
 def run_lock(
-    folder # run folder
+    folder,  # run folder
 ):
     "Only one training at a time in a folder; the lock of a process that died is taken over."
-    path = Path(folder)/'lock'
+    path = Path(folder) / 'lock'
     fresh = not path.parent.exists()
     handle = _open_lock(path)
     try:
         _write_lock(handle, path)
         yield
     finally:
-        if os.name != 'nt': path.unlink(missing_ok=True)  # while it is held: nobody can take it in between
+        if os.name != 'nt':
+            path.unlink(missing_ok=True)  # while it is held: nobody can take it in between
         os.close(handle)
-        if os.name == 'nt': path.unlink(missing_ok=True)  # Windows removes no open file
-        if fresh and not any(path.parent.iterdir()): path.parent.rmdir()
+        if os.name == 'nt':
+            path.unlink(missing_ok=True)  # Windows removes no open file
+        if fresh and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 # %% ../nbs/23c_runs.ipynb #c035
 @contextmanager
 def gentle_stop(
-    quiet=False # say nothing when asked
+    quiet=False,  # say nothing when asked
 ):
     "Gives a list that is empty until the user (Ctrl-C) or the system (SIGTERM) asks to stop; asking twice stops at once."
     asked, before = [], {}
+
     def ask(number, frame):
-        if asked: raise KeyboardInterrupt
+        if asked:
+            raise KeyboardInterrupt
         asked.append(number)
-        if not quiet: print('finishing this step; once more stops at once', file=sys.stderr)
+        if not quiet:
+            print('finishing this step; once more stops at once', file=sys.stderr)
+
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM): before[number] = signal.signal(number, ask)
-    try: yield asked
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, ask)
+    try:
+        yield asked
     finally:
-        for number, handler in before.items(): signal.signal(number, handler or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 # %% ../nbs/23c_runs.ipynb #c038
 @contextmanager
 def hardware(
-    train # `config.TrainConfig`: its device, precision and threads
-): # gives an `Accelerator`
+    train,  # `config.TrainConfig`: its device, precision and threads
+):  # gives an `Accelerator`
     "Threads, device and precision for one training; afterwards the process is as before."
     device, precision = pick_hardware(train.device, train.precision)
     before, alone = torch.get_num_threads(), int(os.environ.get('WORLD_SIZE', 1)) == 1
-    if train.threads: torch.set_num_threads(train.threads)
-    if alone: AcceleratorState._reset_state(reset_partial_state=True)
-    if device.type == 'cuda' and device.index is not None: torch.cuda.set_device(device)
-    try: yield Accelerator(cpu=device.type == 'cpu', mixed_precision=precision)
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    if alone:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    if device.type == 'cuda' and device.index is not None:
+        torch.cuda.set_device(device)
+    try:
+        yield Accelerator(cpu=device.type == 'cpu', mixed_precision=precision)
     finally:
         torch.set_num_threads(before)
-        if alone: AcceleratorState._reset_state(reset_partial_state=True)
+        if alone:
+            AcceleratorState._reset_state(reset_partial_state=True)
+
 
 def memory_used(
-    device # torch.device
-)->int|None: # most memory used so far, in MiB; None where nobody can tell
+    device,  # torch.device
+) -> int | None:  # most memory used so far, in MiB; None where nobody can tell
     "Memory of the device, or of the process."
-    if device.type == 'cuda': return round(torch.cuda.max_memory_allocated(device)/2**20)
-    try: import resource
-    except ImportError: return None  # Windows
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == 'darwin' else 2**10))
+    if device.type == 'cuda':
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows
+    return round(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        / (2**20 if sys.platform == 'darwin' else 2**10)
+    )
 
 # %% ../nbs/23c_runs.ipynb #c041
 @contextmanager
 def main_first(
-    train # `config.TrainConfig`: its device
+    train,  # `config.TrainConfig`: its device
 ):
     "With several processes the first goes ahead alone, and the others find what it has made."
     if int(os.environ.get('WORLD_SIZE', 1)) == 1:
         yield
         return
-    with PartialState(cpu=pick_hardware(train.device, train.precision)[0].type == 'cpu').main_process_first(): yield
+    with PartialState(
+        cpu=pick_hardware(train.device, train.precision)[0].type == 'cpu'
+    ).main_process_first():
+        yield

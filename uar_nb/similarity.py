@@ -22,9 +22,9 @@ from .text import EOS_ID, clean_report
 
 # %% ../nbs/25b_similarity.ipynb #c007
 def similarities(
-    image, # [n, d] vectors of images, any length
-    text   # [n, d] vectors of their reports
-)->np.ndarray: # [n, n] cosines, images × reports; the true pairs on the diagonal
+    image,  # [n, d] vectors of images, any length
+    text,  # [n, d] vectors of their reports
+) -> np.ndarray:  # [n, n] cosines, images × reports; the true pairs on the diagonal
     "All pairwise cosines."
     image, text = _pair(image, text)
     return image @ text.T
@@ -34,10 +34,11 @@ def _found(study):
     "Findings of a study: the true ones, or those that its report states."
     return read_findings(study.report) if study.findings is None else study.findings
 
+
 def finding_keys(
-    studies,       # list of `Study`
-    severity=False # tell degrees apart as well
-)->np.ndarray: # int64 [n]: equal ⇔ equal findings
+    studies,  # list of `Study`
+    severity=False,  # tell degrees apart as well
+) -> np.ndarray:  # int64 [n]: equal ⇔ equal findings
     "One number a study, equal for studies of equal findings."
     number = {}
     sets = [frozenset((*f.key, f.severity if severity else '') for f in _found(s)) for s in studies]
@@ -46,31 +47,49 @@ def finding_keys(
 # %% ../nbs/25b_similarity.ipynb #c013
 def _rank_formulas(distinct, n, ks):
     "Name → function of counts [..., distinct ranks] for each number of @eq-rank-numbers."
+
     def median(h):
         c = np.cumsum(h, -1)
-        return (distinct[(c >= (n+1)//2).argmax(-1)] + distinct[(c >= n//2+1).argmax(-1)])/2
-    recall = lambda k: lambda h: h[..., distinct <= k].sum(-1)/n
-    return {**{f'recall@{k}': recall(k) for k in ks}, 'median_rank': median, 'mrr': lambda h: h @ (1/distinct)/n}
+        return (
+            distinct[(c >= (n + 1) // 2).argmax(-1)] + distinct[(c >= n // 2 + 1).argmax(-1)]
+        ) / 2
+
+    recall = lambda k: lambda h: h[..., distinct <= k].sum(-1) / n
+    return {
+        **{f'recall@{k}': recall(k) for k in ks},
+        'median_rank': median,
+        'mrr': lambda h: h @ (1 / distinct) / n,
+    }
+
 
 def rank_numbers(
-    ranks,         # [n] rank of the first right answer for each query, from 1
-    ks=(1, 5, 10), # which recalls
+    ranks,  # [n] rank of the first right answer for each query, from 1
+    ks=(1, 5, 10),  # which recalls
     samples=1000,  # resamples of the queries
-    seed=0         # of the resamples
-)->dict: # recall@k, median_rank, mrr → (value, low, high), 95 % interval
+    seed=0,  # of the resamples
+) -> dict:  # recall@k, median_rank, mrr → (value, low, high), 95 % interval
     "Numbers of a list of ranks, with intervals."
     distinct, place = np.unique(np.asarray(ranks, dtype=np.int64), return_inverse=True)
-    if not len(distinct) or distinct[0] < 1: raise UARError('ranks begin at 1 and there must be some', field='ranks', remedy='pass the ranks of at least one query')
+    if not len(distinct) or distinct[0] < 1:
+        raise UARError(
+            'ranks begin at 1 and there must be some',
+            field='ranks',
+            remedy='pass the ranks of at least one query',
+        )
     counts = np.eye(len(distinct))[place]
-    return {name: (float(f(counts.sum(0))), *bootstrap(counts, f, samples, seed=seed)) for name, f in _rank_formulas(distinct, len(counts), ks).items()}
+    return {
+        name: (float(f(counts.sum(0))), *bootstrap(counts, f, samples, seed=seed))
+        for name, f in _rank_formulas(distinct, len(counts), ks).items()
+    }
 
 # %% ../nbs/25b_similarity.ipynb #c015
 @dataclass(repr=False)
 class Retrieval:
     "Ranks in both directions, for each notion of a right answer."
-    ranks:dict  # (notion, 'image → report' | 'report → image') → [n]
-    chance:dict # notion → numbers of a random order
-    ks:tuple    # which recalls
+
+    ranks: dict  # (notion, 'image → report' | 'report → image') → [n]
+    chance: dict  # notion → numbers of a random order
+    ks: tuple  # which recalls
 
     def numbers(self, notion, direction, samples=1000):
         "`rank_numbers` of one row."
@@ -78,130 +97,217 @@ class Retrieval:
 
     def table(self, intervals=True):
         "All rows, chance below each notion."
-        head, rows = ['right answer', 'direction', *(f'recall@{k}' for k in self.ks), 'median_rank', 'mrr'], []
+        head, rows = (
+            ['right answer', 'direction', *(f'recall@{k}' for k in self.ks), 'median_rank', 'mrr'],
+            [],
+        )
         say = lambda key, x: f'{x:.1f}' if key == 'median_rank' else f'{x:.3f}'
         for i, (notion, direction) in enumerate(self.ranks):
             found = self.numbers(notion, direction)
-            rows.append([notion, direction, *(say(k, v) + (f' [{say(k, lo)}, {say(k, hi)}]' if intervals else '') for k, (v, lo, hi) in found.items())])
-            if i % 2: rows.append([notion, 'chance', *(say(k, self.chance[notion][k]) for k in head[2:])])
+            rows.append(
+                [
+                    notion,
+                    direction,
+                    *(
+                        say(k, v) + (f' [{say(k, lo)}, {say(k, hi)}]' if intervals else '')
+                        for k, (v, lo, hi) in found.items()
+                    ),
+                ]
+            )
+            if i % 2:
+                rows.append([notion, 'chance', *(say(k, self.chance[notion][k]) for k in head[2:])])
         n = len(next(iter(self.ranks.values())))
-        return _Table(head, rows, f'{n} studies; intervals: 95 % of 1,000 draws of the queries, gallery fixed' if intervals else f'{n} studies')
+        return _Table(
+            head,
+            rows,
+            f'{n} studies; intervals: 95 % of 1,000 draws of the queries, gallery fixed'
+            if intervals
+            else f'{n} studies',
+        )
 
-    def __repr__(self): return str(self.table())
-    def _repr_html_(self): return self.table()._repr_html_()
+    def __repr__(self):
+        return str(self.table())
+
+    def _repr_html_(self):
+        return self.table()._repr_html_()
 
 # %% ../nbs/25b_similarity.ipynb #c017
 def retrieve(
-    image,        # [n, d] vectors of images
-    text,         # [n, d] vectors of their reports
-    keys,         # notion of a right answer → [n] keys: an answer is right where its key is the query's
-    ks=(1, 5, 10) # which recalls
-)->Retrieval: # prints as a table
+    image,  # [n, d] vectors of images
+    text,  # [n, d] vectors of their reports
+    keys,  # notion of a right answer → [n] keys: an answer is right where its key is the query's
+    ks=(1, 5, 10),  # which recalls
+) -> Retrieval:  # prints as a table
     "Rank all reports for each image and all images for each report, under several notions of what is right."
     s, ranks, chance = similarities(image, text), {}, {}
     for notion, k in keys.items():
         k = np.asarray(k)
-        if k.shape != (len(s),): raise UARError(f'{k.shape} keys for {len(s)} studies', field=f'keys[{notion!r}]', remedy='pass one a study')
+        if k.shape != (len(s),):
+            raise UARError(
+                f'{k.shape} keys for {len(s)} studies',
+                field=f'keys[{notion!r}]',
+                remedy='pass one a study',
+            )
         right = k[:, None] == k[None]
-        ranks |= {(notion, 'image → report'): _ranks(s, right), (notion, 'report → image'): _ranks(s.T, right)}
+        ranks |= {
+            (notion, 'image → report'): _ranks(s, right),
+            (notion, 'report → image'): _ranks(s.T, right),
+        }
         chance[notion] = _chance(right, ks)
     return Retrieval(ranks, chance, tuple(ks))
 
 # %% ../nbs/25b_similarity.ipynb #c021
 def alignment_curve(
-    similarity,       # [n, n] cosines, images × reports, true pairs on the diagonal
-    reading='global', # minimum and maximum of the whole matrix, or of each 'row'
+    similarity,  # [n, n] cosines, images × reports, true pairs on the diagonal
+    reading='global',  # minimum and maximum of the whole matrix, or of each 'row'
     pairs='matched',  # true pairs, or 'all' cells
-    thresholds=None   # [m] in [0, 1]; None: 0, 0.01, …, 1
-)->tuple: # thresholds [m], shares [m], area below the exact curve
+    thresholds=None,  # [m] in [0, 1]; None: 0, 0.01, …, 1
+) -> tuple:  # thresholds [m], shares [m], area below the exact curve
     "The alignment score at every threshold (@eq-alignment-curve)."
     check_options(reading=(reading, 'global', 'row'), pairs=(pairs, 'matched', 'all'))
-    s, t = np.asarray(similarity, dtype=np.float64), np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds)
-    if s.ndim != 2 or s.shape[0] != s.shape[1]: raise UARError(f'similarities of shape {s.shape}', field='similarity', remedy='pass images × reports of the same studies')
+    s, t = (
+        np.asarray(similarity, dtype=np.float64),
+        np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds),
+    )
+    if s.ndim != 2 or s.shape[0] != s.shape[1]:
+        raise UARError(
+            f'similarities of shape {s.shape}',
+            field='similarity',
+            remedy='pass images × reports of the same studies',
+        )
     z = _scaled(s, reading)
     z = np.sort(np.diag(z) if pairs == 'matched' else z, axis=None)
-    return t, 1-np.searchsorted(z, t, side='right')/len(z), float(z.mean())
+    return t, 1 - np.searchsorted(z, t, side='right') / len(z), float(z.mean())
 
 # %% ../nbs/25b_similarity.ipynb #c024
 def _uniformity(x):
     "Log mean Gaussian potential of all pairs (@eq-geometry)."
-    if len(x) < 2: return float('nan')
-    squared = np.maximum(2-2*x @ x.T, 0)[np.triu_indices(len(x), 1)]
-    return float(np.log(np.exp(-2*squared).mean()))
+    if len(x) < 2:
+        return float('nan')
+    squared = np.maximum(2 - 2 * x @ x.T, 0)[np.triu_indices(len(x), 1)]
+    return float(np.log(np.exp(-2 * squared).mean()))
+
 
 def geometry(
-    image, # [n, d] vectors of images
-    text   # [n, d] vectors of their reports
-)->dict: # gap, uniformity_image, uniformity_text, alignment, matched, other, mixing
+    image,  # [n, d] vectors of images
+    text,  # [n, d] vectors of their reports
+) -> dict:  # gap, uniformity_image, uniformity_text, alignment, matched, other, mixing
     "How images and reports lie in the shared space (@eq-geometry)."
     u, v = _pair(image, text)
     s, both = u @ v.T, np.concatenate([u, v])
     near = both @ both.T
     np.fill_diagonal(near, -np.inf)
     n = len(u)
-    other = float((s.sum()-np.trace(s))/(n*(n-1))) if n > 1 else float('nan')
-    return dict(gap=float(np.linalg.norm(u.mean(0)-v.mean(0))), uniformity_image=_uniformity(u), uniformity_text=_uniformity(v),
-                alignment=float((2-2*np.diag(s)).mean()), matched=float(np.diag(s).mean()), other=other,
-                mixing=float(((near.argmax(1) < n) != (np.arange(2*n) < n)).mean()))
+    other = float((s.sum() - np.trace(s)) / (n * (n - 1))) if n > 1 else float('nan')
+    return dict(
+        gap=float(np.linalg.norm(u.mean(0) - v.mean(0))),
+        uniformity_image=_uniformity(u),
+        uniformity_text=_uniformity(v),
+        alignment=float((2 - 2 * np.diag(s)).mean()),
+        matched=float(np.diag(s).mean()),
+        other=other,
+        mixing=float(((near.argmax(1) < n) != (np.arange(2 * n) < n)).mean()),
+    )
 
 # %% ../nbs/25b_similarity.ipynb #c027
 def project(
-    image,     # [n, d] vectors of images
-    text,      # [n, d] vectors of their reports
-    how='pca', # 'pca' or 'tsne'
-    seed=0     # of t-SNE
-)->tuple: # images [n, 2], reports [n, 2], share of the variance that PCA keeps (None for t-SNE)
+    image,  # [n, d] vectors of images
+    text,  # [n, d] vectors of their reports
+    how='pca',  # 'pca' or 'tsne'
+    seed=0,  # of t-SNE
+) -> tuple:  # images [n, 2], reports [n, 2], share of the variance that PCA keeps (None for t-SNE)
     "Both modalities in one plane."
     check_options(how=(how, 'pca', 'tsne'))
     u, v = _pair(image, text)
     both = np.concatenate([u, v])
-    if len(both) < 6: raise UARError(f'{len(u)} studies', field='image', remedy='pass three or more')
-    sk = optional_import('sklearn.decomposition' if how == 'pca' else 'sklearn.manifold', 'lab', 'PCA and t-SNE')
-    if how == 'pca': made = sk.PCA(2, svd_solver='full')
-    else: made = sk.TSNE(2, perplexity=min(30., (len(both)-1)/3), init='pca', learning_rate='auto', random_state=seed)
+    if len(both) < 6:
+        raise UARError(f'{len(u)} studies', field='image', remedy='pass three or more')
+    sk = optional_import(
+        'sklearn.decomposition' if how == 'pca' else 'sklearn.manifold', 'lab', 'PCA and t-SNE'
+    )
+    if how == 'pca':
+        made = sk.PCA(2, svd_solver='full')
+    else:
+        made = sk.TSNE(
+            2,
+            perplexity=min(30.0, (len(both) - 1) / 3),
+            init='pca',
+            learning_rate='auto',
+            random_state=seed,
+        )
     flat = made.fit_transform(both)
-    return flat[:len(u)], flat[len(u):], float(made.explained_variance_ratio_.sum()) if how == 'pca' else None
+    return (
+        flat[: len(u)],
+        flat[len(u) :],
+        float(made.explained_variance_ratio_.sum()) if how == 'pca' else None,
+    )
 
 # %% ../nbs/25b_similarity.ipynb #c030
 def order_by_findings(
-    studies # list of `Study`
-)->tuple: # positions [n], groups: list of (name, start, end) in the new order
+    studies,  # list of `Study`
+) -> tuple:  # positions [n], groups: list of (name, start, end) in the new order
     "Studies of like findings side by side."
     rank = {kind: i for i, kind in enumerate(FINDING_KINDS)}
     sets = [sorted((rank[f.kind], f.side, f.zone) for f in _found(s)) for s in studies]
     order, groups = np.array(sorted(range(len(sets)), key=lambda i: sets[i]), dtype=np.int64), []
     for place, i in enumerate(order):
         name = list(FINDING_KINDS)[sets[i][0][0]] if sets[i] else 'normal'
-        if groups and groups[-1][0] == name: groups[-1] = (name, groups[-1][1], place+1)
-        else: groups.append((name, place, place+1))
+        if groups and groups[-1][0] == name:
+            groups[-1] = (name, groups[-1][1], place + 1)
+        else:
+            groups.append((name, place, place + 1))
     return order, groups
 
 # %% ../nbs/25b_similarity.ipynb #c034
 _CALM = r'\b(?:normal|clear|unremarkable|intact|within normal limits|sharp|not enlarged)\b|\bno\b'
-_AREAS = [(re.compile(rf'(?=.*(?:{_CALM}))(?=.*\b(?:{words})\b)'), kinds.split()) for words, kinds in (
-    (r'heart|cardiac|cardiomediastinal', 'cardiomegaly'),
-    (r'lungs?(?! are otherwise)|pulmonary abnormality', 'opacity nodule atelectasis granuloma hyperinflation interstitial'),
-    (r'pleural spaces|costophrenic angles', 'effusion'), (r'pleural spaces', 'pneumothorax'),
-    (r'bones|bony|osseous|skelet\w+', 'degenerative_spine scoliosis'), (r'devices|implants', 'line pacemaker sternotomy'))]
+_AREAS = [
+    (re.compile(rf'(?=.*(?:{_CALM}))(?=.*\b(?:{words})\b)'), kinds.split())
+    for words, kinds in (
+        (r'heart|cardiac|cardiomediastinal', 'cardiomegaly'),
+        (
+            r'lungs?(?! are otherwise)|pulmonary abnormality',
+            'opacity nodule atelectasis granuloma hyperinflation interstitial',
+        ),
+        (r'pleural spaces|costophrenic angles', 'effusion'),
+        (r'pleural spaces', 'pneumothorax'),
+        (r'bones|bony|osseous|skelet\w+', 'degenerative_spine scoliosis'),
+        (r'devices|implants', 'line pacemaker sternotomy'),
+    )
+]
+
 
 def _denies(sentence):
     "Kinds of finding that a sentence without findings says are not there."
     mentions, cues = _mentions(sentence), _cues(sentence)
     named = {m[0] for m in mentions if _denied(m, cues)}
-    return named if mentions else {kind for pattern, kinds in _AREAS if pattern.search(sentence) for kind in kinds}
+    return (
+        named
+        if mentions
+        else {kind for pattern, kinds in _AREAS if pattern.search(sentence) for kind in kinds}
+    )
+
 
 def judge_report(
     report,  # of any patient, as written or cleaned
-    findings # of this patient
-)->list: # (sentence, 'accurate' | 'reasonable' | 'wrong' | '') in the order of the report
+    findings,  # of this patient
+) -> list:  # (sentence, 'accurate' | 'reasonable' | 'wrong' | '') in the order of the report
     "Mark each sentence of a report by what the patient has."
     keys, kinds, out = {f.key for f in findings}, {f.kind for f in findings}, []
     for sentence in clean_report(report).split(' . '):
         sentence = sentence.removesuffix(' .').strip()
         stated, denied = read_findings(sentence), _denies(sentence)
-        if stated: verdict = 'accurate' if {f.key for f in stated} <= keys else 'reasonable' if {f.kind for f in stated} <= kinds else 'wrong'
-        else: verdict = '' if not denied else 'wrong' if denied & kinds else 'accurate'
-        if sentence: out.append((sentence, verdict))
+        if stated:
+            verdict = (
+                'accurate'
+                if {f.key for f in stated} <= keys
+                else 'reasonable'
+                if {f.kind for f in stated} <= kinds
+                else 'wrong'
+            )
+        else:
+            verdict = '' if not denied else 'wrong' if denied & kinds else 'accurate'
+        if sentence:
+            out.append((sentence, verdict))
     return out
 
 # %% ../nbs/25b_similarity.ipynb #c039
@@ -209,44 +315,82 @@ _WORD_LISTS = {
     'negation': 'no not without free absent negative never nor neither',
     'normal': 'normal clear unremarkable intact limits within sharp',
     'anatomy': 'heart cardiac lung lungs pulmonary pleural mediastinum mediastinal cardiomediastinal silhouette bones bony osseous skeleton spine thoracic thorax chest aorta contours contour lobe zone rib ribs '
-               'costophrenic angle angles sulcus diaphragm diaphragms hila hilar trachea vertebral',
+    'costophrenic angle angles sulcus diaphragm diaphragms hila hilar trachea vertebral',
     'finding': 'cardiomegaly enlarged enlargement effusion effusions opacity opacities consolidation infiltrate nodule nodular pneumothorax atelectasis granuloma calcified hyperinflation hyperinflated hyperexpanded '
-               'hyperexpansion interstitial thickening reticular prominence line picc catheter port pacemaker pacing sternotomy wires degenerative spondylosis scoliosis curvature convex volume loss airspace disease pneumonia'}
-_WORD_CLASS = {w: name for name, words in _WORD_LISTS.items() for w in words.split()} | {w: _FIELD[v[0]] for w, v in _MODIFIER.items()}
+    'hyperexpansion interstitial thickening reticular prominence line picc catheter port pacemaker pacing sternotomy wires degenerative spondylosis scoliosis curvature convex volume loss airspace disease pneumonia',
+}
+_WORD_CLASS = {w: name for name, words in _WORD_LISTS.items() for w in words.split()} | {
+    w: _FIELD[v[0]] for w, v in _MODIFIER.items()
+}
+
 
 def word_class(
-    word # of a cleaned report
-)->str: # finding, side, zone, severity, anatomy, negation, normal, stop or other
+    word,  # of a cleaned report
+) -> str:  # finding, side, zone, severity, anatomy, negation, normal, stop or other
     "What a word does in a report."
     return 'stop' if word == '.' else _WORD_CLASS.get(word, 'other')
 
 # %% ../nbs/25b_similarity.ipynb #c041
 def _row_terms(cra, E, A, G_I, G_F):
     "Mean gates and the lengths of the three terms for each row [n, 5]."
-    last = A if cra.last_term == 'outside' else G_F*A
-    terms = torch.stack([(G_I*torch.tanh(E + A)).norm(dim=-1), (G_F*E).norm(dim=-1), last.norm(dim=-1)], -1)
-    return torch.cat([G_I.mean(-1, keepdim=True), G_F.mean(-1, keepdim=True), terms/terms.sum(-1, keepdim=True)], -1).double().cpu().numpy()
+    last = A if cra.last_term == 'outside' else G_F * A
+    terms = torch.stack(
+        [(G_I * torch.tanh(E + A)).norm(dim=-1), (G_F * E).norm(dim=-1), last.norm(dim=-1)], -1
+    )
+    return (
+        torch.cat(
+            [
+                G_I.mean(-1, keepdim=True),
+                G_F.mean(-1, keepdim=True),
+                terms / terms.sum(-1, keepdim=True),
+            ],
+            -1,
+        )
+        .double()
+        .cpu()
+        .numpy()
+    )
+
 
 def gate_use(
-    model,        # a UAR with gates
-    data,         # `StudyData`
-    by='class',   # 'class' of word, 'word', or 'modality' alone
-    batch_size=64 # studies at a time
-)->dict: # (modality, name) → dict(input, forget, tanh, embedding, basis, count): means
+    model,  # a UAR with gates
+    data,  # `StudyData`
+    by='class',  # 'class' of word, 'word', or 'modality' alone
+    batch_size=64,  # studies at a time
+) -> dict:  # (modality, name) → dict(input, forget, tanh, embedding, basis, count): means
     "What the two gates of CRA let through (@eq-gate-shares), by modality and kind of word."
     check_options(by=(by, 'class', 'word', 'modality'))
-    if model.cra is None or model.cra.fusion != 'dual_gate': raise UARError('the model has no gates', field='fusion', remedy="train with fusion='dual_gate' and a basis")
+    if model.cra is None or model.cra.fusion != 'dual_gate':
+        raise UARError(
+            'the model has no gates',
+            field='fusion',
+            remedy="train with fusion='dual_gate' and a basis",
+        )
     name = {'class': word_class, 'word': str, 'modality': lambda w: ''}[by]
     names, sums = [name(w) for w in data.vocabulary.words], {}
     for batch in data.batches(batch_size):
         trace, batch = {}, batch.to(next(model.parameters()).device)
-        with torch.no_grad(): model.represent(batch, trace)
+        with torch.no_grad():
+            model.represent(batch, trace)
         at_I, at_R, gate = trace['image_rows'], trace['text_rows'], trace['cra_input_gate']
         E = torch.empty_like(gate)
-        E[at_I.flatten()], E[at_R.flatten()] = trace['E_image'].flatten(0, 1), trace['E_text'].flatten(0, 1)
+        E[at_I.flatten()], E[at_R.flatten()] = (
+            trace['E_image'].flatten(0, 1),
+            trace['E_text'].flatten(0, 1),
+        )
         rows = _row_terms(model.cra, E, trace['cra_attended'], gate, trace['cra_forget_gate'])
-        there = batch.view_mask.repeat_interleave(at_I.shape[1]//batch.view_mask.shape[1], 1)
+        there = batch.view_mask.repeat_interleave(at_I.shape[1] // batch.view_mask.shape[1], 1)
         words = batch.text_mask & (batch.targets != EOS_ID)
-        seen = [(('image', ''), at_I[there].cpu().numpy())] + [(('text', names[i]), [r]) for i, r in zip(batch.targets[words].tolist(), at_R[:, 1:][words].tolist())]
-        for key, some in seen: sums[key] = sums.get(key, 0) + np.append(rows[some].sum(0), len(some))
-    return {k: dict(zip(('input', 'forget', 'tanh', 'embedding', 'basis'), (v[:5]/v[5]).tolist()), count=int(v[5])) for k, v in sorted(sums.items(), key=lambda x: (x[0][0], -x[1][5]))}
+        seen = [(('image', ''), at_I[there].cpu().numpy())] + [
+            (('text', names[i]), [r])
+            for i, r in zip(batch.targets[words].tolist(), at_R[:, 1:][words].tolist())
+        ]
+        for key, some in seen:
+            sums[key] = sums.get(key, 0) + np.append(rows[some].sum(0), len(some))
+    return {
+        k: dict(
+            zip(('input', 'forget', 'tanh', 'embedding', 'basis'), (v[:5] / v[5]).tolist()),
+            count=int(v[5]),
+        )
+        for k, v in sorted(sums.items(), key=lambda x: (x[0][0], -x[1][5]))
+    }

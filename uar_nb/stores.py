@@ -18,87 +18,128 @@ from .records import DataFaults
 
 # %% ../nbs/10b_stores.ipynb #c007
 def store_key(
-    **parts # all that the content depends on, as JSON can hold it
-):          # hexadecimal digest
+    **parts,  # all that the content depends on, as JSON can hold it
+):  # hexadecimal digest
     "Identity of a store, @eq-key: the hash of its parts and of this format's number."
     return sha256_of(json.dumps(dict(parts, format=1), sort_keys=True))
 
+
 def content_hash(
-    array # of any size; read 4,096 rows at a time
-):        # hexadecimal digest
+    array,  # of any size; read 4,096 rows at a time
+):  # hexadecimal digest
     "The hash of an array's content."
-    return sha256_of(*(array[i:i + 4096] for i in range(0, len(array), 4096)))
+    return sha256_of(*(array[i : i + 4096] for i in range(0, len(array), 4096)))
 
 # %% ../nbs/10b_stores.ipynb #c010
 def _whole(array, content, note):
     "Whether a mapped array has this content: by its hash, or by the note of an earlier look where its file is as it was then."
     stat = Path(array.filename).stat()
-    now = dict(content=content, size=stat.st_size, written=stat.st_mtime_ns, changed=stat.st_ctime_ns)
+    now = dict(
+        content=content, size=stat.st_size, written=stat.st_mtime_ns, changed=stat.st_ctime_ns
+    )
     try:
-        if read_json(note) == now: return True
-    except UARError: pass  # no note, or a damaged one
-    if content_hash(array) != content: return False
-    try: atomic_write(note, now) if time.time_ns() - max(now['written'], now['changed']) > 2e9 else None
-    except UARError: pass
+        if read_json(note) == now:
+            return True
+    except UARError:
+        pass  # no note, or a damaged one
+    if content_hash(array) != content:
+        return False
+    try:
+        atomic_write(note, now) if time.time_ns() - max(
+            now['written'], now['changed']
+        ) > 2e9 else None
+    except UARError:
+        pass
     return True
 
+
 def open_store(
-    folder, # of the store; None: there is none
-    name,   # of the array's file, a .npy
-    wanted  # what its description must say: dict
-):          # (array, description); None where the store is another one, absent or damaged
+    folder,  # of the store; None: there is none
+    name,  # of the array's file, a .npy
+    wanted,  # what its description must say: dict
+):  # (array, description); None where the store is another one, absent or damaged
     "Map a store's array, if it is the one that is wanted."
-    if folder is None or not (settle_folder(folder) / 'store.json').is_file(): return None
+    if folder is None or not (settle_folder(folder) / 'store.json').is_file():
+        return None
     try:
-        about, found = read_json(Path(folder) / 'store.json'), np.load(Path(folder) / name, mmap_mode='r')
-        return (found, about) if all(about[k] == v for k, v in wanted.items()) and _whole(found, about['content'], Path(folder) / 'checked.json') else None
-    except (UARError, OSError, ValueError, KeyError, TypeError): return None
+        about, found = (
+            read_json(Path(folder) / 'store.json'),
+            np.load(Path(folder) / name, mmap_mode='r'),
+        )
+        return (
+            (found, about)
+            if all(about[k] == v for k, v in wanted.items())
+            and _whole(found, about['content'], Path(folder) / 'checked.json')
+            else None
+        )
+    except (UARError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 # %% ../nbs/10b_stores.ipynb #c016
 def parts_folder(
-    folder, # of the store
-    key     # of what is being made
-):          # path beside the store
+    folder,  # of the store
+    key,  # of what is being made
+):  # path beside the store
     "Where the parts of a store lie until it is whole."
     return Path(folder).with_name(f'{Path(folder).name}.part-{key[:16]}')
 
 # %% ../nbs/10b_stores.ipynb #c018
 def _kept_part(file, make):
     "An array from a file where an earlier run left it whole; otherwise made, and kept there."
-    try: return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError): pass
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        pass
     np.save(out := BytesIO(), made := make(), allow_pickle=False)
     atomic_write(file, out.getvalue())
     return made
 
+
 def fill_in_parts(
-    array,         # to fill, in memory or mapped
-    make,          # function of (a, b) that gives its rows a … b-1
-    kept=None,     # folder that keeps finished parts; None: they are not kept
-    part=512,      # rows of one
+    array,  # to fill, in memory or mapped
+    make,  # function of (a, b) that gives its rows a … b-1
+    kept=None,  # folder that keeps finished parts; None: they are not kept
+    part=512,  # rows of one
     name='parts',  # of the bar
-    progress=False # show it
-):                 # the array
+    progress=False,  # show it
+):  # the array
     "Fill an array part by part, going on where an earlier run stopped; faults of the data together, as one `DataFaults`."
     faults = []
     with tqdm(total=len(array), desc=name, disable=not progress) as bar:
         for a in range(0, len(array), part):
             b = min(a + part, len(array))
-            try: array[a:b] = _kept_part(kept / f'{a}-{b}.npy', lambda: make(a, b)) if kept else make(a, b)
-            except DataFaults as e: faults += e.faults
+            try:
+                array[a:b] = (
+                    _kept_part(kept / f'{a}-{b}.npy', lambda: make(a, b)) if kept else make(a, b)
+                )
+            except DataFaults as e:
+                faults += e.faults
             bar.update(b - a)
-    if faults and kept: shutil.rmtree(kept, ignore_errors=True)
-    if faults: raise DataFaults(faults)
+    if faults and kept:
+        shutil.rmtree(kept, ignore_errors=True)
+    if faults:
+        raise DataFaults(faults)
     return array
 
 # %% ../nbs/10b_stores.ipynb #c021
 class MappedArrays:
     "To another process goes, of an array on disk, the name of its file: each process maps it, and all share one copy in memory."
-    def __getstate__(self): return {k: ('mapped', v.filename, v.shape) if isinstance(v, np.memmap) else v for k, v in vars(self).items()}
+
+    def __getstate__(self):
+        return {
+            k: ('mapped', v.filename, v.shape) if isinstance(v, np.memmap) else v
+            for k, v in vars(self).items()
+        }
 
     def __setstate__(self, state):
         for name, value in state.items():
-            if not (isinstance(value, tuple) and value[:1] == ('mapped',)): continue
+            if not (isinstance(value, tuple) and value[:1] == ('mapped',)):
+                continue
             state[name] = np.load(value[1], mmap_mode='r')
-            if state[name].shape != value[2]: raise UARError('the store has changed', file=value[1], remedy='begin again: another process has made it anew')
+            if state[name].shape != value[2]:
+                raise UARError(
+                    'the store has changed',
+                    file=value[1],
+                    remedy='begin again: another process has made it anew',
+                )
         vars(self).update(state)

@@ -22,21 +22,49 @@ from .tables import load_pictures, load_table, to_table
 def _named(path):
     "Readers that fit a path, the best first: (name, function of (path, check, images, split, options))."
     tables = {'annotation.json': 'annotation', 'reports.jsonl': 'lines', 'reports.csv': 'table'}
-    if path.is_dir(): found = [(kind, path / name) for name, kind in tables.items() if (path / name).is_file()]
-    elif path.suffix.lower() == '.json': found = [('annotation', path)]
-    elif path.suffix.lower() == '.jsonl': found = [('lines', path)]
-    else: found = []
-    if find_openi(path): found.append(('IU-Xray', path))
-    if find_mimic(path): found.append(('MIMIC-CXR', path))
-    if not found and path.suffix.lower() == '.csv': found = [('table', path)]
-    if not found and path.is_dir(): found = [('pictures', path)]
+    if path.is_dir():
+        found = [(kind, path / name) for name, kind in tables.items() if (path / name).is_file()]
+    elif path.suffix.lower() == '.json':
+        found = [('annotation', path)]
+    elif path.suffix.lower() == '.jsonl':
+        found = [('lines', path)]
+    else:
+        found = []
+    if find_openi(path):
+        found.append(('IU-Xray', path))
+    if find_mimic(path):
+        found.append(('MIMIC-CXR', path))
+    if not found and path.suffix.lower() == '.csv':
+        found = [('table', path)]
+    if not found and path.is_dir():
+        found = [('pictures', path)]
     return found
+
 
 def _texts(folder):
     "Files at most two levels below that look like reports or tables: a folder of pictures alone has none."
-    marks = ('.csv', '.tsv', '.csv.gz', '.jsonl', '.json', '.xml', '.tgz', '.tar.gz', '.xlsx', '.zip')
-    return sorted(str(p.relative_to(folder)) for pattern in ('*', '*/*', '*/*/*') for p in folder.glob(pattern)
-                  if p.name.lower().endswith(marks) and p.is_file() and not p.name.startswith('.') and p.name != _NOTES)
+    marks = (
+        '.csv',
+        '.tsv',
+        '.csv.gz',
+        '.jsonl',
+        '.json',
+        '.xml',
+        '.tgz',
+        '.tar.gz',
+        '.xlsx',
+        '.zip',
+    )
+    return sorted(
+        str(p.relative_to(folder))
+        for pattern in ('*', '*/*', '*/*/*')
+        for p in folder.glob(pattern)
+        if p.name.lower().endswith(marks)
+        and p.is_file()
+        and not p.name.startswith('.')
+        and p.name != _NOTES
+    )
+
 
 _NOTES = 'uar_nb_notes.json'
 
@@ -48,50 +76,98 @@ def _load(kind, file, check, images, split, seed, options):
     studies.notes = (*studies.origin, *studies.notes)
     return studies
 
+
 def _kept_notes(folder):
     "What `save_studies` was told about the studies."
     file = folder / _NOTES
     notes = read_json(file) if file.is_file() else []
-    if not isinstance(notes, list) or any(type(n) is not str for n in notes): raise UARError('is no list of texts', file=file, remedy='mend it, or delete it')
+    if not isinstance(notes, list) or any(type(n) is not str for n in notes):
+        raise UARError('is no list of texts', file=file, remedy='mend it, or delete it')
     return notes
+
 
 def _reader(kind, file, check, images, split, seed, options):
     "The studies, by the reader of their layout."
-    if kind == 'IU-Xray': return load_iu_xray(file, check is None or check, images, split=seed, **options)
-    if kind == 'MIMIC-CXR': return load_mimic(file, bool(check) and check, images, split=seed, **options)
+    if kind == 'IU-Xray':
+        return load_iu_xray(file, check is None or check, images, split=seed, **options)
+    if kind == 'MIMIC-CXR':
+        return load_mimic(file, bool(check) and check, images, split=seed, **options)
     check = True if check is None else check
-    if kind == 'annotation': return load_annotation(file, images, check)
+    if kind == 'annotation':
+        return load_annotation(file, images, check)
     plain = split if seed is None and split else 'train'
-    if kind == 'pictures': return load_pictures(file, plain)
+    if kind == 'pictures':
+        return load_pictures(file, plain)
     return (load_lines if kind == 'lines' else load_table)(file, images, check, plain)
 
 # %% ../nbs/04_studies.ipynb #c012
-_OPTIONS = {'IU-Xray': ('text', 'views', 'least', 'most'), 'MIMIC-CXR': ('text', 'views', 'unit', 'reports')}  # of one layout alone
+_OPTIONS = {
+    'IU-Xray': ('text', 'views', 'least', 'most'),
+    'MIMIC-CXR': ('text', 'views', 'unit', 'reports'),
+}  # of one layout alone
+
 
 def load_studies(
-    path,       # a folder or a file
-    check=None, # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing; None: True, but False for MIMIC-CXR
-    images=None,# folder of pictures, where it isn't beside the file
-    split=None, # None: the set's own; a name, for a set without splits; a number: drawn with this seed
-    **options   # of the layout: see `load_iu_xray` (text, views, least, most) and `load_mimic` (text, views, unit, reports)
-):              # `StudyList`: .layout, .source, .notes, .left_out
+    path,  # a folder or a file
+    check=None,  # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing; None: True, but False for MIMIC-CXR
+    images=None,  # folder of pictures, where it isn't beside the file
+    split=None,  # None: the set's own; a name, for a set without splits; a number: drawn with this seed
+    **options,  # of the layout: see `load_iu_xray` (text, views, least, most) and `load_mimic` (text, views, unit, reports)
+):  # `StudyList`: .layout, .source, .notes, .left_out
     "The studies of a data set in any layout; all its faults in one error."
     path, seed = Path(path), split if type(split) is int else None
-    if seed is None and split not in (None, *SPLITS): raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {", ".join(SPLITS)}, or a number to draw one')
-    if check not in (None, True, False, 'exists'): raise UARError(f'unknown check {check!r}', field='check', remedy="known: True, 'exists', False")
-    if not path.exists(): raise UARError('data set not found', file=path, remedy='check the path')
+    if seed is None and split not in (None, *SPLITS):
+        raise UARError(
+            f'unknown split {split!r}',
+            field='split',
+            remedy=f'known: {", ".join(SPLITS)}, or a number to draw one',
+        )
+    if check not in (None, True, False, 'exists'):
+        raise UARError(
+            f'unknown check {check!r}', field='check', remedy="known: True, 'exists', False"
+        )
+    if not path.exists():
+        raise UARError('data set not found', file=path, remedy='check the path')
     found = _named(path)
-    if not found: raise UARError('is no data set', file=path, remedy='name a folder, annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz or indiana_reports.csv')
-    able = [f for f in found if set(options) <= set(_OPTIONS.get(f[0], ()))]  # R2Gen's file beside the originals: options of these ask for these
+    if not found:
+        raise UARError(
+            'is no data set',
+            file=path,
+            remedy='name a folder, annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz or indiana_reports.csv',
+        )
+    able = [
+        f for f in found if set(options) <= set(_OPTIONS.get(f[0], ()))
+    ]  # R2Gen's file beside the originals: options of these ask for these
     kind, file = (able or found)[0]
     unknown = [o for o in options if o not in _OPTIONS.get(kind, ())]
-    if unknown: raise UARError(f'{unknown[0]!r} is no option of this layout', file=path, field=unknown[0], remedy=f'its options: {", ".join(_OPTIONS.get(kind, ())) or "none"}')
+    if unknown:
+        raise UARError(
+            f'{unknown[0]!r} is no option of this layout',
+            file=path,
+            field=unknown[0],
+            remedy=f'its options: {", ".join(_OPTIONS.get(kind, ())) or "none"}',
+        )
     studies = _load(kind, file, check, images, split, seed, options)
-    if not studies: raise UARError('there is no study', file=path, remedy='see `left_out` of the layout\'s own reader' if studies.left_out else 'check the path, or fill the file')
-    studies.notes += tuple(f'also here: {other}; name its file to read it' for other, _ in found if other != kind)
-    if kind == 'pictures' and (texts := _texts(path)): studies.notes += (f'not read: {", ".join(texts[:3])}{" …" * (len(texts) > 3)}; if the reports are there, name that file',)
-    if seed is None or kind in _OPTIONS: return studies
-    return random_split(studies, seed, by='patient' if any(s.patient is not None for s in studies) else 'study')
+    if not studies:
+        raise UARError(
+            'there is no study',
+            file=path,
+            remedy='see `left_out` of the layout\'s own reader'
+            if studies.left_out
+            else 'check the path, or fill the file',
+        )
+    studies.notes += tuple(
+        f'also here: {other}; name its file to read it' for other, _ in found if other != kind
+    )
+    if kind == 'pictures' and (texts := _texts(path)):
+        studies.notes += (
+            f'not read: {", ".join(texts[:3])}{" …" * (len(texts) > 3)}; if the reports are there, name that file',
+        )
+    if seed is None or kind in _OPTIONS:
+        return studies
+    return random_split(
+        studies, seed, by='patient' if any(s.patient is not None for s in studies) else 'study'
+    )
 
 # %% ../nbs/04_studies.ipynb #c021
 def _save_ours(studies, new, layout):
@@ -99,33 +175,88 @@ def _save_ours(studies, new, layout):
     paths = [[f'{s.id}/{i}.png' for i in range(len(s.views))] for s in studies]
     new.mkdir()
     for s, some in zip(studies, paths):
-        for v, p in zip(s.views, some): write_picture(v, new / 'images' / p)
-    if layout == 'folder': atomic_write(new / 'reports.csv', to_table(studies, [[f'images/{p}' for p in some] for some in paths]))
-    elif layout == 'jsonl': atomic_write(new / 'reports.jsonl', ''.join(json.dumps(to_entry(s, p), ensure_ascii=False) + '\n' for s, p in zip(studies, paths)))
-    else: atomic_write(new / 'annotation.json', {split: [to_entry(s, p, layout == 'r2gen') for s, p in zip(studies, paths) if s.split == split] for split in SPLITS})
+        for v, p in zip(s.views, some):
+            write_picture(v, new / 'images' / p)
+    if layout == 'folder':
+        atomic_write(
+            new / 'reports.csv',
+            to_table(studies, [[f'images/{p}' for p in some] for some in paths]),
+        )
+    elif layout == 'jsonl':
+        atomic_write(
+            new / 'reports.jsonl',
+            ''.join(
+                json.dumps(to_entry(s, p), ensure_ascii=False) + '\n'
+                for s, p in zip(studies, paths)
+            ),
+        )
+    else:
+        atomic_write(
+            new / 'annotation.json',
+            {
+                split: [
+                    to_entry(s, p, layout == 'r2gen')
+                    for s, p in zip(studies, paths)
+                    if s.split == split
+                ]
+                for split in SPLITS
+            },
+        )
 
 # %% ../nbs/04_studies.ipynb #c023
 LAYOUTS = dict(  # what `save_studies` writes
-    r2gen='annotation.json and images/', phantom='the same with views, patients, findings and boxes', folder='reports.csv and images/', jsonl='reports.jsonl and images/, all that a study has',
+    r2gen='annotation.json and images/',
+    phantom='the same with views, patients, findings and boxes',
+    folder='reports.csv and images/',
+    jsonl='reports.jsonl and images/, all that a study has',
     mimic='the tables of MIMIC-CXR-JPG, mimic-cxr-reports.zip and files/*.jpg (pictures lose a grey level)',
-    openi='ecgen-radiology/*.xml and NLMCXR_png/', kaggle='indiana_reports.csv, indiana_projections.csv and images/images_normalized/')
+    openi='ecgen-radiology/*.xml and NLMCXR_png/',
+    kaggle='indiana_reports.csv, indiana_projections.csv and images/images_normalized/',
+)
+
 
 def save_studies(
-    studies,       # of any origin
-    folder,        # becomes the data set
-    layout='r2gen' # a key of `LAYOUTS`
-):                 # the folder
+    studies,  # of any origin
+    folder,  # becomes the data set
+    layout='r2gen',  # a key of `LAYOUTS`
+):  # the folder
     "Write studies as a data set that `load_studies` reads, all or nothing."
-    if layout not in LAYOUTS: raise UARError(f'unknown layout {layout!r}', field='layout', remedy=f'known: {", ".join(LAYOUTS)}')
-    wrong = [i for i, n in Counter(s.id for s in studies).items() if n > 1 or not i or PurePosixPath(i).is_absolute() or '..' in PurePosixPath(i).parts or '\\' in i]
-    if wrong: raise UARError(f'{wrong[0]!r} cannot name a study in a folder, or names two', field='id', remedy='give each study its own id, usable as a folder name')
+    if layout not in LAYOUTS:
+        raise UARError(
+            f'unknown layout {layout!r}', field='layout', remedy=f'known: {", ".join(LAYOUTS)}'
+        )
+    wrong = [
+        i
+        for i, n in Counter(s.id for s in studies).items()
+        if n > 1
+        or not i
+        or PurePosixPath(i).is_absolute()
+        or '..' in PurePosixPath(i).parts
+        or '\\' in i
+    ]
+    if wrong:
+        raise UARError(
+            f'{wrong[0]!r} cannot name a study in a folder, or names two',
+            field='id',
+            remedy='give each study its own id, usable as a folder name',
+        )
     bare = [s.id for s in studies if not s.report.strip()]
-    if bare and (layout != 'folder' or len(bare) < len(studies)): raise UARError(f'study {bare[0]!r} has no report', field='report', remedy="leave it out; pictures alone are written as layout 'folder'")
+    if bare and (layout != 'folder' or len(bare) < len(studies)):
+        raise UARError(
+            f'study {bare[0]!r} has no report',
+            field='report',
+            remedy="leave it out; pictures alone are written as layout 'folder'",
+        )
     with atomic_folder(folder) as new:
-        if layout in ('openi', 'kaggle'): save_iu_xray(studies, new / 'set', layout)
-        elif layout == 'mimic': save_mimic(studies, new / 'set')
-        else: _save_ours(studies, new / 'set', layout)
-        for p in (new / 'set').iterdir(): p.rename(new / p.name)
+        if layout in ('openi', 'kaggle'):
+            save_iu_xray(studies, new / 'set', layout)
+        elif layout == 'mimic':
+            save_mimic(studies, new / 'set')
+        else:
+            _save_ours(studies, new / 'set', layout)
+        for p in (new / 'set').iterdir():
+            p.rename(new / p.name)
         (new / 'set').rmdir()
-        if origin := list(getattr(studies, 'origin', ())): atomic_write(new / _NOTES, origin)
+        if origin := list(getattr(studies, 'origin', ())):
+            atomic_write(new / _NOTES, origin)
     return Path(folder)

@@ -21,29 +21,45 @@ from .records import SPLITS, VIEWS, Faults, Study, StudyList, View, by_split, vi
 _COLUMNS = ('id', 'image', 'images', 'view', 'report', 'split', 'patient')
 _ALSO = {'views': 'view', 'subject_id': 'patient', 'image_path': 'images'}
 
+
 def _header(lines):
     "(delimiter, names of the columns as they are meant) of an open table, which is left where its rows begin."
     start, head = lines.tell(), lines.readline()
-    if head.lower().startswith('sep='): start, head = lines.tell(), lines.readline()
-    of = lambda mark: [_ALSO.get(n.strip().lower(), n.strip().lower()) for n in next(csv.reader([head], delimiter=mark, strict=True), [])]
+    if head.lower().startswith('sep='):
+        start, head = lines.tell(), lines.readline()
+    of = lambda mark: [
+        _ALSO.get(n.strip().lower(), n.strip().lower())
+        for n in next(csv.reader([head], delimiter=mark, strict=True), [])
+    ]
     mark = next((m for m in ',;\t' if 'id' in of(m)), ',')
     lines.seek(start)
     return mark, of(mark)
 
+
 def _bad_line(file):
     "The first line that is not UTF-8."
     content = Path(file).read_bytes()
-    try: content.decode('utf-8')
-    except UnicodeDecodeError as e: return content[:e.start].count(b'\n') + 1
+    try:
+        content.decode('utf-8')
+    except UnicodeDecodeError as e:
+        return content[: e.start].count(b'\n') + 1
 
 # %% ../nbs/03h_tables.ipynb #c009
 def _gather(row, line, found):
     "Add a row to its study: id -> (its first line, its pictures, its views, the different values of its other columns)."
-    _, pictures, views, rest = found.setdefault(row['id'], (line, [], [], {k: [] for k in ('report', 'split', 'patient')}))
-    pictures += [row['image']] if row.get('image') else [p.strip() for p in row.get('images', '').split(';') if p.strip()]
+    _, pictures, views, rest = found.setdefault(
+        row['id'], (line, [], [], {k: [] for k in ('report', 'split', 'patient')})
+    )
+    pictures += (
+        [row['image']]
+        if row.get('image')
+        else [p.strip() for p in row.get('images', '').split(';') if p.strip()]
+    )
     views += [intern(v.strip()) for v in row.get('view', '').split(';') if v.strip()]
     for name, values in rest.items():
-        if row.get(name) and row[name] not in values: values.append(row[name] if name == 'report' else intern(row[name]))
+        if row.get(name) and row[name] not in values:
+            values.append(row[name] if name == 'report' else intern(row[name]))
+
 
 def _read_table(file, faults):
     "(studies as `_gather` has them, names of the columns); the same, empty, with a fault."
@@ -53,24 +69,58 @@ def _read_table(file, faults):
         with open(file, encoding='utf-8-sig', newline='') as lines:
             mark, names = _header(lines)
             reader = csv.DictReader(lines, delimiter=mark, strict=True)
-            if reader.fieldnames: reader.fieldnames = names
+            if reader.fieldnames:
+                reader.fieldnames = names
             if 'id' not in names or not {'image', 'images'} & set(names):
-                return faults.add('header', 'lacks the columns id and image (or images)', f'known columns: {", ".join(_COLUMNS)}') or ({}, ())
+                return faults.add(
+                    'header',
+                    'lacks the columns id and image (or images)',
+                    f'known columns: {", ".join(_COLUMNS)}',
+                ) or ({}, ())
             for row in reader:
-                if not any(v and str(v).strip() for v in row.values()): continue  # a spreadsheet's empty row
-                if None in row: faults.add(f'line {reader.line_num}', 'has more cells than the header', 'put texts that hold a comma in quotes')
-                _gather({k: v if k == 'report' and v.strip() else v.strip() for k in _COLUMNS if k in row for v in [row[k] or '']}, reader.line_num, found)
-    except UnicodeDecodeError: return faults.add(f'line {_bad_line(file)}', 'is not a text in UTF-8', 'save the file as CSV in UTF-8 (in Excel: Save As, "CSV UTF-8")') or ({}, ())
-    except OSError as e: return faults.add('file', f'cannot be read ({e})', 'check the file') or ({}, ())
-    except csv.Error as e: return faults.add(f'line {reader.line_num + 1 if reader else 1}', f'is not CSV ({e})', 'look for a quotation mark that is not closed') or ({}, ())
+                if not any(v and str(v).strip() for v in row.values()):
+                    continue  # a spreadsheet's empty row
+                if None in row:
+                    faults.add(
+                        f'line {reader.line_num}',
+                        'has more cells than the header',
+                        'put texts that hold a comma in quotes',
+                    )
+                _gather(
+                    {
+                        k: v if k == 'report' and v.strip() else v.strip()
+                        for k in _COLUMNS
+                        if k in row
+                        for v in [row[k] or '']
+                    },
+                    reader.line_num,
+                    found,
+                )
+    except UnicodeDecodeError:
+        return faults.add(
+            f'line {_bad_line(file)}',
+            'is not a text in UTF-8',
+            'save the file as CSV in UTF-8 (in Excel: Save As, "CSV UTF-8")',
+        ) or ({}, ())
+    except OSError as e:
+        return faults.add('file', f'cannot be read ({e})', 'check the file') or ({}, ())
+    except csv.Error as e:
+        return faults.add(
+            f'line {reader.line_num + 1 if reader else 1}',
+            f'is not CSV ({e})',
+            'look for a quotation mark that is not closed',
+        ) or ({}, ())
     return found, names
 
 # %% ../nbs/03h_tables.ipynb #c012
 def _view_of(path, otherwise):
     "The view that a DICOM header tells; `otherwise` where there is none."
-    if path is None or Path(path).suffix.lower() in ('.png', '.jpg', '.jpeg'): return otherwise
-    try: told = dicom_info(path).view
-    except UARError: return otherwise
+    if path is None or Path(path).suffix.lower() in ('.png', '.jpg', '.jpeg'):
+        return otherwise
+    try:
+        told = dicom_info(path).view
+    except UARError:
+        return otherwise
     return otherwise if told == 'unknown' else told
 
 # %% ../nbs/03h_tables.ipynb #c014
@@ -79,68 +129,141 @@ def _check(id, line, pictures, views, split, rest, names, faults):
     faults.new_id(id, f'line {line}, id')
     say = lambda name, what, remedy: faults.add(f'line {line}, {name}', what, remedy)
     for name, values in rest.items():
-        if len(values) > 1: say(name, f'study {id!r} has {len(values)} different values', 'let its rows agree, or fill one and leave the others empty')
-    if 'report' in names and no_text(''.join(rest['report'])): say('report', f'study {id!r} has an empty report', 'write it, or leave the study out')
-    if split not in SPLITS: say('split', f'{split!r} is unknown', f'known: {", ".join(SPLITS)}')
-    if len(set(pictures)) < len(pictures): say('image', f'study {id!r} names a picture twice', 'name each picture once, or give each study its own id')
-    if not pictures: say('image', f'study {id!r} has no picture', 'name at least one')
-    if len(views) != len(pictures) or not set(views) <= set(VIEWS): say('view', f'does not name one of {", ".join(VIEWS)} for each picture', 'name each picture, or leave the column empty')
+        if len(values) > 1:
+            say(
+                name,
+                f'study {id!r} has {len(values)} different values',
+                'let its rows agree, or fill one and leave the others empty',
+            )
+    if 'report' in names and no_text(''.join(rest['report'])):
+        say('report', f'study {id!r} has an empty report', 'write it, or leave the study out')
+    if split not in SPLITS:
+        say('split', f'{split!r} is unknown', f'known: {", ".join(SPLITS)}')
+    if len(set(pictures)) < len(pictures):
+        say(
+            'image',
+            f'study {id!r} names a picture twice',
+            'name each picture once, or give each study its own id',
+        )
+    if not pictures:
+        say('image', f'study {id!r} has no picture', 'name at least one')
+    if len(views) != len(pictures) or not set(views) <= set(VIEWS):
+        say(
+            'view',
+            f'does not name one of {", ".join(VIEWS)} for each picture',
+            'name each picture, or leave the column empty',
+        )
 
 # %% ../nbs/03h_tables.ipynb #c016
 def load_table(
-    file,         # reports.csv
+    file,  # reports.csv
     images=None,  # folder of pictures; default: that of the file
-    check=True,   # of pictures, as in `Faults`
-    split='train' # of studies that name none
-):                # `StudyList`
+    check=True,  # of pictures, as in `Faults`
+    split='train',  # of studies that name none
+):  # `StudyList`
     "Studies of a table and its pictures."
     file, studies, by_order = Path(file), [], 0
     faults, root = Faults(file, check), Path(images) if images else file.parent
     found, names = _read_table(file, faults)
     unused = check_names(names, _COLUMNS, faults)
     for id in list(found):
-        line, pictures, told, rest = found.pop(id)  # a row's parts go as its study comes, so that both never lie in memory whole
-        before, its_split, views = len(faults.rows), split_name((rest['split'] or [split])[0]), [view_name(v) for v in told] or view_names(len(pictures))
+        line, pictures, told, rest = found.pop(
+            id
+        )  # a row's parts go as its study comes, so that both never lie in memory whole
+        before, its_split, views = (
+            len(faults.rows),
+            split_name((rest['split'] or [split])[0]),
+            [view_name(v) for v in told] or view_names(len(pictures)),
+        )
         by_order += len(pictures) > 1 and not told
         _check(id, line, pictures, views, its_split, rest, names, faults)
-        home = [root if not check or (root / p).exists() or not (root / 'images' / p).exists() else root / 'images' for p in pictures]
+        home = [
+            root
+            if not check or (root / p).exists() or not (root / 'images' / p).exists()
+            else root / 'images'
+            for p in pictures
+        ]
         paths = [faults.picture(h, p, f'line {line}, image') for h, p in zip(home, pictures)]
-        if check is True and not told: views = [_view_of(p, v) for p, v in zip(paths, views)]
+        if check is True and not told:
+            views = [_view_of(p, v) for p, v in zip(paths, views)]
         if len(faults.rows) == before:
-            studies.append(Study(id, tuple(map(View, views, paths)), (rest['report'] or [''])[0], its_split, None, (rest['patient'] or [None])[0]))
-    notes = ['no column report: studies without reports'] * ('report' not in names) + unused + [f'views of {by_order:,} studies by their order: the table does not tell'] * bool(by_order) + [f'no column split: all studies are in {split}'] * ('split' not in names)
-    made = StudyList(studies, 'table', file, notes + [f'split {s} is empty' for s, some in by_split(studies).items() if not some])
+            studies.append(
+                Study(
+                    id,
+                    tuple(map(View, views, paths)),
+                    (rest['report'] or [''])[0],
+                    its_split,
+                    None,
+                    (rest['patient'] or [None])[0],
+                )
+            )
+    notes = (
+        ['no column report: studies without reports'] * ('report' not in names)
+        + unused
+        + [f'views of {by_order:,} studies by their order: the table does not tell']
+        * bool(by_order)
+        + [f'no column split: all studies are in {split}'] * ('split' not in names)
+    )
+    made = StudyList(
+        studies,
+        'table',
+        file,
+        notes + [f'split {s} is empty' for s, some in by_split(studies).items() if not some],
+    )
     faults.stop(made)
     return made
 
 # %% ../nbs/03h_tables.ipynb #c025
 def load_pictures(
-    folder,       # with pictures, at any depth
-    split='train' # of all of them
-):                # `StudyList` without reports
+    folder,  # with pictures, at any depth
+    split='train',  # of all of them
+):  # `StudyList` without reports
     "A folder of pictures without a table: each is a study."
     folder, skipped, studies = Path(folder), 0, []
     faults = Faults(folder)
     for path in sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.')):
         name = path.relative_to(folder).with_suffix('').as_posix()
-        try: picture_info(path)
+        try:
+            picture_info(path)
         except UARError as e:
-            if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.dcm', '.dicom'): skipped += 1
-            else: faults.add('picture', e.what, e.remedy, path)
-        else: studies.append(Study(faults.new_id(name, path.name), (View(_view_of(path, 'frontal'), path),), '', split))
-    made = StudyList(studies, 'pictures only', folder, [f'no table of reports: all studies are in {split}, have none, and are taken for frontal where no DICOM header tells', *[f'{skipped} files that are no pictures were passed over'] * (skipped > 0)])
+            if path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.dcm', '.dicom'):
+                skipped += 1
+            else:
+                faults.add('picture', e.what, e.remedy, path)
+        else:
+            studies.append(
+                Study(
+                    faults.new_id(name, path.name),
+                    (View(_view_of(path, 'frontal'), path),),
+                    '',
+                    split,
+                )
+            )
+    made = StudyList(
+        studies,
+        'pictures only',
+        folder,
+        [
+            f'no table of reports: all studies are in {split}, have none, and are taken for frontal where no DICOM header tells',
+            *[f'{skipped} files that are no pictures were passed over'] * (skipped > 0),
+        ],
+    )
     faults.stop(made)
     return made
 
 # %% ../nbs/03h_tables.ipynb #c029
 def to_table(
-    studies, # list of `Study`
-    paths    # for each study the paths of its pictures
-):           # text of a reports.csv, one row a picture
+    studies,  # list of `Study`
+    paths,  # for each study the paths of its pictures
+):  # text of a reports.csv, one row a picture
     "Studies as a table."
     out = StringIO(newline='')
     writer = csv.writer(out, lineterminator='\n')
     told = any(s.report.strip() for s in studies)  # pictures alone have no such column
-    writer.writerow(['id', 'image', 'view', *['report']*told, 'split', 'patient'])
-    for s, some in zip(studies, paths): writer.writerows([s.id, p, v.name, *[s.report]*told, s.split, s.patient or ''] for v, p in zip(s.views, some))
+    writer.writerow(['id', 'image', 'view', *['report'] * told, 'split', 'patient'])
+    for s, some in zip(studies, paths):
+        writer.writerows(
+            [s.id, p, v.name, *[s.report] * told, s.split, s.patient or '']
+            for v, p in zip(s.views, some)
+        )
     return out.getvalue()

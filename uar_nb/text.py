@@ -13,49 +13,78 @@ from fastcore.basics import patch
 from .core import UARError
 
 # %% ../nbs/02_text.ipynb #c006
-_R2GEN_DELETED = str.maketrans('', '', '"/\\\'' + '.,?;*!%^&_+(){}]' + ''.join(map(chr, range(ord(':'), ord('[') + 1))))
+_R2GEN_DELETED = str.maketrans(
+    '', '', '"/\\\'' + '.,?;*!%^&_+(){}]' + ''.join(map(chr, range(ord(':'), ord('[') + 1)))
+)
+
 
 def _repeat(text, old, new, times):
     "`text` with `old` replaced by `new`, `times` times over"
-    for _ in range(times): text = text.replace(old, new)
+    for _ in range(times):
+        text = text.replace(old, new)
     return text
+
 
 def _r2gen(report, mimic):
     "R2Gen's cleaning, step by step"
     text = report
-    if mimic: text = _repeat(_repeat(text.replace('\n', ' '), '__', '_', 7), '  ', ' ', 6)
+    if mimic:
+        text = _repeat(_repeat(text.replace('\n', ' '), '__', '_', 7), '  ', ' ', 6)
     text = _repeat(text, '..', '.', 8 if mimic else 3).replace('1. ', '')
-    for n in '2345': text = text.replace(f'. {n}. ', '. ')
-    for n in '2345': text = text.replace(f' {n}. ', '. ')
+    for n in '2345':
+        text = text.replace(f'. {n}. ', '. ')
+    for n in '2345':
+        text = text.replace(f' {n}. ', '. ')
     sentences = text.strip().lower().split('. ')
     return ' . '.join(_r2gen_sentence(s) for s in sentences) + ' .'
 
+
 def _r2gen_sentence(sentence):
     "One sentence without quotes, slashes and punctuation; blanks at its ends go before the punctuation does"
-    for mark in '"/\\\'': sentence = sentence.replace(mark, '')
+    for mark in '"/\\\'':
+        sentence = sentence.replace(mark, '')
     return sentence.strip().translate(_R2GEN_DELETED)
 
 # %% ../nbs/02_text.ipynb #c009
 _WORD = re.compile(r"\d+(?:\.\d+)+|[a-z0-9]+(?:[-'][a-z0-9]+)*")
 _SENTENCE_END = re.compile(r'[?!]|\.(?!\d)|(?<!\d)\.')
 
+
 def _corrected(report):
     "The corrected cleaning: numbers, words and sentences survive"
     sentences = [_WORD.findall(s) for s in _SENTENCE_END.split(report.lower().replace('’', "'"))]
-    kept = [' '.join(s) for s in sentences if s and not (len(s) == 1 and s[0].isdigit() and len(s[0]) < 3)]
+    kept = [
+        ' '.join(s)
+        for s in sentences
+        if s and not (len(s) == 1 and s[0].isdigit() and len(s[0]) < 3)
+    ]
     return ' . '.join(kept) + ' .' if kept else ''
 
 # %% ../nbs/02_text.ipynb #c011
-_RULES = {'iu_xray': lambda r: _r2gen(r, False), 'mimic_cxr': lambda r: _r2gen(r, True), 'corrected': _corrected}
+_RULES = {
+    'iu_xray': lambda r: _r2gen(r, False),
+    'mimic_cxr': lambda r: _r2gen(r, True),
+    'corrected': _corrected,
+}
+
 
 def clean_report(
-    report:str, # the report as written
-    rules:str='iu_xray', # 'iu_xray', 'mimic_cxr' (both exactly R2Gen's) or 'corrected'
-)->str: # lower-case words; sentences end in ` .`
+    report: str,  # the report as written
+    rules: str = 'iu_xray',  # 'iu_xray', 'mimic_cxr' (both exactly R2Gen's) or 'corrected'
+) -> str:  # lower-case words; sentences end in ` .`
     "The report as the words that a model is trained and scored on"
-    if rules not in _RULES: raise UARError(f'unknown cleaning rules {rules!r}', field='rules', remedy=f'use one of {", ".join(_RULES)}')
+    if rules not in _RULES:
+        raise UARError(
+            f'unknown cleaning rules {rules!r}',
+            field='rules',
+            remedy=f'use one of {", ".join(_RULES)}',
+        )
     if not isinstance(report, str):
-        raise UARError(f'a report must be text, not {type(report).__name__}', field='report', remedy='give the report as a string')
+        raise UARError(
+            f'a report must be text, not {type(report).__name__}',
+            field='report',
+            remedy='give the report as a string',
+        )
     return _RULES[rules](report)
 
 # %% ../nbs/02_text.ipynb #c018
@@ -63,105 +92,152 @@ PAD, BOS, EOS, UNK = '<pad>', '<bos>', '<eos>', '<unk>'
 PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 _SPECIALS = [PAD, BOS, EOS, UNK]
 
+
 def _check_words(words):
     "Raise where `words` is not a list of distinct words that begins with the specials"
     remedy = 'use Vocabulary.build, or the file that was saved with the model'
-    if not isinstance(words, (list, tuple)): raise UARError('words must be a list', field='words', remedy=remedy)
+    if not isinstance(words, (list, tuple)):
+        raise UARError('words must be a list', field='words', remedy=remedy)
     bad = [w for w in words[4:] if not isinstance(w, str) or not w or len(w.split()) != 1]
-    if bad: raise UARError(f'{bad[0]!r} is not a word', field='words', remedy=remedy)
-    if list(words[:4]) != _SPECIALS: raise UARError(f'the first four words must be {" ".join(_SPECIALS)}', field='words', remedy=remedy)
+    if bad:
+        raise UARError(f'{bad[0]!r} is not a word', field='words', remedy=remedy)
+    if list(words[:4]) != _SPECIALS:
+        raise UARError(
+            f'the first four words must be {" ".join(_SPECIALS)}', field='words', remedy=remedy
+        )
     twice = [w for w, n in Counter(words).items() if n > 1]
-    if twice: raise UARError(f'the word {twice[0]!r} occurs twice', field='words', remedy=remedy)
+    if twice:
+        raise UARError(f'the word {twice[0]!r} occurs twice', field='words', remedy=remedy)
 
 # %% ../nbs/02_text.ipynb #c019
 class Vocabulary:
     "Words and ids; the first four ids are the specials"
-    def __init__(self,
-        words, # all words, the four specials first
+
+    def __init__(
+        self,
+        words,  # all words, the four specials first
     ):
         _check_words(words)
         self.words = list(words)
         self.ids = {word: i for i, word in enumerate(self.words)}
 
     @classmethod
-    def build(cls,
-        cleaned_reports, # the cleaned reports of the training split
-        min_count:int=3, # keep words that occur at least so often
+    def build(
+        cls,
+        cleaned_reports,  # the cleaned reports of the training split
+        min_count: int = 3,  # keep words that occur at least so often
     ):
         "The vocabulary of a training split: frequent words in sorted order"
         counts = Counter(word for report in cleaned_reports for word in report.split())
-        kept = sorted(word for word, n in counts.items() if n >= min_count and word not in _SPECIALS)
-        if not kept: raise UARError(f'no word occurs {min_count} times', field='min_count', remedy='give reports, or lower min_count')
+        kept = sorted(
+            word for word, n in counts.items() if n >= min_count and word not in _SPECIALS
+        )
+        if not kept:
+            raise UARError(
+                f'no word occurs {min_count} times',
+                field='min_count',
+                remedy='give reports, or lower min_count',
+            )
         return cls(_SPECIALS + kept)
 
-    def __len__(self): return len(self.words)
+    def __len__(self):
+        return len(self.words)
 
-    def __repr__(self): return f'Vocabulary({len(self)} words)'
+    def __repr__(self):
+        return f'Vocabulary({len(self)} words)'
 
 # %% ../nbs/02_text.ipynb #c022
 @patch
-def encode(self:Vocabulary,
-    cleaned:str, # a cleaned report
-    max_words:int=60, # keeps `max_words - 1` words, as R2Gen does
-)->list[int]: # `<bos>`, the words, `<eos>`: at most `max_words + 1` ids
+def encode(
+    self: Vocabulary,
+    cleaned: str,  # a cleaned report
+    max_words: int = 60,  # keeps `max_words - 1` words, as R2Gen does
+) -> list[int]:  # `<bos>`, the words, `<eos>`: at most `max_words + 1` ids
     "Word ids of a report; unknown words become `<unk>`"
-    if max_words < 2: raise UARError(f'max_words is {max_words}', field='max_words', remedy='use 2 or more; 60 for IU-Xray, 100 for MIMIC-CXR')
-    return [BOS_ID] + [self.ids.get(word, UNK_ID) for word in cleaned.split()[:max_words - 1]] + [EOS_ID]
+    if max_words < 2:
+        raise UARError(
+            f'max_words is {max_words}',
+            field='max_words',
+            remedy='use 2 or more; 60 for IU-Xray, 100 for MIMIC-CXR',
+        )
+    return (
+        [BOS_ID]
+        + [self.ids.get(word, UNK_ID) for word in cleaned.split()[: max_words - 1]]
+        + [EOS_ID]
+    )
+
 
 @patch
-def decode(self:Vocabulary,
-    ids, # ids of one report, as list, array or tensor
-)->str: # words, joined by blanks
+def decode(
+    self: Vocabulary,
+    ids,  # ids of one report, as list, array or tensor
+) -> str:  # words, joined by blanks
     "The words up to the first `<eos>`, without `<pad>` and `<bos>`"
     words = []
     for i in map(int, ids):
-        if not 0 <= i < len(self.words): raise UARError(f'the id {i} is outside the vocabulary of {len(self)} words', field='ids', remedy='use the vocabulary that the model was trained with')
-        if i == EOS_ID: break
-        if i not in (PAD_ID, BOS_ID): words.append(self.words[i])
+        if not 0 <= i < len(self.words):
+            raise UARError(
+                f'the id {i} is outside the vocabulary of {len(self)} words',
+                field='ids',
+                remedy='use the vocabulary that the model was trained with',
+            )
+        if i == EOS_ID:
+            break
+        if i not in (PAD_ID, BOS_ID):
+            words.append(self.words[i])
     return ' '.join(words)
 
 # %% ../nbs/02_text.ipynb #c025
 @patch
-def to_dict(self:Vocabulary)->dict: # `{'words': [...]}`, ready for JSON
+def to_dict(self: Vocabulary) -> dict:  # `{'words': [...]}`, ready for JSON
     "The vocabulary as plain data"
     return {'words': list(self.words)}
 
+
 @patch(cls_method=True)
-def from_dict(cls:Vocabulary,
-    d:dict, # what `to_dict` gave
+def from_dict(
+    cls: Vocabulary,
+    d: dict,  # what `to_dict` gave
 ):
     "The vocabulary of `to_dict`; any other content is an error"
     if not isinstance(d, dict) or set(d) != {'words'}:
         found = sorted(map(str, d)) if isinstance(d, dict) else type(d).__name__
-        raise UARError(f"a vocabulary has the one field 'words', found {found}", field='vocabulary', remedy='use the file that was saved with the model')
+        raise UARError(
+            f"a vocabulary has the one field 'words', found {found}",
+            field='vocabulary',
+            remedy='use the file that was saved with the model',
+        )
     return cls(d['words'])
 
 # %% ../nbs/02_text.ipynb #c028
 @patch
-def unknown_rate(self:Vocabulary,
-    cleaned_reports, # cleaned reports of any split
-)->float: # share of words outside the vocabulary, in [0, 1]
+def unknown_rate(
+    self: Vocabulary,
+    cleaned_reports,  # cleaned reports of any split
+) -> float:  # share of words outside the vocabulary, in [0, 1]
     "The share of words that become `<unk>`: u(V) of the coverage equation"
     counts = Counter(word for report in cleaned_reports for word in report.split())
     total = sum(counts.values())
-    return sum(n for word, n in counts.items() if word not in self.ids) / total if total else 0.
+    return sum(n for word, n in counts.items() if word not in self.ids) / total if total else 0.0
 
 # %% ../nbs/02_text.ipynb #c031
 def ground_truth(
-    cleaned:str, # a cleaned report
-    vocabulary:Vocabulary, # of the training split
-    max_words:int=60, # 60 for IU-Xray, 100 for MIMIC-CXR
-)->str: # at most `max_words - 1` words, `<unk>` for rare ones
+    cleaned: str,  # a cleaned report
+    vocabulary: Vocabulary,  # of the training split
+    max_words: int = 60,  # 60 for IU-Xray, 100 for MIMIC-CXR
+) -> str:  # at most `max_words - 1` words, `<unk>` for rare ones
     "The reference text of R2Gen's evaluation recipe"
     return vocabulary.decode(vocabulary.encode(cleaned, max_words))
 
 # %% ../nbs/02_text.ipynb #c034
 def split_sentences(
-    cleaned:str, # a cleaned report
-)->list[list[str]]: # the words of each sentence, without its full stop
+    cleaned: str,  # a cleaned report
+) -> list[list[str]]:  # the words of each sentence, without its full stop
     "The sentences of a cleaned report; empty ones are left out"
     sentences = [[]]
     for word in cleaned.split():
-        if word == '.': sentences.append([])
-        else: sentences[-1].append(word)
+        if word == '.':
+            sentences.append([])
+        else:
+            sentences[-1].append(word)
     return [s for s in sentences if s]

@@ -16,14 +16,16 @@ from .attention import MultiHeadAttention, KeyValue, Attended, check_options
 # %% ../nbs/15_tir.ipynb #c007
 class TIR(MultiHeadAttention):
     "Text-to-image attention with a learned mask M (Eq. 11)"
-    def __init__(self,
+
+    def __init__(
+        self,
         d: int,  # width
         heads: int,  # attention heads
-        dropout: float = 0.,  # on the attention weights
+        dropout: float = 0.0,  # on the attention weights
         scale: str = 'head',  # 'head': 1/sqrt(d_h); 'model': 1/sqrt(d), as Eq. 11 prints it
         mask: str = 'free',  # 'free': M is a parameter [T, L]; 'predicted': from the word's state and the image
         form: str = 'scaled',  # 'scaled': + k sigma(M) (Eq. 11); 'gate': + log sigma(M), ours
-        k: float = 1000.,  # the scaling constant of Eq. 11
+        k: float = 1000.0,  # the scaling constant of Eq. 11
         max_words: int = 61,  # rows of a free mask: positions that the decoder can be asked for
         image_tokens: int = 392,  # columns of a free mask: tokens of all views
         mask_heads: str = 'shared',  # one mask for all heads, or one for 'each'
@@ -32,14 +34,23 @@ class TIR(MultiHeadAttention):
         bias: bool = True,  # bias in the attention's projections
     ):
         super().__init__(d, heads, dropout, bias, scale)
-        check_options(mask=(mask, 'free', 'predicted'), mask_form=(form, 'scaled', 'gate'), mask_heads=(mask_heads, 'shared', 'each'))
+        check_options(
+            mask=(mask, 'free', 'predicted'),
+            mask_form=(form, 'scaled', 'gate'),
+            mask_heads=(mask_heads, 'shared', 'each'),
+        )
         self.mask, self.form, self.on = mask, form, True
-        self.factor = k*self.scale if inside else k
+        self.factor = k * self.scale if inside else k
         self.n_masks = heads if mask_heads == 'each' else 1
-        if mask == 'free': self.M = nn.Parameter(torch.randn(self.n_masks, max_words, image_tokens)*init_std)
+        if mask == 'free':
+            self.M = nn.Parameter(torch.randn(self.n_masks, max_words, image_tokens) * init_std)
         else:
-            self.mask_query, self.mask_key = nn.Linear(d, d, bias=False), nn.Linear(d, d, bias=False)
-            for linear in (self.mask_query, self.mask_key): nn.init.normal_(linear.weight, std=init_std)
+            self.mask_query, self.mask_key = (
+                nn.Linear(d, d, bias=False),
+                nn.Linear(d, d, bias=False),
+            )
+            for linear in (self.mask_query, self.mask_key):
+                nn.init.normal_(linear.weight, std=init_std)
             self.mask_bias = nn.Parameter(torch.zeros(()))
 
 # %% ../nbs/15_tir.ipynb #c010
@@ -48,70 +59,116 @@ def _split_masks(self: TIR, x):
     "[B, T, d] -> [B, h_m, T, d_m]"
     return x.unflatten(-1, (self.n_masks, -1)).transpose(1, 2)
 
+
 @patch
-def keys_values(self: TIR,
+def keys_values(
+    self: TIR,
     memory: torch.Tensor,  # image features [B, L, d]
 ) -> KeyValue:  # with mask keys m [B, h_m, L, d_m] where M is predicted
     "Keys and values of the image, and what a predicted mask needs of it"
     kv = MultiHeadAttention.keys_values(self, memory)
-    return kv if self.mask == 'free' or not self.on else kv._replace(m=self._split_masks(self.mask_key(memory)))
+    return (
+        kv
+        if self.mask == 'free' or not self.on
+        else kv._replace(m=self._split_masks(self.mask_key(memory)))
+    )
 
 # %% ../nbs/15_tir.ipynb #c013
 @patch
 def _predicted(self: TIR, x, kv):
     "M of a predicted mask [R, h_m, T, L]: scaled products of projected words and image tokens"
     if kv.m is None:
-        raise UARError('these image keys were made while the mask was off', field='on', remedy='call keys_values again after switching the mask on')
+        raise UARError(
+            'these image keys were made while the mask was off',
+            field='on',
+            remedy='call keys_values again after switching the mask on',
+        )
     (R, T), B = x.shape[:2], kv.m.shape[0]
     q = self._split_masks(self.mask_query(x.reshape(B, -1, self.d)))
-    M = q @ kv.m.transpose(-1, -2)*q.shape[-1]**-0.5 + self.mask_bias
+    M = q @ kv.m.transpose(-1, -2) * q.shape[-1] ** -0.5 + self.mask_bias
     return M if R == B else M.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1)
+
 
 @patch
 def _free(self: TIR, T, L, offset, columns):
     "M of a free mask: its rows from `offset` on, its columns `columns`; [1 or B, h_m, T, L]"
     if offset + T > self.M.shape[1]:
-        raise UARError(f'word {offset + T} has no row in a free mask of {self.M.shape[1]} rows', field='max_words', remedy='raise max_words or cut the reports')
-    M = self.M[:, offset:offset + T]
+        raise UARError(
+            f'word {offset + T} has no row in a free mask of {self.M.shape[1]} rows',
+            field='max_words',
+            remedy='raise max_words or cut the reports',
+        )
+    M = self.M[:, offset : offset + T]
     if columns is not None:
         rows = M.permute(2, 0, 1).flatten(1)
-        M = F.embedding(columns.view(-1, columns.shape[-1]), rows).unflatten(-1, (self.n_masks, T)).permute(0, 2, 3, 1)
-    else: M = M[None]
+        M = (
+            F.embedding(columns.view(-1, columns.shape[-1]), rows)
+            .unflatten(-1, (self.n_masks, T))
+            .permute(0, 2, 3, 1)
+        )
+    else:
+        M = M[None]
     if M.shape[-1] != L:
-        raise UARError(f'{L} image tokens do not fit the {M.shape[-1]} columns of the mask', field='image_tokens', remedy='give `columns`: the mask column of each image token')
+        raise UARError(
+            f'{L} image tokens do not fit the {M.shape[-1]} columns of the mask',
+            field='image_tokens',
+            remedy='give `columns`: the mask column of each image token',
+        )
     return M
 
 # %% ../nbs/15_tir.ipynb #c014
 @patch
-def mask_logits(self: TIR,
+def mask_logits(
+    self: TIR,
     x: torch.Tensor,  # words [R, T, d], as the attention reads them
     kv: KeyValue,  # from `keys_values`
     offset: int = 0,  # position of the first word (free mask)
-    columns: torch.Tensor|None = None,  # mask column of each image token, [L] or [B, L]
+    columns: torch.Tensor | None = None,  # mask column of each image token, [L] or [B, L]
 ) -> torch.Tensor:  # M, [R, B or 1, h_m, T, L]
     "The mask before its sigmoid"
-    M = self._predicted(x, kv) if self.mask == 'predicted' else self._free(x.shape[1], kv.k.shape[2], offset, columns)
+    M = (
+        self._predicted(x, kv)
+        if self.mask == 'predicted'
+        else self._free(x.shape[1], kv.k.shape[2], offset, columns)
+    )
     return M.float() if M.dtype in (torch.float16, torch.bfloat16) else M
 
 # %% ../nbs/15_tir.ipynb #c018
 @patch
-def logit_bias(self: TIR,
+def logit_bias(
+    self: TIR,
     M: torch.Tensor,  # the mask before its sigmoid
 ) -> torch.Tensor:  # same shape: what is added to the scaled attention logits
     "k sigma(M)/sqrt(d) (Eq. 11) or log sigma(M)"
-    return F.logsigmoid(M) if self.form == 'gate' else self.factor*M.sigmoid()
+    return F.logsigmoid(M) if self.form == 'gate' else self.factor * M.sigmoid()
 
 # %% ../nbs/15_tir.ipynb #c020
 @patch
-def attend(self: TIR, x, kv, allowed=None, logit_bias=None, weights=False, causal=False, offset=0, columns=None) -> Attended:
+def attend(
+    self: TIR,
+    x,
+    kv,
+    allowed=None,
+    logit_bias=None,
+    weights=False,
+    causal=False,
+    offset=0,
+    columns=None,
+) -> Attended:
     "As `MultiHeadAttention.attend`, with the mask where it is on; also gives sigma(M)"
     plain = MultiHeadAttention.attend
-    if not self.on: return plain(self, x, kv, allowed, logit_bias, weights, causal)
+    if not self.on:
+        return plain(self, x, kv, allowed, logit_bias, weights, causal)
     M = self.mask_logits(x, kv, offset, columns)
     bias = self.logit_bias(M)
-    bias = bias - bias.detach().amax(-1, keepdim=True)  # softmax does not see it; half precision does
-    got = plain(self, x, kv, allowed, bias if logit_bias is None else bias + logit_bias, weights, causal)
+    bias = bias - bias.detach().amax(
+        -1, keepdim=True
+    )  # softmax does not see it; half precision does
+    got = plain(
+        self, x, kv, allowed, bias if logit_bias is None else bias + logit_bias, weights, causal
+    )
     return got._replace(sigma=M.sigmoid())
+
 
 @patch
 def forward(self: TIR, x, kv, allowed=None, logit_bias=None, weights=False, **kwargs):
@@ -123,29 +180,43 @@ def forward(self: TIR, x, kv, allowed=None, logit_bias=None, weights=False, **kw
 def mask_std_in_logits(
     sigma: torch.Tensor,  # sigma(M) [B|1, h_m, T, L]
     tir: TIR,  # whose form, k and square root turn it into logits
-    image_mask: torch.Tensor|None = None,  # bool [B, L]: tokens that are there
-    text_mask: torch.Tensor|None = None,  # bool [B, T]: words that are there
+    image_mask: torch.Tensor | None = None,  # bool [B, L]: tokens that are there
+    text_mask: torch.Tensor | None = None,  # bool [B, T]: words that are there
 ) -> torch.Tensor:  # scalar
     "Standard deviation over the image of what the mask adds to the logits, mean over words; 0 = no effect"
-    bias = sigma.clamp(min=1e-30).log() if tir.form == 'gate' else tir.factor*sigma
+    bias = sigma.clamp(min=1e-30).log() if tir.form == 'gate' else tir.factor * sigma
     B = max(len(m) for m in (sigma, image_mask, text_mask) if m is not None)
-    there = torch.ones_like(bias[:, :1, :1]) if image_mask is None else image_mask[:, None, None].to(bias.dtype)
+    there = (
+        torch.ones_like(bias[:, :1, :1])
+        if image_mask is None
+        else image_mask[:, None, None].to(bias.dtype)
+    )
     n = there.sum(-1, keepdim=True).clamp(min=1)
-    off = (bias - (bias*there).sum(-1, keepdim=True)/n)*there
-    std = (off.square().sum(-1)/n[..., 0]).sqrt().mean(1).expand(B, -1)
+    off = (bias - (bias * there).sum(-1, keepdim=True) / n) * there
+    std = (off.square().sum(-1) / n[..., 0]).sqrt().mean(1).expand(B, -1)
     words = torch.ones_like(std) if text_mask is None else text_mask.to(std.dtype)
-    return (std*words).sum()/words.sum().clamp(min=1)
+    return (std * words).sum() / words.sum().clamp(min=1)
 
 # %% ../nbs/15_tir.ipynb #c039
 @patch
-def contrast_scores(self: TIR,
+def contrast_scores(
+    self: TIR,
     x: torch.Tensor,  # words of B studies [B, T, d], as the attention reads them
     memory: torch.Tensor,  # image features of B' studies [B', L, d]
-    image_mask: torch.Tensor|None = None,  # bool [B', L]
+    image_mask: torch.Tensor | None = None,  # bool [B', L]
 ) -> torch.Tensor:  # [B, T, B']: how well each word's mask finds something in each image
     "logsumexp of M over the image, for every word and every image of a batch; trains the mask's projections only"
-    if self.mask != 'predicted': raise UARError('a free mask knows no image', field='mask', remedy="use mask='predicted'")
-    q, m = self._split_masks(self.mask_query(x.detach())), self._split_masks(self.mask_key(memory.detach()))
-    M = torch.einsum('bhtc,ahlc->bhtal', q, m)*q.shape[-1]**-0.5 + self.mask_bias
-    if image_mask is not None: M = M.masked_fill(~image_mask, float('-inf'))
-    return M.float().logsumexp(-1).mean(1) if M.dtype in (torch.float16, torch.bfloat16) else M.logsumexp(-1).mean(1)
+    if self.mask != 'predicted':
+        raise UARError('a free mask knows no image', field='mask', remedy="use mask='predicted'")
+    q, m = (
+        self._split_masks(self.mask_query(x.detach())),
+        self._split_masks(self.mask_key(memory.detach())),
+    )
+    M = torch.einsum('bhtc,ahlc->bhtal', q, m) * q.shape[-1] ** -0.5 + self.mask_bias
+    if image_mask is not None:
+        M = M.masked_fill(~image_mask, float('-inf'))
+    return (
+        M.float().logsumexp(-1).mean(1)
+        if M.dtype in (torch.float16, torch.bfloat16)
+        else M.logsumexp(-1).mean(1)
+    )

@@ -20,75 +20,129 @@ from tqdm import tqdm
 from .core import UARError, atomic_folder, atomic_write, derive_seed, read_json, sha256_of
 from .images import CROP, PICTURE, ImageProtocol, crop_offsets, random_crop, shrink, to_float
 from .records import VIEWS, DataFaults
-from .stores import MappedArrays, content_hash, fill_in_parts, open_store, parts_folder, store_key
+from uar_nb.stores import (
+    MappedArrays,
+    content_hash,
+    fill_in_parts,
+    open_store,
+    parts_folder,
+    store_key,
+)
 from .text import BOS_ID, EOS_ID, PAD_ID, clean_report, ground_truth
 
 # %% ../nbs/11_tokens.ipynb #c009
 def _source(study):
     "What tells whether a study's pictures changed: path, size and time of a file, content of pixels in memory."
+
     def one(view):
-        if view.pixels is not None: return sha256_of(np.asarray(view.pixels))
-        if view.path is None: raise UARError('view has neither file nor pixels', field=f'study {study.id!r}', remedy='give each view a path or pixels')
-        try: stat = os.stat(view.path)
-        except OSError: return str(view.path)
+        if view.pixels is not None:
+            return sha256_of(np.asarray(view.pixels))
+        if view.path is None:
+            raise UARError(
+                'view has neither file nor pixels',
+                field=f'study {study.id!r}',
+                remedy='give each view a path or pixels',
+            )
+        try:
+            stat = os.stat(view.path)
+        except OSError:
+            return str(view.path)
         return [os.path.abspath(view.path), stat.st_size, stat.st_mtime_ns]
+
     return [study.id, [[v.name, one(v)] for v in study.views]]
 
 # %% ../nbs/11_tokens.ipynb #c010
 class PixelStore(MappedArrays):
     "Every picture of a data set in one array, read once."
-    def __init__(self,
-        pictures, # uint8 [R, 128, 128], in memory or memory-mapped
-        rows,     # study id -> list of (view name, row)
-        key=None  # hash of the content
+
+    def __init__(
+        self,
+        pictures,  # uint8 [R, 128, 128], in memory or memory-mapped
+        rows,  # study id -> list of (view name, row)
+        key=None,  # hash of the content
     ):
-        self.pictures, self.rows = pictures, {i: [tuple(v) for v in some] for i, some in rows.items()}
+        self.pictures, self.rows = (
+            pictures,
+            {i: [tuple(v) for v in some] for i, some in rows.items()},
+        )
         self.key = key or store_key(content=content_hash(pictures), rows=self.rows)
 
-    def __len__(self): return len(self.pictures)
+    def __len__(self):
+        return len(self.pictures)
 
 # %% ../nbs/11_tokens.ipynb #c013
 def _read(views, workers=1):
     "Pictures [n, 128, 128] of (study, view); all faults together."
     pictures = np.zeros((len(views), PICTURE, PICTURE), np.uint8)
+
     def one(item):
         row, (study, view) = item
-        try: picture = np.asarray(view.picture())
-        except UARError as e: return e.file or study.id, e.field or f'study {study.id!r}', e.what, e.remedy
+        try:
+            picture = np.asarray(view.picture())
+        except UARError as e:
+            return e.file or study.id, e.field or f'study {study.id!r}', e.what, e.remedy
         if picture.shape != pictures.shape[1:] or picture.dtype != np.uint8:
-            return study.id, 'pixels', f'are {picture.dtype} {picture.shape}, not uint8 {pictures.shape[1:]}', 'use read_picture'
+            return (
+                study.id,
+                'pixels',
+                f'are {picture.dtype} {picture.shape}, not uint8 {pictures.shape[1:]}',
+                'use read_picture',
+            )
         pictures[row] = picture
-    with ThreadPoolExecutor(max(1, workers)) as pool: faults = [f for f in pool.map(one, enumerate(views)) if f]
-    if faults: raise DataFaults(faults)
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        faults = [f for f in pool.map(one, enumerate(views)) if f]
+    if faults:
+        raise DataFaults(faults)
     return pictures
 
 # %% ../nbs/11_tokens.ipynb #c014
 @patch(cls_method=True)
-def build(cls: PixelStore,
-    studies,        # list of `Study` of any splits, ids all different
-    folder=None,    # where to keep the store; None: in memory
-    progress=False, # show a bar
-    workers=1,      # threads that read files
-    part=512,       # pictures between two savings
-    make=True       # False: only open; an error where the folder doesn't hold these pictures
-):                  # `PixelStore`
+def build(
+    cls: PixelStore,
+    studies,  # list of `Study` of any splits, ids all different
+    folder=None,  # where to keep the store; None: in memory
+    progress=False,  # show a bar
+    workers=1,  # threads that read files
+    part=512,  # pictures between two savings
+    make=True,  # False: only open; an error where the folder doesn't hold these pictures
+):  # `PixelStore`
     "Read all pictures, or open the store in `folder` where it was made from the same ones; an interrupted build goes on."
     views, rows, row = [(s, v) for s in studies for v in s.views], {}, 0
     for s in studies:
-        if s.id in rows: raise UARError(f'two studies have the id {s.id!r}', field='id', remedy='give each study its own id')
+        if s.id in rows:
+            raise UARError(
+                f'two studies have the id {s.id!r}', field='id', remedy='give each study its own id'
+            )
         rows[s.id] = [(v.name, row + i) for i, v in enumerate(s.views)]
         row += len(s.views)
-    shape, fill = (len(views), PICTURE, PICTURE), lambda array, kept: fill_in_parts(array, lambda a, b: _read(views[a:b], workers), kept, part, 'pictures', progress)
-    if folder is None: return cls(fill(np.zeros(shape, np.uint8), None), rows)
+    shape, fill = (
+        (len(views), PICTURE, PICTURE),
+        lambda array, kept: fill_in_parts(
+            array, lambda a, b: _read(views[a:b], workers), kept, part, 'pictures', progress
+        ),
+    )
+    if folder is None:
+        return cls(fill(np.zeros(shape, np.uint8), None), rows)
     wanted = dict(source=store_key(source=[_source(s) for s in studies]))
     if not (found := open_store(folder, 'pictures.npy', wanted)):
-        if not make: raise UARError('is no store of these pictures', file=folder, remedy='make it from the same studies, in the same order and from the same files')
+        if not make:
+            raise UARError(
+                'is no store of these pictures',
+                file=folder,
+                remedy='make it from the same studies, in the same order and from the same files',
+            )
         with atomic_folder(folder) as new:
-            pictures = fill(np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape), kept := parts_folder(folder, wanted['source']))
+            pictures = fill(
+                np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape),
+                kept := parts_folder(folder, wanted['source']),
+            )
             pictures.flush()
             content = content_hash(pictures)
             del pictures  # closes the file, so that the folder can be moved
-            about = dict(wanted, content=content, key=store_key(content=content, rows=rows), rows=rows)
+            about = dict(
+                wanted, content=content, key=store_key(content=content, rows=rows), rows=rows
+            )
             atomic_write(new / 'store.json', json.dumps(about))
         shutil.rmtree(kept, ignore_errors=True)
         found = np.load(Path(folder) / 'pictures.npy', mmap_mode='r'), about
@@ -97,10 +151,12 @@ def build(cls: PixelStore,
 # %% ../nbs/11_tokens.ipynb #c023
 class TokenStore(MappedArrays):
     "The visual tokens of every picture: of its direct resize (slot 0) and of K random crops (slots 1..K), @eq-store."
-    def __init__(self,
-        ids,   # uint8 or uint16 [R, K+1, L]
-        key,   # hash of all that the ids depend on
-        about  # dict: tokenizer, sha256, codebook_size, grid, pixels (key), protocol, crops, seed
+
+    def __init__(
+        self,
+        ids,  # uint8 or uint16 [R, K+1, L]
+        key,  # hash of all that the ids depend on
+        about,  # dict: tokenizer, sha256, codebook_size, grid, pixels (key), protocol, crops, seed
     ):
         self.ids, self.key, self.about = ids, key, about
         self.crops, self.codebook_size = about['crops'], about['codebook_size']
@@ -109,59 +165,118 @@ class TokenStore(MappedArrays):
 def _encode(pixels, tokenizer, batch=256):
     "Ids of pixels [N,1,112,112], checked: array [N, L]."
     weights = next(iter(tokenizer.parameters()), None) if hasattr(tokenizer, 'parameters') else None
-    device, shape = 'cpu' if weights is None else weights.device, (len(pixels), tokenizer.grid ** 2)
-    with torch.no_grad(): ids = torch.cat([tokenizer.encode(part.to(device)).cpu() for part in pixels.split(batch)]).numpy()
+    device, shape = 'cpu' if weights is None else weights.device, (len(pixels), tokenizer.grid**2)
+    with torch.no_grad():
+        ids = torch.cat(
+            [tokenizer.encode(part.to(device)).cpu() for part in pixels.split(batch)]
+        ).numpy()
     if ids.shape != shape or not 0 <= ids.min() <= ids.max() < tokenizer.codebook_size:
-        raise UARError(f'gave ids of shape {ids.shape}, {ids.min()}..{ids.max()}', field=f'tokenizer {tokenizer.name}',
-                       remedy=f'shape {shape} and ids below {tokenizer.codebook_size} are expected: check grid and codebook_size')
+        raise UARError(
+            f'gave ids of shape {ids.shape}, {ids.min()}..{ids.max()}',
+            field=f'tokenizer {tokenizer.name}',
+            remedy=f'shape {shape} and ids below {tokenizer.codebook_size} are expected: check grid and codebook_size',
+        )
     return ids
+
 
 def _tokenize(pictures, names, tokenizer, crops, seed, protocol):
     "Ids [n, K+1, L] of pictures uint8 [n,128,128], each with its (study, position of the view)."
     whole = to_float(pictures)
     slots = [_encode(shrink(whole, protocol.crop), tokenizer)]
     for k in range(1, crops + 1):
-        tops, lefts = zip(*(crop_offsets(seed, k, *name, protocol.size, protocol.crop) for name in names))
+        tops, lefts = zip(
+            *(crop_offsets(seed, k, *name, protocol.size, protocol.crop) for name in names)
+        )
         slots.append(_encode(random_crop(whole, tops, lefts, protocol.crop), tokenizer))
     return np.stack(slots, 1).astype(np.uint8 if tokenizer.codebook_size <= 256 else np.uint16)
 
 # %% ../nbs/11_tokens.ipynb #c026
 def _names(pixels):
     "(study, position of the view) of each row of a pixel store."
-    return [name for _, name in sorted((row, (i, place)) for i, some in pixels.rows.items() for place, (_, row) in enumerate(some))]
+    return [
+        name
+        for _, name in sorted(
+            (row, (i, place))
+            for i, some in pixels.rows.items()
+            for place, (_, row) in enumerate(some)
+        )
+    ]
+
 
 def _other_store(folder, wanted):
     "The error for a store that isn't the wanted one: what it was made with, and what was asked for."
-    try: found = read_json(Path(folder) / 'store.json')['about']
-    except (UARError, KeyError, TypeError): found = {}
+    try:
+        found = read_json(Path(folder) / 'store.json')['about']
+    except (UARError, KeyError, TypeError):
+        found = {}
     wanted = json.loads(json.dumps(wanted))
     other = [k for k in wanted if found.get(k) != wanted[k]] if found else []
-    what = 'was made with ' + ', '.join(f'{k} {str(found.get(k))[:12]}, not {str(wanted[k])[:12]}' for k in other) if other else 'is no whole store of tokens'
-    return UARError(what, file=folder, field=other[0] if other else None, remedy='make another store, or ask for what this one holds')
+    what = (
+        'was made with '
+        + ', '.join(f'{k} {str(found.get(k))[:12]}, not {str(wanted[k])[:12]}' for k in other)
+        if other
+        else 'is no whole store of tokens'
+    )
+    return UARError(
+        what,
+        file=folder,
+        field=other[0] if other else None,
+        remedy='make another store, or ask for what this one holds',
+    )
 
 # %% ../nbs/11_tokens.ipynb #c028
 @patch(cls_method=True)
-def build(cls: TokenStore,
-    pixels,         # `PixelStore`
-    tokenizer,      # name, sha256, codebook_size, grid, encode
-    folder=None,    # where to keep the store; None: in memory
-    crops=4,        # K
-    seed=0,         # of the crops
-    progress=False, # show a bar
-    part=512,       # pictures between two savings
-    make=True       # False: only open; an error where the folder doesn't hold these tokens
-):                  # `TokenStore`
+def build(
+    cls: TokenStore,
+    pixels,  # `PixelStore`
+    tokenizer,  # name, sha256, codebook_size, grid, encode
+    folder=None,  # where to keep the store; None: in memory
+    crops=4,  # K
+    seed=0,  # of the crops
+    progress=False,  # show a bar
+    part=512,  # pictures between two savings
+    make=True,  # False: only open; an error where the folder doesn't hold these tokens
+):  # `TokenStore`
     "Tokenise all pictures, or open the store in `folder` where its key is the same; an interrupted build goes on."
     size, protocol = int(tokenizer.codebook_size), ImageProtocol(size=pixels.pictures.shape[1])
-    if size > 65_536: raise UARError(f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536')
-    about = dict(tokenizer=tokenizer.name, sha256=tokenizer.sha256, codebook_size=size, grid=tokenizer.grid, pixels=pixels.key, protocol=protocol.to_dict(), crops=crops, seed=seed)
-    if found := open_store(folder, 'ids.npy', dict(key=(key := store_key(**about)))): return cls(found[0], key, about)
-    if not make: raise _other_store(folder, about)
-    names, shape, dtype = _names(pixels), (len(pixels), crops + 1, tokenizer.grid ** 2), np.uint8 if size <= 256 else np.uint16
-    fill = lambda array, kept: fill_in_parts(array, lambda a, b: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol), kept, part, 'tokens', progress)
-    if folder is None: return cls(fill(np.empty(shape, dtype), None), key, about)
+    if size > 65_536:
+        raise UARError(
+            f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536'
+        )
+    about = dict(
+        tokenizer=tokenizer.name,
+        sha256=tokenizer.sha256,
+        codebook_size=size,
+        grid=tokenizer.grid,
+        pixels=pixels.key,
+        protocol=protocol.to_dict(),
+        crops=crops,
+        seed=seed,
+    )
+    if found := open_store(folder, 'ids.npy', dict(key=(key := store_key(**about)))):
+        return cls(found[0], key, about)
+    if not make:
+        raise _other_store(folder, about)
+    names, shape, dtype = (
+        _names(pixels),
+        (len(pixels), crops + 1, tokenizer.grid**2),
+        np.uint8 if size <= 256 else np.uint16,
+    )
+    fill = lambda array, kept: fill_in_parts(
+        array,
+        lambda a, b: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol),
+        kept,
+        part,
+        'tokens',
+        progress,
+    )
+    if folder is None:
+        return cls(fill(np.empty(shape, dtype), None), key, about)
     with atomic_folder(folder) as new:
-        ids = fill(np.lib.format.open_memmap(new / 'ids.npy', 'w+', dtype, shape), kept := parts_folder(folder, key))
+        ids = fill(
+            np.lib.format.open_memmap(new / 'ids.npy', 'w+', dtype, shape),
+            kept := parts_folder(folder, key),
+        )
         ids.flush()
         atomic_write(new / 'store.json', dict(key=key, content=content_hash(ids), about=about))
         del ids  # closes the file, so that the folder can be moved
@@ -172,21 +287,37 @@ def build(cls: TokenStore,
 @dataclass
 class Batch:
     "What a model reads: pictures as ids or pixels, which views are there, reports as ids."
-    study_ids: list                 # of str
-    image_ids: torch.Tensor | None  # int64 [B, V, L]
-    images: torch.Tensor | None     # float32 [B, V, 1, 112, 112]
-    view_ids: torch.Tensor          # int64 [B, V]
-    view_mask: torch.Tensor         # bool [B, V]
-    report_ids: torch.Tensor        # int64 [B, T+1]
-    report_keys: torch.Tensor       # int64 [B]
 
-    def __len__(self): return len(self.study_ids)
-    text_in = property(lambda self: self.report_ids[:, :-1], doc='int64 [B, T]: what the decoder has read before each word.')
-    targets = property(lambda self: self.report_ids[:, 1:], doc='int64 [B, T]: the words to predict, `<eos>` last.')
-    text_mask = property(lambda self: self.targets != PAD_ID, doc='bool [B, T]: where there is a word to predict.')
+    study_ids: list  # of str
+    image_ids: torch.Tensor | None  # int64 [B, V, L]
+    images: torch.Tensor | None  # float32 [B, V, 1, 112, 112]
+    view_ids: torch.Tensor  # int64 [B, V]
+    view_mask: torch.Tensor  # bool [B, V]
+    report_ids: torch.Tensor  # int64 [B, T+1]
+    report_keys: torch.Tensor  # int64 [B]
+
+    def __len__(self):
+        return len(self.study_ids)
+
+    text_in = property(
+        lambda self: self.report_ids[:, :-1],
+        doc='int64 [B, T]: what the decoder has read before each word.',
+    )
+    targets = property(
+        lambda self: self.report_ids[:, 1:], doc='int64 [B, T]: the words to predict, `<eos>` last.'
+    )
+    text_mask = property(
+        lambda self: self.targets != PAD_ID, doc='bool [B, T]: where there is a word to predict.'
+    )
 
     def _map(self, function, study_ids):
-        return Batch(study_ids, *(v if v is None else function(v) for v in (getattr(self, f.name) for f in fields(self)[1:])))
+        return Batch(
+            study_ids,
+            *(
+                v if v is None else function(v)
+                for v in (getattr(self, f.name) for f in fields(self)[1:])
+            ),
+        )
 
     def to(self, device):
         "The same batch on another device."
@@ -195,7 +326,10 @@ class Batch:
     def select(self, indices):
         "Some of its studies, in the order given."
         indices = [int(i) for i in indices]
-        return self._map(lambda t: t[torch.as_tensor(indices, device=t.device)], [self.study_ids[i] for i in indices])
+        return self._map(
+            lambda t: t[torch.as_tensor(indices, device=t.device)],
+            [self.study_ids[i] for i in indices],
+        )
 
 # %% ../nbs/11_tokens.ipynb #c039
 def _slots(names, n_views):
@@ -203,13 +337,16 @@ def _slots(names, n_views):
     first = [names.index(name) for name in VIEWS if name in names]
     return (first + [i for i in range(len(names)) if i not in first] + [-1] * n_views)[:n_views]
 
+
 def _view_tables(views, n_views):
     "Lists of (view name, row) -> rows [n, V], -1 where missing; view ids [n, V]; mask [n, V]."
     rows, ids = np.full((len(views), n_views), -1), np.zeros((len(views), n_views), np.int64)
     for i, some in enumerate(views):
         for slot, place in enumerate(_slots([name for name, _ in some], n_views)):
-            if place >= 0: rows[i, slot], ids[i, slot] = some[place][1], VIEWS.index(some[place][0])
+            if place >= 0:
+                rows[i, slot], ids[i, slot] = some[place][1], VIEWS.index(some[place][0])
     return rows, torch.from_numpy(ids), torch.from_numpy(rows >= 0)
+
 
 def _spread(values, mask):
     "Values of the views that are there -> [B, V, …], zeros where one is missing."
@@ -219,19 +356,36 @@ def _spread(values, mask):
 
 # %% ../nbs/11_tokens.ipynb #c041
 def image_batch(
-    views,     # for each study a list of `View`
-    tokenizer, # name, sha256, codebook_size, grid, encode; None for a model that reads pixels
-    n_views=2  # V
-):             # `Batch` whose reports are empty
+    views,  # for each study a list of `View`
+    tokenizer,  # name, sha256, codebook_size, grid, encode; None for a model that reads pixels
+    n_views=2,  # V
+):  # `Batch` whose reports are empty
     "Pictures as a batch, by direct resize."
-    if not views or not all(views): raise UARError('there is no picture to write a report of', field='views', remedy='give at least one for each report')
+    if not views or not all(views):
+        raise UARError(
+            'there is no picture to write a report of',
+            field='views',
+            remedy='give at least one for each report',
+        )
     flat, counted = [v for some in views for v in some], []
-    for some in views: counted.append([(v.name, sum(map(len, counted)) + i) for i, v in enumerate(some)])
+    for some in views:
+        counted.append([(v.name, sum(map(len, counted)) + i) for i, v in enumerate(some)])
     rows, view_ids, mask = _view_tables(counted, n_views)
     pixels = shrink(to_float(np.stack([flat[r].picture() for r in rows[rows >= 0]])))
-    ids = None if tokenizer is None else _spread(torch.from_numpy(_encode(pixels, tokenizer)).long(), mask)
-    return Batch([str(i) for i in range(len(views))], ids, _spread(pixels, mask) if tokenizer is None else None, view_ids, mask,
-                 torch.tensor([[BOS_ID, EOS_ID]] * len(views)), torch.arange(len(views)))
+    ids = (
+        None
+        if tokenizer is None
+        else _spread(torch.from_numpy(_encode(pixels, tokenizer)).long(), mask)
+    )
+    return Batch(
+        [str(i) for i in range(len(views))],
+        ids,
+        _spread(pixels, mask) if tokenizer is None else None,
+        view_ids,
+        mask,
+        torch.tensor([[BOS_ID, EOS_ID]] * len(views)),
+        torch.arange(len(views)),
+    )
 
 # %% ../nbs/11_tokens.ipynb #c044
 def _coded(cleaned, vocabulary, max_words):
@@ -239,47 +393,107 @@ def _coded(cleaned, vocabulary, max_words):
     words, lengths, keys = array('i'), [], []
     for c in cleaned:
         coded = vocabulary.encode(c, max_words)
-        words.extend(coded), lengths.append(len(coded)), keys.append(derive_seed('report', *c.split()))
-    ids, lengths = torch.full((len(keys), max(lengths, default=2)), PAD_ID, dtype=torch.int32), torch.tensor(lengths, dtype=torch.int64)
-    ids.numpy()[(torch.arange(ids.shape[1]) < lengths[:, None]).numpy()] = np.array(words, np.int32)  # torch would list every place as two int64
+        (
+            words.extend(coded),
+            lengths.append(len(coded)),
+            keys.append(derive_seed('report', *c.split())),
+        )
+    ids, lengths = (
+        torch.full((len(keys), max(lengths, default=2)), PAD_ID, dtype=torch.int32),
+        torch.tensor(lengths, dtype=torch.int64),
+    )
+    ids.numpy()[(torch.arange(ids.shape[1]) < lengths[:, None]).numpy()] = np.array(
+        words, np.int32
+    )  # torch would list every place as two int64
     return ids, lengths, torch.tensor(keys, dtype=torch.int64)
 
 # %% ../nbs/11_tokens.ipynb #c046
 class StudyData:
     "Studies with their stores and vocabulary, from which batches are gathered."
-    def __init__(self,
-        studies,         # list of `Study`, of one split
-        pixels,          # `PixelStore` that holds their pictures
-        tokens,          # `TokenStore` of that pixel store; None for a model that reads pixels
-        vocabulary,      # of the training split
-        rules='iu_xray', # of `clean_report`
-        max_words=60,    # longer reports are cut
-        views=2,         # V
-        seed=0,          # of order and crops
-        resize=.25       # share of training looks that show the direct resize instead of a crop; the paper's text means 0
+
+    def __init__(
+        self,
+        studies,  # list of `Study`, of one split
+        pixels,  # `PixelStore` that holds their pictures
+        tokens,  # `TokenStore` of that pixel store; None for a model that reads pixels
+        vocabulary,  # of the training split
+        rules='iu_xray',  # of `clean_report`
+        max_words=60,  # longer reports are cut
+        views=2,  # V
+        seed=0,  # of order and crops
+        resize=0.25,  # share of training looks that show the direct resize instead of a crop; the paper's text means 0
     ):
-        if not 0 <= resize <= 1: raise UARError(f'{resize} is not a share', field='resize', remedy='use a number from 0 to 1')
-        self.studies, self.pixels, self.tokens, self.vocabulary = list(studies), pixels, tokens, vocabulary
-        self.notes = tuple(getattr(studies, 'notes', ()))  # said of the data set; whatever shows results shows them too
-        self.rules, self.max_words, self.views, self.seed, self.resize = rules, max_words, views, seed, resize
+        if not 0 <= resize <= 1:
+            raise UARError(
+                f'{resize} is not a share', field='resize', remedy='use a number from 0 to 1'
+            )
+        self.studies, self.pixels, self.tokens, self.vocabulary = (
+            list(studies),
+            pixels,
+            tokens,
+            vocabulary,
+        )
+        self.notes = tuple(
+            getattr(studies, 'notes', ())
+        )  # said of the data set; whatever shows results shows them too
+        self.rules, self.max_words, self.views, self.seed, self.resize = (
+            rules,
+            max_words,
+            views,
+            seed,
+            resize,
+        )
         self.ids = [s.id for s in self.studies]
         if tokens is not None and tokens.about['pixels'] != pixels.key:
-            raise UARError('the tokens are of other pictures', field='tokens', remedy='build the TokenStore from this PixelStore')
+            raise UARError(
+                'the tokens are of other pictures',
+                field='tokens',
+                remedy='build the TokenStore from this PixelStore',
+            )
         missing = [i for i in self.ids if i not in pixels.rows]
-        if missing: raise UARError(f'the pixel store lacks {len(missing)} studies, {missing[0]!r} first', field='pixels', remedy='build it from all splits')
-        self.rows, self.view_ids, self.view_mask = _view_tables([pixels.rows[i] for i in self.ids], views)
-        self.report_ids, self.lengths, self.report_keys = _coded(map(self._clean, self.studies), vocabulary, max_words)
+        if missing:
+            raise UARError(
+                f'the pixel store lacks {len(missing)} studies, {missing[0]!r} first',
+                field='pixels',
+                remedy='build it from all splits',
+            )
+        self.rows, self.view_ids, self.view_mask = _view_tables(
+            [pixels.rows[i] for i in self.ids], views
+        )
+        self.report_ids, self.lengths, self.report_keys = _coded(
+            map(self._clean, self.studies), vocabulary, max_words
+        )
 
-    def __len__(self): return len(self.ids)
-    def _clean(self, study): return clean_report(study.report, self.rules) if study.report.strip() else ''
-    cleaned = property(lambda self: [self._clean(s) for s in self.studies], doc='The reports as words, made anew at each call.')
-    references = property(lambda self: [ground_truth(c, self.vocabulary, self.max_words) if c else '' for c in self.cleaned], doc='What reports are scored against.')
+    def __len__(self):
+        return len(self.ids)
+
+    def _clean(self, study):
+        return clean_report(study.report, self.rules) if study.report.strip() else ''
+
+    cleaned = property(
+        lambda self: [self._clean(s) for s in self.studies],
+        doc='The reports as words, made anew at each call.',
+    )
+    references = property(
+        lambda self: [
+            ground_truth(c, self.vocabulary, self.max_words) if c else '' for c in self.cleaned
+        ],
+        doc='What reports are scored against.',
+    )
 
 # %% ../nbs/11_tokens.ipynb #c049
 @patch
 def _crops(self: StudyData, indices, epoch):
     "Which of some studies show crops: bool [B]."
-    return np.array([epoch is not None and derive_seed('look', self.seed, epoch, self.ids[i]) >= self.resize * 2**63 for i in indices], bool)
+    return np.array(
+        [
+            epoch is not None
+            and derive_seed('look', self.seed, epoch, self.ids[i]) >= self.resize * 2**63
+            for i in indices
+        ],
+        bool,
+    )
+
 
 @patch
 def _image_ids(self: StudyData, indices, epoch):
@@ -287,18 +501,29 @@ def _image_ids(self: StudyData, indices, epoch):
     rows, k = self.rows[indices], max(self.tokens.crops, 1)
     drawn = [1 + derive_seed('slot', self.seed, epoch, self.ids[i]) % k for i in indices]
     slots = np.where(self._crops(indices, epoch) & (self.tokens.crops > 0), drawn, 0)
-    return torch.from_numpy(np.where(rows[..., None] >= 0, self.tokens.ids[rows, slots[:, None]], 0).astype(np.int64))
+    return torch.from_numpy(
+        np.where(rows[..., None] >= 0, self.tokens.ids[rows, slots[:, None]], 0).astype(np.int64)
+    )
+
 
 @patch
 def _images(self: StudyData, indices, epoch):
     "Pixels [B, V, 1, 112, 112] of some studies."
     mask = self.view_mask[indices]
     studies, views = mask.nonzero().T.numpy()
-    whole, cut = to_float(self.pixels.pictures[self.rows[indices[studies], views]]), self._crops(indices, epoch)[studies]
+    whole, cut = (
+        to_float(self.pixels.pictures[self.rows[indices[studies], views]]),
+        self._crops(indices, epoch)[studies],
+    )
     out = whole.new_empty(len(whole), 1, CROP, CROP)
-    if not cut.all(): out[~cut] = shrink(whole[~cut])
-    offsets = [crop_offsets(self.seed, epoch, self.ids[indices[b]], int(v)) for b, v in zip(studies[cut], views[cut])]
-    if offsets: out[cut] = random_crop(whole[cut], *zip(*offsets))
+    if not cut.all():
+        out[~cut] = shrink(whole[~cut])
+    offsets = [
+        crop_offsets(self.seed, epoch, self.ids[indices[b]], int(v))
+        for b, v in zip(studies[cut], views[cut])
+    ]
+    if offsets:
+        out[cut] = random_crop(whole[cut], *zip(*offsets))
     return _spread(out, mask)
 
 # %% ../nbs/11_tokens.ipynb #c050
@@ -309,34 +534,56 @@ def light(self: StudyData):
     new.studies, new.pixels = [], PixelStore(self.pixels.pictures, {}, self.pixels.key)
     return new
 
+
 @patch
-def batch(self: StudyData,
-    indices,   # positions of studies
-    epoch=None # None: the direct resize; a number: the crops of that epoch
-):             # `Batch`
+def batch(
+    self: StudyData,
+    indices,  # positions of studies
+    epoch=None,  # None: the direct resize; a number: the crops of that epoch
+):  # `Batch`
     "Some studies as a batch; a function of the arguments and the seed alone."
     indices = np.asarray(indices, int).reshape(-1)
     length = int(self.lengths[indices].max()) if len(indices) else 2
-    images = (None, self._images(indices, epoch)) if self.tokens is None else (self._image_ids(indices, epoch), None)
-    return Batch([self.ids[i] for i in indices], *images, self.view_ids[indices], self.view_mask[indices], self.report_ids[indices, :length].long(), self.report_keys[indices])
+    images = (
+        (None, self._images(indices, epoch))
+        if self.tokens is None
+        else (self._image_ids(indices, epoch), None)
+    )
+    return Batch(
+        [self.ids[i] for i in indices],
+        *images,
+        self.view_ids[indices],
+        self.view_mask[indices],
+        self.report_ids[indices, :length].long(),
+        self.report_keys[indices],
+    )
 
 # %% ../nbs/11_tokens.ipynb #c055
 @patch
-def order(self: StudyData,
-    epoch # number of the pass over the data
-):        # list of positions
+def order(
+    self: StudyData,
+    epoch,  # number of the pass over the data
+):  # list of positions
     "The order of an epoch, @eq-order."
     draws = [derive_seed('order', self.seed, epoch, i) for i in self.ids]
     return sorted(range(len(self)), key=draws.__getitem__)
 
+
 @patch
-def batches(self: StudyData,
-    batch_size,   # B; the last batch may be smaller
-    epoch=None,   # None: inference, in the order given; a number: that epoch's order and crops
-    shuffle=None, # None: shuffle where there is an epoch
-    start=0       # batches to skip: where a stopped epoch goes on
-):                # iterator of `Batch`
+def batches(
+    self: StudyData,
+    batch_size,  # B; the last batch may be smaller
+    epoch=None,  # None: inference, in the order given; a number: that epoch's order and crops
+    shuffle=None,  # None: shuffle where there is an epoch
+    start=0,  # batches to skip: where a stopped epoch goes on
+):  # iterator of `Batch`
     "All studies once, batch by batch."
-    if shuffle and epoch is None: raise UARError('shuffling needs an epoch', field='epoch', remedy='give the number of the epoch')
+    if shuffle and epoch is None:
+        raise UARError(
+            'shuffling needs an epoch', field='epoch', remedy='give the number of the epoch'
+        )
     order = list(range(len(self))) if epoch is None or shuffle is False else self.order(epoch)
-    return (self.batch(order[i:i + batch_size], epoch) for i in range(start * batch_size, len(order), batch_size))
+    return (
+        self.batch(order[i : i + batch_size], epoch)
+        for i in range(start * batch_size, len(order), batch_size)
+    )

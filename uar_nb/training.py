@@ -22,168 +22,317 @@ from .model import UAR
 from .checkpoint import save_checkpoint
 from .metrics import score_reports
 from .optim import clip_by_group, learning_rate, make_optimizer
-from .runs import Position, append_row, find_state, gentle_stop, hardware, load_state, memory_used, read_log, read_position, run_lock, save_state
+from uar_nb.runs import (
+    Position,
+    append_row,
+    find_state,
+    gentle_stop,
+    hardware,
+    load_state,
+    memory_used,
+    read_log,
+    read_position,
+    run_lock,
+    save_state,
+)
 from .evaluation import evaluate, findings_of, make_data, prepare, write_reports
 
 # %% ../nbs/24_training.ipynb #c008
 def _choose_monitor(wanted, val):
     "(score that chooses the checkpoint, why it isn't the one that was asked for)."
-    if val is None: return 'none', 'no validation studies: the checkpoint is of the last weights, and nobody has judged them'
-    if wanted == 'loss': return wanted, None
-    if wanted == 'findings_f1':
-        if any(s.findings is None for s in val.studies): return 'loss', 'checkpoint chosen by validation loss: the validation studies carry no findings'
+    if val is None:
+        return (
+            'none',
+            'no validation studies: the checkpoint is of the last weights, and nobody has judged them',
+        )
+    if wanted == 'loss':
         return wanted, None
-    try: score_reports(['a'], ['a'], metrics=('BLEU',))
-    except UARError as e: return 'loss', f'checkpoint chosen by validation loss: {e}'
+    if wanted == 'findings_f1':
+        if any(s.findings is None for s in val.studies):
+            return (
+                'loss',
+                'checkpoint chosen by validation loss: the validation studies carry no findings',
+            )
+        return wanted, None
+    try:
+        score_reports(['a'], ['a'], metrics=('BLEU',))
+    except UARError as e:
+        return 'loss', f'checkpoint chosen by validation loss: {e}'
     return wanted, None
 
 # %% ../nbs/24_training.ipynb #c009
 class Trainer:
     "Trains a model through its stages, in a run folder from which it can always go on."
-    def __init__(self,
-        config:RunConfig,      # as `prepare` filled it in
-        model:UAR,             # where training begins (a state in the folder goes before)
-        train:StudyData,       # training studies
-        val:StudyData|None=None, # validation studies; without them the last weights are kept
-        tokenizer=None,        # kept with the checkpoint
-        folder='runs/run',     # run folder
-        progress=True          # print a table, and a bar on a terminal
+
+    def __init__(
+        self,
+        config: RunConfig,  # as `prepare` filled it in
+        model: UAR,  # where training begins (a state in the folder goes before)
+        train: StudyData,  # training studies
+        val: StudyData | None = None,  # validation studies; without them the last weights are kept
+        tokenizer=None,  # kept with the checkpoint
+        folder='runs/run',  # run folder
+        progress=True,  # print a table, and a bar on a terminal
     ):
-        if not len(train): raise UARError('there is no training study', field='split', remedy="give studies of the split 'train'")
+        if not len(train):
+            raise UARError(
+                'there is no training study',
+                field='split',
+                remedy="give studies of the split 'train'",
+            )
         for name, (a, b) in config_difference(config.model, model.config).items():
-            if name != 'mask_on': raise UARError(f'the run says {name} = {a!r}, the model {b!r}', field=f'model.{name}', remedy='make both with `prepare`')
-        self.config, self.model, self.train, self.tokenizer, self.folder, self.progress = config, model, train, tokenizer, Path(folder), progress
+            if name != 'mask_on':
+                raise UARError(
+                    f'the run says {name} = {a!r}, the model {b!r}',
+                    field=f'model.{name}',
+                    remedy='make both with `prepare`',
+                )
+        self.config, self.model, self.train, self.tokenizer, self.folder, self.progress = (
+            config,
+            model,
+            train,
+            tokenizer,
+            Path(folder),
+            progress,
+        )
         self.val = val if val is not None and len(val) else None
-        self.at, self.state, self.monitor, self.why = Position(), None, *_choose_monitor(config.train.monitor, self.val)
+        self.at, self.state, self.monitor, self.why = (
+            Position(),
+            None,
+            *_choose_monitor(config.train.monitor, self.val),
+        )
 
     @property
     def epoch_steps(self):
         "Steps of one pass over the training studies."
-        size = self.config.train.batch_size*self.config.train.accumulate*self._world()
-        return max(1, len(self.train)//size if self._world() > 1 else -(-len(self.train)//size))
+        size = self.config.train.batch_size * self.config.train.accumulate * self._world()
+        return max(1, len(self.train) // size if self._world() > 1 else -(-len(self.train) // size))
 
     def stage_steps(self, stage):
         "Steps of a stage."
-        return stage.steps or stage.epochs*self.epoch_steps
+        return stage.steps or stage.epochs * self.epoch_steps
 
-    def _world(self): return self.accelerator.num_processes if hasattr(self, 'accelerator') else int(os.environ.get('WORLD_SIZE', 1))
+    def _world(self):
+        return (
+            self.accelerator.num_processes
+            if hasattr(self, 'accelerator')
+            else int(os.environ.get('WORLD_SIZE', 1))
+        )
 
 # %% ../nbs/24_training.ipynb #c014
-def _reports_hash(studies): return sha256_of(*(f'{s.split}\x1f{s.id}\x1f{s.report}\x1e' for s in studies if s.split in ('train', 'val')))
+def _reports_hash(studies):
+    return sha256_of(
+        *(f'{s.split}\x1f{s.id}\x1f{s.report}\x1e' for s in studies if s.split in ('train', 'val'))
+    )
 
-def _differs(file, name, old, new): return UARError(f'this folder holds a run with {name} = {old!r}, not {new!r}', file=file, field=name, remedy='choose another folder, or delete this one to begin anew')
+
+def _differs(file, name, old, new):
+    return UARError(
+        f'this folder holds a run with {name} = {old!r}, not {new!r}',
+        file=file,
+        field=name,
+        remedy='choose another folder, or delete this one to begin anew',
+    )
 
 # %% ../nbs/24_training.ipynb #c015
 def check_run(
-    folder,            # run folder
-    config:RunConfig,  # of the run that wants to use it
-    studies=None       # its studies, where its data is not made yet
+    folder,  # run folder
+    config: RunConfig,  # of the run that wants to use it
+    studies=None,  # its studies, where its data is not made yet
 ):
     "Refuse a folder that holds another run; a folder without a run is fine."
-    file = Path(folder)/'config.json'
-    if not file.exists(): return
+    file = Path(folder) / 'config.json'
+    if not file.exists():
+        return
     free = dict(device='auto', precision='auto', threads=0)
-    from_data = ('model.text_vocab', 'model.image_vocab', 'model.period_id') if studies is not None else ()
+    from_data = (
+        ('model.text_vocab', 'model.image_vocab', 'model.period_id') if studies is not None else ()
+    )
     plain = lambda c: replace(c, train=replace(c.train, **free))
-    for name, (old, new) in config_difference(plain(RunConfig.from_dict(read_json(file))), plain(config)).items():
-        if name not in from_data: raise _differs(file, name, old, new)
-    data = Path(folder)/'data.json'
-    if studies is None or not data.exists(): return
+    for name, (old, new) in config_difference(
+        plain(RunConfig.from_dict(read_json(file))), plain(config)
+    ).items():
+        if name not in from_data:
+            raise _differs(file, name, old, new)
+    data = Path(folder) / 'data.json'
+    if studies is None or not data.exists():
+        return
     old, new = read_json(data).get('reports'), _reports_hash(studies)
-    if old != new: raise UARError('this folder holds a run on other studies', file=data, field='reports', remedy='choose another folder, or delete this one to begin anew')
+    if old != new:
+        raise UARError(
+            'this folder holds a run on other studies',
+            file=data,
+            field='reports',
+            remedy='choose another folder, or delete this one to begin anew',
+        )
 
 # %% ../nbs/24_training.ipynb #c017
 @patch
-def _identity(self:Trainer):
+def _identity(self: Trainer):
     "What the data of a run is, so that a state is never continued on other data."
     studies = [s for data in (self.train, self.val) if data is not None for s in data.studies]
-    return dict(train=len(self.train), val=len(self.val) if self.val is not None else 0, reports=_reports_hash(studies),
-                pictures=self.train.pixels.key, tokens=self.train.tokens.key if self.train.tokens is not None else None,
-                tokenizer=getattr(self.tokenizer, 'name', None), words=len(self.train.vocabulary), vocabulary=sha256_of(*self.train.vocabulary.words))
+    return dict(
+        train=len(self.train),
+        val=len(self.val) if self.val is not None else 0,
+        reports=_reports_hash(studies),
+        pictures=self.train.pixels.key,
+        tokens=self.train.tokens.key if self.train.tokens is not None else None,
+        tokenizer=getattr(self.tokenizer, 'name', None),
+        words=len(self.train.vocabulary),
+        vocabulary=sha256_of(*self.train.vocabulary.words),
+    )
+
 
 @patch
-def _same_run(self:Trainer):
+def _same_run(self: Trainer):
     "Compare the folder's run with this one, or begin the folder."
     check_run(self.folder, self.config)
-    data, file = self._identity(), self.folder/'data.json'
-    if (self.folder/'config.json').exists():
+    data, file = self._identity(), self.folder / 'data.json'
+    if (self.folder / 'config.json').exists():
         for name, old in read_json(file).items():
-            if old != data.get(name): raise _differs(file, name, old, data.get(name))
+            if old != data.get(name):
+                raise _differs(file, name, old, data.get(name))
         return
     atomic_write(file, data)
-    atomic_write(self.folder/'config.json', self.config.to_dict())
+    atomic_write(self.folder / 'config.json', self.config.to_dict())
 
 # %% ../nbs/24_training.ipynb #c018
 @patch
-def _tidy(self:Trainer):
+def _tidy(self: Trainer):
     "Remove what a killed process left half-written, and log rows that the state does not know."
-    for home in (self.folder, self.folder/'state'):
-        for left in home.glob('*.tmp-*'): shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    for old in self.folder.glob('*.old'): settle_folder(old.with_suffix(''))
+    for home in (self.folder, self.folder / 'state'):
+        for left in home.glob('*.tmp-*'):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(
+                missing_ok=True
+            )
+    for old in self.folder.glob('*.old'):
+        settle_folder(old.with_suffix(''))
     kept = [r for r in read_log(self.folder) if self.state and r['total'] <= self.at.total]
-    atomic_write(self.folder/'log.jsonl', ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in kept))
-    self.earlier = kept[-1].get('seconds', 0.) if kept else 0.
+    atomic_write(
+        self.folder / 'log.jsonl', ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in kept)
+    )
+    self.earlier = kept[-1].get('seconds', 0.0) if kept else 0.0
+
 
 @patch
-def _log(self:Trainer, kind, **values):
+def _log(self: Trainer, kind, **values):
     "One row of the log, from the main process."
     stage = self.config.train.stages[self.at.stage].name
-    row = dict(kind=kind, total=self.at.total, stage=stage, step=self.at.step, **values, seconds=round(self.earlier + time.perf_counter() - self.began, 3))
-    if self.accelerator.is_main_process: append_row(self.folder/'log.jsonl', row)
+    row = dict(
+        kind=kind,
+        total=self.at.total,
+        stage=stage,
+        step=self.at.step,
+        **values,
+        seconds=round(self.earlier + time.perf_counter() - self.began, 3),
+    )
+    if self.accelerator.is_main_process:
+        append_row(self.folder / 'log.jsonl', row)
     return row
 
+
 @patch
-def _say(self:Trainer, text):
-    if self.progress and self.accelerator.is_main_process: tqdm.write(text)
+def _say(self: Trainer, text):
+    if self.progress and self.accelerator.is_main_process:
+        tqdm.write(text)
 
 # %% ../nbs/24_training.ipynb #c019
 @patch
-def _open(self:Trainer):
+def _open(self: Trainer):
     "Find out where the run stands, and say so."
-    main, self.earlier = self.accelerator.is_main_process, 0.
-    if main: self._same_run()
+    main, self.earlier = self.accelerator.is_main_process, 0.0
+    if main:
+        self._same_run()
     self.accelerator.wait_for_everyone()
     self.state, self.began = find_state(self.folder), time.perf_counter()
-    self.at = read_position(self.state/'position.json') if self.state else Position()
-    if main: self._tidy()
+    self.at = read_position(self.state / 'position.json') if self.state else Position()
+    if main:
+        self._tidy()
     threads, said = torch.get_num_threads(), []
     if self.state and self.at.threads != threads:
-        said.append(f'the state was computed with {self.at.threads} CPU threads, now there are {threads}: the last bits of the weights will differ')
-    if self.why: said.append(self.why)
-    done = self.at.stage == len(self.config.train.stages) - 1 and self.at.step == self.stage_steps(self.config.train.stages[-1])
-    if self.state: said.append(f'finished already, after step {self.at.total}' if done else f'goes on from step {self.at.total} (stage {self.at.stage + 1}, step {self.at.step})')
+        said.append(
+            f'the state was computed with {self.at.threads} CPU threads, now there are {threads}: the last bits of the weights will differ'
+        )
+    if self.why:
+        said.append(self.why)
+    done = self.at.stage == len(self.config.train.stages) - 1 and self.at.step == self.stage_steps(
+        self.config.train.stages[-1]
+    )
+    if self.state:
+        said.append(
+            f'finished already, after step {self.at.total}'
+            if done
+            else f'goes on from step {self.at.total} (stage {self.at.stage + 1}, step {self.at.step})'
+        )
     self.at.threads = threads
-    self._log('resume' if self.state else 'start', monitor=self.monitor, threads=threads, device=str(self.accelerator.device), precision=self.accelerator.mixed_precision,
-              processes=self._world(), torch=torch.__version__, parameters=sum(p.numel() for p in self.model.parameters()), notes=said)
-    for text in said: self._say(text)
+    self._log(
+        'resume' if self.state else 'start',
+        monitor=self.monitor,
+        threads=threads,
+        device=str(self.accelerator.device),
+        precision=self.accelerator.mixed_precision,
+        processes=self._world(),
+        torch=torch.__version__,
+        parameters=sum(p.numel() for p in self.model.parameters()),
+        notes=said,
+    )
+    for text in said:
+        self._say(text)
 
 # %% ../nbs/24_training.ipynb #c021
 @patch
-def _batches(self:Trainer, epoch, index):
+def _batches(self: Trainer, epoch, index):
     "Study numbers of each of a step's batches, for this process."
     train, rank, world = self.config.train, self.accelerator.process_index, self._world()
-    size = train.batch_size*train.accumulate*world
-    if getattr(self, '_order', (None,))[0] != epoch: self._order = epoch, list(self.train.order(epoch))
+    size = train.batch_size * train.accumulate * world
+    if getattr(self, '_order', (None,))[0] != epoch:
+        self._order = epoch, list(self.train.order(epoch))
     order = self._order[1]
-    chunk = order[index*size:(index + 1)*size]
-    if world > 1: chunk = (chunk*size)[:size]  # every process needs the same number of batches
-    return [chunk[i:i + train.batch_size] for i in range(rank*train.batch_size, len(chunk), train.batch_size*world)]
+    chunk = order[index * size : (index + 1) * size]
+    if world > 1:
+        chunk = (chunk * size)[:size]  # every process needs the same number of batches
+    return [
+        chunk[i : i + train.batch_size]
+        for i in range(rank * train.batch_size, len(chunk), train.batch_size * world)
+    ]
+
 
 @patch
-def _step(self:Trainer, net, optimizer, stage, epoch, index):
+def _step(self: Trainer, net, optimizer, stage, epoch, index):
     "One optimizer step: gradients of each batch, clipped by group, then AdamW. Gives the last numbers."
     batches, device, sums = self._batches(epoch, index), self.accelerator.device, {}
     count, rank = sum(map(len, batches)), self.accelerator.process_index
     optimizer.zero_grad(set_to_none=True)
-    for g in optimizer.param_groups: g['lr'] = learning_rate(self.at.step, self.stage_steps(stage), g['peak'], stage.warmup, stage.schedule)
+    for g in optimizer.param_groups:
+        g['lr'] = learning_rate(
+            self.at.step, self.stage_steps(stage), g['peak'], stage.warmup, stage.schedule
+        )
     self.model.train()
-    with torch_rng(self.config.train.seed, 'step', self.at.stage, self.at.step, *([rank] if rank else []), device=device):
+    with torch_rng(
+        self.config.train.seed,
+        'step',
+        self.at.stage,
+        self.at.step,
+        *([rank] if rank else []),
+        device=device,
+    ):
         for i, ids in enumerate(batches):
-            with self.accelerator.no_sync(net) if i + 1 < len(batches) and self._world() > 1 else nullcontext():
-                with self.accelerator.autocast(): out = net(self.train.batch(ids, epoch).to(device), lambdas=stage.lambdas, label_smoothing=self.config.train.label_smoothing)
-                self.accelerator.backward(out.total*(len(ids)/count))
+            with (
+                self.accelerator.no_sync(net)
+                if i + 1 < len(batches) and self._world() > 1
+                else nullcontext()
+            ):
+                with self.accelerator.autocast():
+                    out = net(
+                        self.train.batch(ids, epoch).to(device),
+                        lambdas=stage.lambdas,
+                        label_smoothing=self.config.train.label_smoothing,
+                    )
+                self.accelerator.backward(out.total * (len(ids) / count))
             for k, v in {'loss': out.total, **out.losses, **out.stats}.items():
-                sums[k] = sums.get(k, 0.) + torch.as_tensor(v).detach().float()*(len(ids)/count)
+                sums[k] = sums.get(k, 0.0) + torch.as_tensor(v).detach().float() * (
+                    len(ids) / count
+                )
     self.accelerator.unscale_gradients(optimizer)
     norms = clip_by_group(optimizer, self.config.train.clip)
     optimizer.step()
@@ -191,143 +340,242 @@ def _step(self:Trainer, net, optimizer, stage, epoch, index):
 
 # %% ../nbs/24_training.ipynb #c024
 @patch
-def _train_row(self:Trainer, optimizer, epoch, sums, norms):
+def _train_row(self: Trainer, optimizer, epoch, sums, norms):
     "The log row of a step; a loss or gradient that is no number ends the run, before it is saved."
-    numbers = {k: float(self.accelerator.reduce(v, 'mean')) if self._world() > 1 else float(v) for k, v in {**sums, **norms}.items()}
-    bad = [k for k, v in numbers.items() if not math.isfinite(v) and not (k.startswith('norm_') and self.accelerator.scaler)]
+    numbers = {
+        k: float(self.accelerator.reduce(v, 'mean')) if self._world() > 1 else float(v)
+        for k, v in {**sums, **norms}.items()
+    }
+    bad = [
+        k
+        for k, v in numbers.items()
+        if not math.isfinite(v) and not (k.startswith('norm_') and self.accelerator.scaler)
+    ]
     if bad:
-        raise UARError(f'{bad[0]} is {numbers[bad[0]]} at step {self.at.total}', file=self.folder, field='train.stages.lr',
-                       remedy='lower the learning rate or clip harder; the latest state is from before this')
+        raise UARError(
+            f'{bad[0]} is {numbers[bad[0]]} at step {self.at.total}',
+            file=self.folder,
+            field='train.stages.lr',
+            remedy='lower the learning rate or clip harder; the latest state is from before this',
+        )
     rates = {f"lr_{g['kind']}": g['lr'] for g in optimizer.param_groups}
     self.recent.append(numbers['loss'])
-    return dict(epoch=epoch, **{k: round(v, 6) for k, v in numbers.items()}, **rates, memory=memory_used(self.accelerator.device))
+    return dict(
+        epoch=epoch,
+        **{k: round(v, 6) for k, v in numbers.items()},
+        **rates,
+        memory=memory_used(self.accelerator.device),
+    )
+
 
 @patch
-def _val_loss(self:Trainer, stage):
+def _val_loss(self: Trainer, stage):
     "Losses on the validation studies, mean over studies."
     sums, size = {}, self.config.train.batch_size
     self.model.eval()
     with torch.no_grad(), self.accelerator.autocast():
         for batch in self.val.batches(size):
             out = self.model(batch.to(self.accelerator.device), lambdas=stage.lambdas)
-            for k, v in {'loss': out.total, **out.losses}.items(): sums[k] = sums.get(k, 0.) + float(v)*len(batch)/len(self.val)
+            for k, v in {'loss': out.total, **out.losses}.items():
+                sums[k] = sums.get(k, 0.0) + float(v) * len(batch) / len(self.val)
     return {k: round(v, 6) for k, v in sums.items()}
 
 # %% ../nbs/24_training.ipynb #c025
 @patch
-def _val_scores(self:Trainer):
+def _val_scores(self: Trainer):
     "Scores of written reports on the validation studies."
     train = self.config.train
-    with self.accelerator.autocast(): written = write_reports(self.model, self.val, train.beam, train.batch_size, train.eval_studies)
+    with self.accelerator.autocast():
+        written = write_reports(
+            self.model, self.val, train.beam, train.batch_size, train.eval_studies
+        )
     reports = [r for r, _ in written]
     found = findings_of(self.val, reports)
     scores = {'findings_f1': found['f1']} if found else {}
-    if self.why and self.monitor == 'loss': return scores
-    try: scores.update(score_reports(reports, self.val.references[:len(reports)], metrics=('BLEU', 'ROUGE_L', 'CIDEr')).values)
+    if self.why and self.monitor == 'loss':
+        return scores
+    try:
+        scores.update(
+            score_reports(
+                reports, self.val.references[: len(reports)], metrics=('BLEU', 'ROUGE_L', 'CIDEr')
+            ).values
+        )
     except UARError:
-        if self.monitor != 'findings_f1': raise
+        if self.monitor != 'findings_f1':
+            raise
     return {k: round(float(v), 6) for k, v in scores.items()}
 
+
 @patch
-def _keep(self:Trainer): save_checkpoint(self.checkpoint_folder(self.at.stage), self.model, self.train.vocabulary, self.config.data, self.tokenizer)
+def _keep(self: Trainer):
+    save_checkpoint(
+        self.checkpoint_folder(self.at.stage),
+        self.model,
+        self.train.vocabulary,
+        self.config.data,
+        self.tokenizer,
+    )
 
 # %% ../nbs/24_training.ipynb #c026
 @patch
-def checkpoint_folder(self:Trainer, index:int=-1)->Path:
+def checkpoint_folder(self: Trainer, index: int = -1) -> Path:
     "Where the best checkpoint of a stage goes; that of the last stage is the run's."
     stages = self.config.train.stages
     last = index in (-1, len(stages) - 1)
-    return self.folder/('checkpoint' if last else f'checkpoint_{stages[index].name}')
+    return self.folder / ('checkpoint' if last else f'checkpoint_{stages[index].name}')
 
 # %% ../nbs/24_training.ipynb #c028
 @patch
-def _validate(self:Trainer, stage, epoch):
+def _validate(self: Trainer, stage, epoch):
     "Validation row, and the checkpoint where it is the best of its stage so far."
-    if self.val is None: return self._keep()
+    if self.val is None:
+        return self._keep()
     scores = self._val_loss(stage)
-    if self.monitor != 'loss' or not self.why: scores.update(self._val_scores())
+    if self.monitor != 'loss' or not self.why:
+        scores.update(self._val_scores())
     score = scores[self.monitor]
-    better = self.at.best is None or (score < self.at.best if self.monitor == 'loss' else score >= self.at.best)
+    better = self.at.best is None or (
+        score < self.at.best if self.monitor == 'loss' else score >= self.at.best
+    )
     if better:
         self.at.best, self.at.best_step = score, self.at.total
         self._keep()
-    row = self._log('val', epoch=epoch, **scores, monitor=self.monitor, best=self.at.best, best_step=self.at.best_step)
+    row = self._log(
+        'val',
+        epoch=epoch,
+        **scores,
+        monitor=self.monitor,
+        best=self.at.best,
+        best_step=self.at.best_step,
+    )
     self._show(row, better)
 
+
 @patch
-def _show(self:Trainer, row, better):
+def _show(self: Trainer, row, better):
     "One line of the printed table."
     names = [k for k in ('loss', 'findings_f1', 'BLEU_4', 'CIDEr') if k in row]
-    if not self.shown: self._say(f'{"stage":>8} {"step":>7} {"epoch":>5} {"train":>8} ' + ' '.join(f'{"val " + k if k == "loss" else k:>11}' for k in names) + f' {"seconds":>8}')
-    train = sum(self.recent)/len(self.recent) if self.recent else math.nan
-    self._say(f'{row["stage"]:>8} {row["total"]:>7} {row["epoch"]:>5} {train:>8.4f} ' + ' '.join(f'{row[k]:>11.4f}' for k in names) + f' {row["seconds"]:>8.0f}{" *" if better else ""}')
+    if not self.shown:
+        self._say(
+            f'{"stage":>8} {"step":>7} {"epoch":>5} {"train":>8} '
+            + ' '.join(f'{"val " + k if k == "loss" else k:>11}' for k in names)
+            + f' {"seconds":>8}'
+        )
+    train = sum(self.recent) / len(self.recent) if self.recent else math.nan
+    self._say(
+        f'{row["stage"]:>8} {row["total"]:>7} {row["epoch"]:>5} {train:>8.4f} '
+        + ' '.join(f'{row[k]:>11.4f}' for k in names)
+        + f' {row["seconds"]:>8.0f}{" *" if better else ""}'
+    )
     self.shown, self.recent = True, []
 
 # %% ../nbs/24_training.ipynb #c030
 @patch
-def _stage(self:Trainer, index, stage, bar):
+def _stage(self: Trainer, index, stage, bar):
     "Train one stage from where it stands to its end."
     going_on = self.state is not None and self.at.stage == index
-    if not going_on: self.at = replace(self.at, stage=index, step=0, best=None, best_step=None)
+    if not going_on:
+        self.at = replace(self.at, stage=index, step=0, best=None, best_step=None)
     optimizer = make_optimizer(self.model, stage, self.config.train)
-    if going_on: load_state(self.state, self.model, optimizer)
-    if going_on and self.at.scaler and self.accelerator.scaler: self.accelerator.scaler.load_state_dict(self.at.scaler)
+    if going_on:
+        load_state(self.state, self.model, optimizer)
+    if going_on and self.at.scaler and self.accelerator.scaler:
+        self.accelerator.scaler.load_state_dict(self.at.scaler)
     optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
     net = self.accelerator.prepare_model(self.model) if self._world() > 1 else self.model
     steps, first = self.stage_steps(stage), self._first_epoch(index)
     while self.at.step < steps:
-        epoch = first + self.at.step//self.epoch_steps
+        epoch = first + self.at.step // self.epoch_steps
         sums, norms = self._step(net, optimizer, stage, epoch, self.at.step % self.epoch_steps)
         self.at.step, self.at.total = self.at.step + 1, self.at.total + 1
         bar.update()
         self._after(optimizer, stage, epoch, sums, norms, self.at.step == steps)
 
+
 @patch
-def _first_epoch(self:Trainer, index):
+def _first_epoch(self: Trainer, index):
     "Each stage begins with a fresh pass over the studies, numbered on from the stage before."
-    return sum(-(-self.stage_steps(s)//self.epoch_steps) for s in self.config.train.stages[:index])
+    return sum(
+        -(-self.stage_steps(s) // self.epoch_steps) for s in self.config.train.stages[:index]
+    )
 
 # %% ../nbs/24_training.ipynb #c031
 @patch
-def _stop_asked(self:Trainer):
+def _stop_asked(self: Trainer):
     "Whether any process was asked to stop: all of them stop after the same step."
-    if self._world() == 1: return bool(self.asked)
-    return bool(self.accelerator.reduce(torch.tensor(float(len(self.asked)), device=self.accelerator.device), 'sum'))
+    if self._world() == 1:
+        return bool(self.asked)
+    return bool(
+        self.accelerator.reduce(
+            torch.tensor(float(len(self.asked)), device=self.accelerator.device), 'sum'
+        )
+    )
+
 
 @patch
-def _after(self:Trainer, optimizer, stage, epoch, sums, norms, last):
+def _after(self: Trainer, optimizer, stage, epoch, sums, norms, last):
     "What is due after a step: a log row, validation, the state, a stop."
     train, at, stop = self.config.train, self.at, self._stop_asked()
     due = lambda every: last or at.step % every == 0
-    judge = due(train.eval_every or self.epoch_steps) if self.val is not None else due(train.save_every or 500)
+    judge = (
+        due(train.eval_every or self.epoch_steps)
+        if self.val is not None
+        else due(train.save_every or 500)
+    )
     save = stop or judge or (train.save_every and due(train.save_every))
     if save or due(train.log_every):
         row = self._train_row(optimizer, epoch, sums, norms)
-        if judge or due(train.log_every): self._log('train', **row)
+        if judge or due(train.log_every):
+            self._log('train', **row)
     main = self.accelerator.is_main_process
-    if judge and main: self._validate(stage, epoch)
+    if judge and main:
+        self._validate(stage, epoch)
     if save and main:
         at.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
         save_state(self.folder, self.model, optimizer, at)
     self.accelerator.wait_for_everyone()
     if stop and not (last and stage is self.config.train.stages[-1]):
-        raise KeyboardInterrupt(f'stopped after step {at.total}; the same command goes on from {self.folder}')
+        raise KeyboardInterrupt(
+            f'stopped after step {at.total}; the same command goes on from {self.folder}'
+        )
 
 # %% ../nbs/24_training.ipynb #c032
 @patch
-def fit(self:Trainer,
-    locked=False # the caller holds the folder's `run_lock`
-)->dict: # folder, checkpoint, steps, monitor, best score and step, seconds
+def fit(
+    self: Trainer,
+    locked=False,  # the caller holds the folder's `run_lock`
+) -> dict:  # folder, checkpoint, steps, monitor, best score and step, seconds
     "Train all stages, or what is left of them."
     self.shown, self.recent = False, []
-    with nullcontext() if locked or int(os.environ.get('RANK', 0)) else run_lock(self.folder), hardware(self.config.train) as self.accelerator, gentle_stop(quiet=not self.progress) as self.asked:
+    with (
+        nullcontext() if locked or int(os.environ.get('RANK', 0)) else run_lock(self.folder),
+        hardware(self.config.train) as self.accelerator,
+        gentle_stop(quiet=not self.progress) as self.asked,
+    ):
         self.model.to(self.accelerator.device)
         self._open()
         stages = self.config.train.stages
         total = sum(self.stage_steps(s) for s in stages)
-        with tqdm(total=total, initial=self.at.total, desc='training', unit='step', disable=not (self.progress and sys.stderr.isatty()), leave=False) as bar:
-            for index in range(self.at.stage, len(stages)): self._stage(index, stages[index], bar)
-        for name, p in self.model.named_parameters(): p.requires_grad_(True)
+        with tqdm(
+            total=total,
+            initial=self.at.total,
+            desc='training',
+            unit='step',
+            disable=not (self.progress and sys.stderr.isatty()),
+            leave=False,
+        ) as bar:
+            for index in range(self.at.stage, len(stages)):
+                self._stage(index, stages[index], bar)
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(True)
         self.model.eval()
         seconds = self.earlier + time.perf_counter() - self.began
-    return dict(folder=self.folder, checkpoint=self.checkpoint_folder(), steps=self.at.total, monitor=self.monitor, best=self.at.best, best_step=self.at.best_step, seconds=round(seconds, 1))
+    return dict(
+        folder=self.folder,
+        checkpoint=self.checkpoint_folder(),
+        steps=self.at.total,
+        monitor=self.monitor,
+        best=self.at.best,
+        best_step=self.at.best_step,
+        seconds=round(seconds, 1),
+    )

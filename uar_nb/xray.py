@@ -14,186 +14,207 @@ from functools import lru_cache
 import numpy as np
 
 # %% ../nbs/04b_xray.ipynb #c005
-SIZE = 128                                                             # pixels of a picture's side
+SIZE = 128  # pixels of a picture's side
 _ROWS, _COLUMNS = (a.astype(np.float32) for a in np.mgrid[0:SIZE, 0:SIZE])
 
 
 def step(
-    d,         # signed distance: positive inside
-    width=.03  # of the edge, in the same unit
-):             # 0 outside, 1 inside
+    d,  # signed distance: positive inside
+    width=0.03,  # of the edge, in the same unit
+):  # 0 outside, 1 inside
     "Soft step of a signed distance (@eq-step)"
-    t = np.asarray(d, np.float32)*np.float32(1/width)
-    t += np.float32(.5)
+    t = np.asarray(d, np.float32) * np.float32(1 / width)
+    t += np.float32(0.5)
     t = t.clip(0, 1)
-    s = 3 - 2*t
+    s = 3 - 2 * t
     s *= t
     s *= t
     return s
 
 # %% ../nbs/04b_xray.ipynb #c007
 def ellipse(
-    u, v,      # coordinates, arrays
-    centre,    # (u, v)
-    radii,     # along its two axes
-    angle=0.   # of the first axis, degrees
-):             # normalised radius: below 1 inside
+    u,
+    v,  # coordinates, arrays
+    centre,  # (u, v)
+    radii,  # along its two axes
+    angle=0.0,  # of the first axis, degrees
+):  # normalised radius: below 1 inside
     "Normalised radius of an ellipse"
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     du, dv = u - centre[0], v - centre[1]
-    return np.sqrt(((c*du + s*dv)/radii[0])**2 + ((c*dv - s*du)/radii[1])**2)
+    return np.sqrt(((c * du + s * dv) / radii[0]) ** 2 + ((c * dv - s * du) / radii[1]) ** 2)
 
 
 def dome(
-    r   # normalised radius
-):      # 0 … 1
+    r,  # normalised radius
+):  # 0 … 1
     "Half thickness of a ball of radius 1, seen from the front"
-    return np.sqrt(np.maximum(1 - r*r, 0))
+    return np.sqrt(np.maximum(1 - r * r, 0))
 
 # %% ../nbs/04b_xray.ipynb #c010
 @lru_cache(maxsize=128)
 def _kernel(sigma, n):
     "Gaussian weights 0 … r, and one over what of them lies inside, for each pixel."
-    r = max(1, int(4*sigma + .5))
-    w = np.exp(-.5*(np.arange(r + 1)/sigma)**2)
+    r = max(1, int(4 * sigma + 0.5))
+    w = np.exp(-0.5 * (np.arange(r + 1) / sigma) ** 2)
     i, inside = np.arange(n), np.full(n, w[0])
-    for k in range(1, r + 1): inside += w[k]*((i >= k).astype(int) + (i < n - k))
-    return w.astype(np.float32), (1/np.outer(inside, inside)).astype(np.float32)
+    for k in range(1, r + 1):
+        inside += w[k] * ((i >= k).astype(int) + (i < n - k))
+    return w.astype(np.float32), (1 / np.outer(inside, inside)).astype(np.float32)
 
 
 def blur(
-    picture,   # float32, n × n
-    sigma      # of the Gaussian, pixels
-):             # n × n
+    picture,  # float32, n × n
+    sigma,  # of the Gaussian, pixels
+):  # n × n
     "Gaussian blur (@eq-blur)"
     n = len(picture)
     w, norm = _kernel(float(sigma), n)
     r = len(w) - 1
-    rows = np.zeros((n + 2*r, n), np.float32)
-    rows[r:r + n] = picture
-    out = w[0]*picture
-    for k in range(1, r + 1): out += w[k]*(rows[r - k:r - k + n] + rows[r + k:r + k + n])
-    columns = np.zeros((n, n + 2*r), np.float32)
-    columns[:, r:r + n] = out
-    out = w[0]*out
-    for k in range(1, r + 1): out += w[k]*(columns[:, r - k:r - k + n] + columns[:, r + k:r + k + n])
-    return out*norm
+    rows = np.zeros((n + 2 * r, n), np.float32)
+    rows[r : r + n] = picture
+    out = w[0] * picture
+    for k in range(1, r + 1):
+        out += w[k] * (rows[r - k : r - k + n] + rows[r + k : r + k + n])
+    columns = np.zeros((n, n + 2 * r), np.float32)
+    columns[:, r : r + n] = out
+    out = w[0] * out
+    for k in range(1, r + 1):
+        out += w[k] * (columns[:, r - k : r - k + n] + columns[:, r + k : r + k + n])
+    return out * norm
 
 # %% ../nbs/04b_xray.ipynb #c013
 @dataclass(frozen=True)
 class Pose:
     "How the person stands and how the picture is taken"
-    shift: tuple = (0., 0.)     # of the body on the picture
-    scale: float = 1.           # magnification
-    roll: float = 0.            # tilt in the picture's plane, degrees
-    turn: float = 0.            # rotation about the body's axis: shifts the front against the spine
-    middle: float = 2.6         # optical depth shown as middle grey
-    latitude: float = .8        # optical depths per e-fold of the grey curve
-    equalise: float = .35       # share of the broad shades that the detector's software removes
-    black: float = .02          # grey of air
-    white: float = .97          # grey of full absorption
-    noise: float = .03          # standard deviation of the optical depth where it is 2
-    sharp: float = .55          # blur of the detector, pixels
-    edges: tuple = (0, 0, 0, 0) # collimated pixels: left, top, right, bottom
+
+    shift: tuple = (0.0, 0.0)  # of the body on the picture
+    scale: float = 1.0  # magnification
+    roll: float = 0.0  # tilt in the picture's plane, degrees
+    turn: float = 0.0  # rotation about the body's axis: shifts the front against the spine
+    middle: float = 2.6  # optical depth shown as middle grey
+    latitude: float = 0.8  # optical depths per e-fold of the grey curve
+    equalise: float = 0.35  # share of the broad shades that the detector's software removes
+    black: float = 0.02  # grey of air
+    white: float = 0.97  # grey of full absorption
+    noise: float = 0.03  # standard deviation of the optical depth where it is 2
+    sharp: float = 0.55  # blur of the detector, pixels
+    edges: tuple = (0, 0, 0, 0)  # collimated pixels: left, top, right, bottom
     marker: tuple | None = None
 
 # %% ../nbs/04b_xray.ipynb #c016
 @dataclass
 class Chest:
     "The layers of one view, in cm, and the shapes that findings need"
-    view: str                   # 'frontal' or 'lateral'
-    body: object                # the `Body` of the person, from `anatomy`
-    pose: Pose                  # the exposure
-    u: np.ndarray               # body coordinate across, [128, 128]
-    v: np.ndarray               # body coordinate down
-    soft: np.ndarray            # cm of soft tissue, as if there were no air
-    air: np.ndarray             # cm of it that lung or gas takes
-    bone: np.ndarray            # cm of bone
-    metal: np.ndarray           # optical depth of metal and plastic
+
+    view: str  # 'frontal' or 'lateral'
+    body: object  # the `Body` of the person, from `anatomy`
+    pose: Pose  # the exposure
+    u: np.ndarray  # body coordinate across, [128, 128]
+    v: np.ndarray  # body coordinate down
+    soft: np.ndarray  # cm of soft tissue, as if there were no air
+    air: np.ndarray  # cm of it that lung or gas takes
+    bone: np.ndarray  # cm of bone
+    metal: np.ndarray  # optical depth of metal and plastic
     shapes: dict = field(default_factory=dict)  # named masks and distances
 
 
 def _coordinates(pose):
     c, s = math.cos(math.radians(pose.roll)), math.sin(math.radians(pose.roll))
-    x, y = (_COLUMNS - 63.5)/64 - pose.shift[0], (_ROWS - 63.5)/64 - pose.shift[1]
-    k = np.float32(1/pose.scale)
-    return (x*np.float32(c) + y*np.float32(s))*k, (y*np.float32(c) - x*np.float32(s))*k
+    x, y = (_COLUMNS - 63.5) / 64 - pose.shift[0], (_ROWS - 63.5) / 64 - pose.shift[1]
+    k = np.float32(1 / pose.scale)
+    return (x * np.float32(c) + y * np.float32(s)) * k, (y * np.float32(c) - x * np.float32(s)) * k
 
 
 def empty_chest(
-    body,           # a `Body`, or None while only the physics is used
-    pose,           # a `Pose`
-    view='frontal'  # or 'lateral'
-):                  # `Chest`
+    body,  # a `Body`, or None while only the physics is used
+    pose,  # a `Pose`
+    view='frontal',  # or 'lateral'
+):  # `Chest`
     "A chest without layers: only its coordinates"
     zero = lambda: np.zeros((SIZE, SIZE), np.float32)
     return Chest(view, body, pose, *_coordinates(pose), zero(), zero(), zero(), zero())
 
 # %% ../nbs/04b_xray.ipynb #c019
-_MU_SOFT, _MU_BONE, _AIR = .20, .42, .80                               # per cm; per cm more than soft tissue; air's share of lung
+_MU_SOFT, _MU_BONE, _AIR = (
+    0.20,
+    0.42,
+    0.80,
+)  # per cm; per cm more than soft tissue; air's share of lung
 
 
 def optical_depth(
-    chest   # a `Chest`
-):          # [128, 128]
+    chest,  # a `Chest`
+):  # [128, 128]
     "Sum of thickness times attenuation over the layers (@eq-depth)"
-    return _MU_SOFT*(chest.soft - _AIR*chest.air) + _MU_BONE*chest.bone + chest.metal
+    return _MU_SOFT * (chest.soft - _AIR * chest.air) + _MU_BONE * chest.bone + chest.metal
 
 # %% ../nbs/04b_xray.ipynb #c024
-_AT = (np.arange(SIZE, dtype=np.float32) + .5)/4 - .5                  # a pixel's place on the coarse grid
-_LOW = np.clip(np.floor(_AT), 0, SIZE//4 - 2).astype(int)
+_AT = (np.arange(SIZE, dtype=np.float32) + 0.5) / 4 - 0.5  # a pixel's place on the coarse grid
+_LOW = np.clip(np.floor(_AT), 0, SIZE // 4 - 2).astype(int)
 _PART = np.clip(_AT - _LOW, 0, 1).astype(np.float32)
 
 
 def _broad(picture):
     "Blur of 14 pixels, on a grid four times coarser."
-    small = blur(picture.reshape(SIZE//4, 4, SIZE//4, 4).mean((1, 3)), 3.465)   # averaging and interpolation blur a little too
-    rows = small[_LOW]*(1 - _PART[:, None]) + small[_LOW + 1]*_PART[:, None]
-    return rows[:, _LOW]*(1 - _PART) + rows[:, _LOW + 1]*_PART
+    small = blur(
+        picture.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3)), 3.465
+    )  # averaging and interpolation blur a little too
+    rows = small[_LOW] * (1 - _PART[:, None]) + small[_LOW + 1] * _PART[:, None]
+    return rows[:, _LOW] * (1 - _PART) + rows[:, _LOW + 1] * _PART
 
 # %% ../nbs/04b_xray.ipynb #c026
 def develop(
-    chest,      # a `Chest`
-    noise=None  # [128, 128] standard normal numbers; None: a picture without noise
-):              # [128, 128] grey in [0, 1]
+    chest,  # a `Chest`
+    noise=None,  # [128, 128] standard normal numbers; None: a picture without noise
+):  # [128, 128] grey in [0, 1]
     "Grey picture of a chest (@eq-noise, @eq-curve)"
     pose, tau = chest.pose, optical_depth(chest)
-    if noise is not None: tau = tau + noise*np.exp(np.minimum(.5*tau - 1, 1.5))*np.float32(pose.noise)
+    if noise is not None:
+        tau = tau + noise * np.exp(np.minimum(0.5 * tau - 1, 1.5)) * np.float32(pose.noise)
     tau = blur(tau, pose.sharp)
-    tau = tau - np.float32(pose.equalise)*(_broad(tau) - np.float32(pose.middle))
-    grey = 1/(1 + np.exp((pose.middle - tau)*np.float32(1/pose.latitude)))
-    grey = pose.black + (pose.white - pose.black)*grey
-    if pose.marker:                                                    # a lead letter L
+    tau = tau - np.float32(pose.equalise) * (_broad(tau) - np.float32(pose.middle))
+    grey = 1 / (1 + np.exp((pose.middle - tau) * np.float32(1 / pose.latitude)))
+    grey = pose.black + (pose.white - pose.black) * grey
+    if pose.marker:  # a lead letter L
         x, y = int(pose.marker[0]), int(pose.marker[1])
-        grey[y - 4:y + 4, x - 2:x], grey[y + 2:y + 4, x - 2:x + 3] = pose.white, pose.white
+        grey[y - 4 : y + 4, x - 2 : x], grey[y + 2 : y + 4, x - 2 : x + 3] = pose.white, pose.white
     left, top, right, bottom = pose.edges
     inside = np.zeros((SIZE, SIZE), bool)
-    inside[top:SIZE - bottom, left:SIZE - right] = True
-    grey[~inside] = .02
+    inside[top : SIZE - bottom, left : SIZE - right] = True
+    grey[~inside] = 0.02
     return grey
 
 
 def to_picture(
-    grey   # in [0, 1]
-):         # uint8
+    grey,  # in [0, 1]
+):  # uint8
     "uint8 picture of grey values"
-    return np.clip(grey*255 + .5, 0, 255).astype(np.uint8)
+    return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
 
 # %% ../nbs/04b_xray.ipynb #c031
 def splat(
-    chest,    # gives the pose
-    u, v,     # body coordinates of the points, any shape
-    weight,   # of each point
-    sigma     # blur, pixels
-):            # [128, 128]
+    chest,  # gives the pose
+    u,
+    v,  # body coordinates of the points, any shape
+    weight,  # of each point
+    sigma,  # blur, pixels
+):  # [128, 128]
     "A picture of points, each with its weight"
     u, v, weight, pose = np.ravel(u), np.ravel(v), np.ravel(weight), chest.pose
     c, s, k = math.cos(math.radians(pose.roll)), math.sin(math.radians(pose.roll)), pose.scale
-    x, y = ((c*u - s*v)*k + pose.shift[0])*64 + 63.5, ((c*v + s*u)*k + pose.shift[1])*64 + 63.5
+    x, y = (
+        ((c * u - s * v) * k + pose.shift[0]) * 64 + 63.5,
+        ((c * v + s * u) * k + pose.shift[1]) * 64 + 63.5,
+    )
     x0, y0 = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
     ok = (x0 >= 0) & (x0 < SIZE - 1) & (y0 >= 0) & (y0 < SIZE - 1)
     x0, y0, fx, fy, weight = x0[ok], y0[ok], (x - x0)[ok], (y - y0)[ok], weight[ok]
-    at, right, low = y0*SIZE + x0, fx*weight, fy*weight
-    corner = np.concatenate([weight - right - low + fx*low, right - fx*low, low - fx*low, fx*low])
-    out = np.bincount(np.concatenate([at, at + 1, at + SIZE, at + SIZE + 1]), corner, SIZE*SIZE).astype(np.float32)
+    at, right, low = y0 * SIZE + x0, fx * weight, fy * weight
+    corner = np.concatenate(
+        [weight - right - low + fx * low, right - fx * low, low - fx * low, fx * low]
+    )
+    out = np.bincount(
+        np.concatenate([at, at + 1, at + SIZE, at + SIZE + 1]), corner, SIZE * SIZE
+    ).astype(np.float32)
     return blur(out.reshape(SIZE, SIZE), sigma)
