@@ -65,6 +65,13 @@ def test_every_page_has_one_place_in_the_reading_order():
     assert all(pages.kind_of(page_id(path)) == 'lesson' for path in LESSONS.values())
 
 
+def test_make_runs_every_page_but_the_training_runs():
+    run = pages.to_run()
+    assert sorted(run) == sorted(set(PAGES) - set(pages.of_kind('training'))) and page_id(run[-1]) == 'index'
+    make = (ROOT/'Makefile').read_text(encoding='utf-8')
+    assert 'tools/lessons.py --all' in make and not re.search(r'nbs/\S*[%*[]', make)      # it asks, and holds no pattern of its own
+
+
 def test_what_is_named_in_the_list_of_pages_exists():
     "Pages and modules that are named one by one: a name that no longer fits would silently mean nothing."
     import glossary
