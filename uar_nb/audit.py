@@ -16,14 +16,14 @@ import numpy as np
 from fastcore.basics import patch
 
 from .checks import STATES, check_pictures, find_duplicates
-from .core import UARError, atomic_write, optional_import, read_json
+from .core import UARError, UNK, atomic_write, optional_import, read_json
 from .floors import constant_floor, frequent_floor, random_floor
 from .metrics import score_reports
 from .page import Page, write_page
 from .plots import histogram, plot_curves, show_images
 from .records import SPLITS, VIEWS, DataFaults, by_split
 from .studies import load_studies
-from .text import UNK, Vocabulary, clean_report, ground_truth
+from .text import Vocabulary, clean_report, ground_truth
 
 # %% ../nbs/26b_audit.ipynb #c008
 PAIRS = (('train', 'val'), ('train', 'test'), ('val', 'test'))

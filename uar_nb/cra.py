@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
-from .core import UARError, derive_seed
-from .attention import MultiHeadAttention, KeyValue, dropout, check_options
+from .core import UARError, check_options, derive_seed, dropout
+from .attention import MultiHeadAttention, KeyValue
 
 # %% ../nbs/14_cra.ipynb #c007
 def gram_schmidt(

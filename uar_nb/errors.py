@@ -12,13 +12,12 @@ from collections import Counter
 import numpy as np
 import torch
 
-from .core import UARError
+from .core import UARError, UNK_ID
 from .analysis import _interval
 from .fidelity import _inside, without_each
 from .generation import word_log_probs
 from .metrics import bootstrap
 from .reading import read_findings, sentence_spans
-from .text import UNK_ID
 
 # %% ../nbs/25d_errors.ipynb #c006
 def visibility(

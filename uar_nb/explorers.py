@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from . import plots
-from .core import UARError, optional_import
-from .text import BOS_ID, EOS_ID, UNK_ID, clean_report
+from .core import BOS_ID, EOS_ID, UARError, UNK_ID, optional_import
+from .text import clean_report
 from .images import shrink, to_float
 from .records import VIEWS, Finding
 from .findings import KINDS, check_finding

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from .core import DISCLAIMER, UARError, numpy_rng
-from .text import BOS_ID, EOS_ID, PAD_ID, Vocabulary
+from .core import BOS_ID, DISCLAIMER, EOS_ID, PAD_ID, UARError, numpy_rng
+from .text import Vocabulary
 from .images import read_picture
 from .records import VIEWS, View
 from .tokens import Batch, _slots, image_batch

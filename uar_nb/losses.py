@@ -10,8 +10,7 @@ __all__ = ['cross_entropy', 'pool', 'Centre', 'triplet_loss', 'mask_loss', 'sent
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .core import UARError
-from .attention import check_options
+from .core import UARError, check_options, full_precision, upcast
 
 # %% ../nbs/16_losses.ipynb #c009
 def cross_entropy(
@@ -34,16 +33,6 @@ def cross_entropy(
     return total / (text_mask.sum().clamp(min=1) if reduction == 'mean' else len(targets))
 
 # %% ../nbs/16_losses.ipynb #c012
-def _full_precision(x):
-    "A context in which autocast leaves matrix products alone"
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def _upcast(x):
-    "Half precision as float32; others as they are"
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def pool(
     x: torch.Tensor,  # features [B, N, d]
     mask: torch.Tensor | None = None,  # bool [B, N]: False at padding and missing views
@@ -55,8 +44,8 @@ def pool(
         return x.mean(1) if how == 'mean' else x.amax(1)
     if how == 'max':
         return x.masked_fill(~mask[..., None], float('-inf')).amax(1)
-    with _full_precision(x):
-        x = _upcast(x)
+    with full_precision(x):
+        x = upcast(x)
         share = mask.to(x.dtype)
         return torch.einsum('bnd,bn->bd', x, share / share.sum(1, keepdim=True).clamp(min=1))
 
@@ -107,8 +96,8 @@ def triplet_loss(
 ) -> tuple:  # (scalar, dict of detached scalars)
     "Triplet contrastive loss in both directions (Eq. 10)"
     check_options(negatives=(negatives, 'all', 'hardest'))
-    with _full_precision(image):
-        sim = F.normalize(_upcast(image), dim=-1) @ F.normalize(_upcast(text), dim=-1).mT
+    with full_precision(image):
+        sim = F.normalize(upcast(image), dim=-1) @ F.normalize(upcast(text), dim=-1).mT
     other = keys[:, None] != keys
     positive = sim.diagonal()
     loss, active, n = 0.0, 0.0, 0
@@ -185,11 +174,11 @@ def sentence_consistency(
     check_options(heads=(heads, 'mean', 'each'))
     if isinstance(weights, (list, tuple)):
         return torch.stack([sentence_consistency(w, sentence, heads) for w in weights]).mean()
-    w = _upcast(weights.mean(1, keepdim=True) if heads == 'mean' else weights)
+    w = upcast(weights.mean(1, keepdim=True) if heads == 'mean' else weights)
     same = (sentence[:, :, None] == sentence[:, None]) & (sentence >= 0)[:, None]
     share = same.to(w.dtype)
     share = share / share.sum(-1, keepdim=True).clamp(min=1)
-    with _full_precision(w):
+    with full_precision(w):
         mean = (share[:, None] @ w).detach()
     kl = F.kl_div(w.clamp(min=1e-12).log(), mean, reduction='none').sum(-1).mean(1)
     words = (sentence >= 0).to(w.dtype)

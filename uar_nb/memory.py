@@ -9,8 +9,8 @@ __all__ = ['BestFew', 'Memory', 'basis_numbers']
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .core import UARError, derive_seed
-from .attention import Attended, MultiHeadAttention, check_options
+from .core import UARError, check_options, derive_seed
+from .attention import Attended, MultiHeadAttention
 from .cra import CRA, make_basis
 
 # %% ../nbs/14b_memory.ipynb #c007

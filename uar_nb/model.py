@@ -16,16 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from . import __version__
-from .core import UARError, atomic_write, load_tensors, read_json, torch_rng
-from .text import EOS_ID
-from uar_nb.attention import (
-    Decoder,
-    DecoderLayer,
-    Encoder,
-    EncoderLayer,
-    MultiHeadAttention,
-    dropout,
-)
+from .core import EOS_ID, UARError, atomic_write, dropout, load_tensors, read_json, torch_rng
+from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention
 from .places import Neighbours, Places
 from .lsu import LSU
 from .cra import CRA

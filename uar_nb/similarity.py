@@ -12,13 +12,12 @@ import re
 import numpy as np
 import torch
 from .analysis import _chance, _pair, _ranks, _scaled
-from .attention import check_options
-from .core import UARError, optional_import
+from .core import EOS_ID, UARError, check_options, optional_import
 from .reading import read_findings
 from .metrics import _Table, bootstrap
 from .reading import _FIELD, _MODIFIER, _cues, _denied, _mentions
 from .records import FINDING_KINDS
-from .text import EOS_ID, clean_report
+from .text import clean_report
 
 # %% ../nbs/25b_similarity.ipynb #c007
 def similarities(

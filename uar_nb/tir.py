@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
-from .core import UARError
-from .attention import MultiHeadAttention, KeyValue, Attended, check_options
+from .core import UARError, check_options
+from .attention import MultiHeadAttention, KeyValue, Attended
 
 # %% ../nbs/15_tir.ipynb #c007
 class TIR(MultiHeadAttention):

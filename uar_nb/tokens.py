@@ -17,7 +17,17 @@ import torch
 from fastcore.basics import patch
 from tqdm import tqdm
 
-from .core import UARError, atomic_folder, atomic_write, derive_seed, read_json, sha256_of
+from uar_nb.core import (
+    BOS_ID,
+    EOS_ID,
+    PAD_ID,
+    UARError,
+    atomic_folder,
+    atomic_write,
+    derive_seed,
+    read_json,
+    sha256_of,
+)
 from .images import CROP, PICTURE, ImageProtocol, crop_offsets, random_crop, shrink, to_float
 from .records import VIEWS, DataFaults
 from uar_nb.stores import (
@@ -28,7 +38,7 @@ from uar_nb.stores import (
     parts_folder,
     store_key,
 )
-from .text import BOS_ID, EOS_ID, PAD_ID, clean_report, ground_truth
+from .text import clean_report, ground_truth
 
 # %% ../nbs/11_tokens.ipynb #c009
 def _source(study):
