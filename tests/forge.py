@@ -5,21 +5,38 @@
 A command may come with a plan of faults, which is put into effect in its own process alone, at the calls of the operating system
 that every write goes through: `os.fsync` (the file is on the disk) and `os.replace` (it gets its name).
 """
+
 import json, os, signal, subprocess, sys, tempfile, time
 from collections import namedtuple
 from pathlib import Path
 
-Done = namedtuple('Done', 'status out err seconds')  # status is negative for a signal, as in subprocess
+Done = namedtuple(
+    'Done', 'status out err seconds'
+)  # status is negative for a signal, as in subprocess
 POSIX = hasattr(os, 'fork')
 
 
 class Forge:
     "The server and the way to it; one a test module is enough."
+
     def __enter__(self):
-        env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parent.parent), 'COLUMNS': '120', 'NO_COLOR': '1'}
+        env = {
+            **os.environ,
+            'OMP_NUM_THREADS': '1',
+            'PYTHONPATH': str(Path(__file__).parent.parent),
+            'COLUMNS': '120',
+            'NO_COLOR': '1',
+        }
         self.home = tempfile.TemporaryDirectory()
-        self.server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-        if self.server.stdout.readline() != 'ready\n': raise RuntimeError('the server did not start')
+        self.server = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        if self.server.stdout.readline() != 'ready\n':
+            raise RuntimeError('the server did not start')
         return self
 
     def __exit__(self, *_):
@@ -29,7 +46,13 @@ class Forge:
 
     def start(self, argv, cwd='.', env=None, **plan):
         "Begin a command; `finish` waits for it."
-        order = dict(argv=[str(a) for a in argv], cwd=str(cwd), env=env or {}, plan=plan, home=tempfile.mkdtemp(dir=self.home.name))
+        order = dict(
+            argv=[str(a) for a in argv],
+            cwd=str(cwd),
+            env=env or {},
+            plan=plan,
+            home=tempfile.mkdtemp(dir=self.home.name),
+        )
         self.server.stdin.write(json.dumps(order) + '\n')
         self.server.stdin.flush()
         return json.loads(self.server.stdout.readline())['pid'], Path(order['home']), time.time()
@@ -37,14 +60,20 @@ class Forge:
     def finish(self, started, timeout=300):
         "The end of a command that `start` began."
         pid, home, begin = started
-        while not (home/'status').exists():
+        while not (home / 'status').exists():
             if time.time() > begin + timeout:
                 os.kill(pid, signal.SIGKILL)
-                raise TimeoutError((home/'err').read_text())
-            time.sleep(.01)
-        return Done(int((home/'status').read_text()), (home/'out').read_text(), (home/'err').read_text(), time.time() - begin)
+                raise TimeoutError((home / 'err').read_text())
+            time.sleep(0.01)
+        return Done(
+            int((home / 'status').read_text()),
+            (home / 'out').read_text(),
+            (home / 'err').read_text(),
+            time.time() - begin,
+        )
 
-    def run(self, argv, **kwargs): return self.finish(self.start(argv, **kwargs))
+    def run(self, argv, **kwargs):
+        return self.finish(self.start(argv, **kwargs))
 
 
 def written_path(handle):
@@ -57,81 +86,116 @@ def put_into_effect(plan):
     event once s steps are done in all; a file that is being written is cut in half first. `full`/`refuse`: a text; writes to paths that hold it fail,
     `full` once `after` steps are done. `missing`: packages that are not installed."""
     import errno
+
     for name in plan.get('missing', ()):
-        for known in [m for m in sys.modules if m == name or m.startswith(name + '.')]: del sys.modules[known]
+        for known in [m for m in sys.modules if m == name or m.startswith(name + '.')]:
+            del sys.modules[known]
         sys.modules[name] = None
     seen, fsync, replace = {'step': 0, 'n': 0}, os.fsync, os.replace
     kill, full, refuse, watch = (plan.get(k) for k in ('kill', 'full', 'refuse', 'watch'))
 
     def event(kind, path='', handle=None):
         if watch:
-            with open(watch, 'a') as f: f.write(json.dumps([seen['step'], kind, str(path)]) + '\n')
-        if not kill or kind != kill['event'] or seen['step'] < kill['step'] or kill.get('path', '') not in str(path): return
+            with open(watch, 'a') as f:
+                f.write(json.dumps([seen['step'], kind, str(path)]) + '\n')
+        if (
+            not kill
+            or kind != kill['event']
+            or seen['step'] < kill['step']
+            or kill.get('path', '') not in str(path)
+        ):
+            return
         seen['n'] += 1
-        if seen['n'] < kill.get('n', 1): return
-        if handle is not None: os.ftruncate(handle, os.fstat(handle).st_size//2)
+        if seen['n'] < kill.get('n', 1):
+            return
+        if handle is not None:
+            os.ftruncate(handle, os.fstat(handle).st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def hooked_fsync(handle):
         path = written_path(handle)
         event('fsync', path, handle)
-        if full and full in path and seen['step'] >= plan.get('after', 0): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if full and full in path and seen['step'] >= plan.get('after', 0):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return fsync(handle)
 
     def hooked_replace(source, target, **kwargs):
         event('replace', target)
-        if refuse and refuse in str(target): raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+        if refuse and refuse in str(target):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         return replace(source, target, **kwargs)
+
     os.fsync, os.replace = hooked_fsync, hooked_replace
     from uar_nb.training import Trainer
+
     step = Trainer._step
+
     def hooked_step(self, *args):
         seen['step'] = self.at.total
         event('step')
         done = step(self, *args)
         seen['step'] += 1
         return done
+
     Trainer._step = hooked_step
 
 
 def child(order):
     "In the forked process: the command with its own files for output, and the end that `main` gives it."
     home, status = Path(order['home']), 1
-    os.dup2(os.open(home/'out', os.O_WRONLY | os.O_CREAT), 1)
-    os.dup2(os.open(home/'err', os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(os.open(home / 'out', os.O_WRONLY | os.O_CREAT), 1)
+    os.dup2(os.open(home / 'err', os.O_WRONLY | os.O_CREAT), 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout, sys.stderr = open(1, 'w', buffering=1, closefd=False), open(2, 'w', buffering=1, closefd=False)
+    sys.stdout, sys.stderr = (
+        open(1, 'w', buffering=1, closefd=False),
+        open(2, 'w', buffering=1, closefd=False),
+    )
     os.chdir(order['cwd'])
     os.environ.update(order['env'])
     put_into_effect(order['plan'])
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children with it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and its children with it
     from uar_nb.cli import main
+
     try:
         main(order['argv'])
         status = 0
-    except SystemExit as e: status = e.code if isinstance(e.code, int) else 0 if e.code is None else 1
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else 0 if e.code is None else 1
     except BaseException:
         import traceback
+
         traceback.print_exc()
-    sys.stdout.flush(); sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)
 
 
 def serve():
     "Import once, then a process for each line of standard input."
     import uar_nb.cli, uar_nb.recipes, uar_nb.generation  # noqa: F401
+
     homes = {}
+
     def bury(*_):
         while True:
-            try: pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError: return
-            if not pid: return
-            if pid in homes: tell(homes.pop(pid), status)
-            else: early[pid] = status
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid in homes:
+                tell(homes.pop(pid), status)
+            else:
+                early[pid] = status
+
     def tell(home, status):
-        new = Path(home)/'status.new'
+        new = Path(home) / 'status.new'
         new.write_text(str(os.waitstatus_to_exitcode(status)))
-        os.replace(new, Path(home)/'status')
+        os.replace(new, Path(home) / 'status')
+
     early = {}
     signal.signal(signal.SIGCHLD, bury)
     print('ready', flush=True)
@@ -142,8 +206,10 @@ def serve():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             child(order)
         homes[pid] = order['home']
-        if pid in early: tell(homes.pop(pid), early.pop(pid))
+        if pid in early:
+            tell(homes.pop(pid), early.pop(pid))
         print(json.dumps({'pid': pid}), flush=True)
 
 
-if __name__ == '__main__': serve()
+if __name__ == '__main__':
+    serve()

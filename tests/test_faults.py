@@ -2,6 +2,7 @@
 
 Each row runs the real command in a process of its own: exit status 2, one message, no traceback, and nothing half-written.
 """
+
 import importlib.util
 import contextlib, io, json, os, shutil, struct, sys, tarfile, zlib
 from collections import namedtuple
@@ -13,61 +14,132 @@ from forge import POSIX, Forge
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork')
 Fault = namedtuple('Fault', 'name harm argv file field remedy plan', defaults=({},))
-SMALL = [x for s in ('model.d=16', 'model.heads=2', 'model.cra_heads=2', 'model.d_ff=16', 'model.basis_size=16', 'data.max_words=12', 'data.crops=1', 'train.stages.0.steps=4',
-                     'train.stages.0.warmup=1', 'train.stages.1.steps=2', 'train.stages.1.warmup=1', 'train.batch_size=4', 'train.eval_every=2', 'train.beam=1') for x in ('--set', s)]
+SMALL = [
+    x
+    for s in (
+        'model.d=16',
+        'model.heads=2',
+        'model.cra_heads=2',
+        'model.d_ff=16',
+        'model.basis_size=16',
+        'data.max_words=12',
+        'data.crops=1',
+        'train.stages.0.steps=4',
+        'train.stages.0.warmup=1',
+        'train.stages.1.steps=2',
+        'train.stages.1.warmup=1',
+        'train.batch_size=4',
+        'train.eval_every=2',
+        'train.beam=1',
+    )
+    for x in ('--set', s)
+]
 TRAIN = ['train', 'set', '--preset', 'phantom', '--dvae', 'dvae', '--out', 'run', *SMALL]
-GENERATE = ['generate', 'set/images/train-0-000000/0.png', '--checkpoint', 'run/checkpoint', '--beams', 1]
-EVALUATE = ['evaluate', 'set', '--checkpoint', 'run/checkpoint', '--split', 'val', '--beams', 1, '-q']
+GENERATE = [
+    'generate',
+    'set/images/train-0-000000/0.png',
+    '--checkpoint',
+    'run/checkpoint',
+    '--beams',
+    1,
+]
+EVALUATE = [
+    'evaluate',
+    'set',
+    '--checkpoint',
+    'run/checkpoint',
+    '--split',
+    'val',
+    '--beams',
+    1,
+    '-q',
+]
 FIRST = 'set/images/train-0-000000/0.png'
 
 
 def huge_png(width):
     "The beginning of a PNG of width x width pixels: a bomb for whoever decodes before looking."
-    def chunk(kind, data): return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, width, 8, 0, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(b'\0'*1000)) + chunk(b'IEND', b'')
+
+    def chunk(kind, data):
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
+
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', struct.pack('>IIBBBBB', width, width, 8, 0, 0, 0, 0))
+        + chunk(b'IDAT', zlib.compress(b'\0' * 1000))
+        + chunk(b'IEND', b'')
+    )
 
 
 def write(path, data):
     def harm(home):
-        (home/path).parent.mkdir(exist_ok=True)
-        (home/path).write_bytes(data if isinstance(data, bytes) else data.encode())
+        (home / path).parent.mkdir(exist_ok=True)
+        (home / path).write_bytes(data if isinstance(data, bytes) else data.encode())
+
     return harm
+
 
 def cut(path):
-    def harm(home): (home/path).write_bytes((home/path).read_bytes()[:-200])
+    def harm(home):
+        (home / path).write_bytes((home / path).read_bytes()[:-200])
+
     return harm
 
+
 def drop(path):
-    def harm(home): shutil.rmtree(home/path) if (home/path).is_dir() else (home/path).unlink()
+    def harm(home):
+        shutil.rmtree(home / path) if (home / path).is_dir() else (home / path).unlink()
+
     return harm
+
 
 def edit(path, change):
     "Change the JSON in a file."
+
     def harm(home):
-        values = json.loads((home/path).read_text())
+        values = json.loads((home / path).read_text())
         change(values)
-        (home/path).write_text(json.dumps(values))
+        (home / path).write_text(json.dumps(values))
+
     return harm
 
-def state(path): return lambda home: cut(next((home/'run'/'state').iterdir())/path)(home)
+
+def state(path):
+    return lambda home: cut(next((home / 'run' / 'state').iterdir()) / path)(home)
+
 
 @contextlib.contextmanager
 def held(home):
     "A training of this very process in the folder."
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from uar_nb.runs import run_lock
-    with run_lock(home/'run'): yield
+
+    with run_lock(home / 'run'):
+        yield
+
 
 def several(home):
     write(FIRST, 'no picture')(home)
     drop('set/images/train-0-000001/1.png')(home)
     edit('set/annotation.json', lambda a: a['train'][2].update(report=' '))(home)
 
-def kaggle(home):
-    write('kaggle/indiana_reports.csv', 'uid,MeSH,Problems,image,indication,comparison,findings,impression\n1,,,,,,Clear.,\n')(home)
-    write('kaggle/indiana_projections.csv', 'uid,filename,projection\n1,1_IM-0001-3001.dcm.png,Oblique\n')(home)
 
-def set_first(**fields): return edit('set/annotation.json', lambda a: a['train'][0].update(fields))
+def kaggle(home):
+    write(
+        'kaggle/indiana_reports.csv',
+        'uid,MeSH,Problems,image,indication,comparison,findings,impression\n1,,,,,,Clear.,\n',
+    )(home)
+    write(
+        'kaggle/indiana_projections.csv',
+        'uid,filename,projection\n1,1_IM-0001-3001.dcm.png,Oblique\n',
+    )(home)
+
+
+def set_first(**fields):
+    return edit('set/annotation.json', lambda a: a['train'][0].update(fields))
+
 
 def tar_of(name):
     "A .tgz with one small file."
@@ -78,6 +150,7 @@ def tar_of(name):
             tar.addfile(info, io.BytesIO(b'<x/>'))
         return out.getvalue()
 
+
 NOTHING = lambda home: None
 DOWNLOAD = ['download', 'iu-xray', 'iu', '--reports-only', '--tries', 1]
 NO_PROXY = {'NO_PROXY': '127.0.0.1'}
@@ -87,114 +160,682 @@ FAULTS = [
     # a data set
     Fault('data set is not there', NOTHING, GONE, 'elsewhere', '', 'check the path'),
     Fault('picture is missing', drop(FIRST), TRAIN, FIRST, 'train[0].image_path', 'check the path'),
-    Fault('picture is truncated', cut(FIRST), TRAIN, FIRST, 'train-0-000000', 'fetch or export the picture again'),
-    Fault('picture of 60,000 x 60,000', write(FIRST, huge_png(60_000)), TRAIN, FIRST, 'train[0].image_path', 'make it smaller'),
-    Fault('no picture', write(FIRST, 'hello'), TRAIN, FIRST, 'train[0].image_path', 'convert it to PNG'),
-    Fault('empty file', write(FIRST, b''), TRAIN, FIRST, 'train[0].image_path', 'fetch the picture again'),
-    Fault('annotation is not JSON', write('set/annotation.json', '{"train": ['), TRAIN, 'annotation.json', '', 'mend or fetch'),
-    Fault('annotation without the field', edit('set/annotation.json', lambda a: a['train'][0].pop('image_path')), TRAIN, 'annotation.json', 'train[0].image_path', 'list the pictures'),
-    Fault('report is empty', set_first(report='  '), TRAIN, 'annotation.json', 'train[0].report', 'write the report'),
-    Fault('two studies of one id', set_first(id='train-0-000001'), TRAIN, 'annotation.json', '.id', 'id'),
-    Fault('unknown split', set_first(split='dev'), TRAIN, 'annotation.json', 'split', 'train, val, test'),
-    Fault('no training study', edit('set/annotation.json', lambda a: a.update(train=[])), [*TRAIN[:6], '--out', 'new', *SMALL], '', 'split', "split 'train'"),
-    Fault('pictures without reports', drop('set/annotation.json'), TRAIN, 'set', 'report', 'write the reports'),
-    Fault('report in XML is damaged', write('openi/1.xml', '<eCitation>'), ['train', 'openi', *TRAIN[2:]], '1.xml', 'file', 'fetch it again'),
-    Fault('archive of reports is none', write('openi/NLMCXR_reports.tgz', 'hello'), ['train', 'openi', *TRAIN[2:]], 'NLMCXR_reports.tgz', 'file', 'fetch it again'),
-    Fault('view in Kaggle\'s table is unknown', kaggle, ['train', 'kaggle', *TRAIN[2:]], 'indiana_projections.csv', 'line 2, projection', 'Frontal, Lateral'),
-    Fault('line is not JSON', write('own/reports.jsonl', '{"id": 1'), ['train', 'own', *TRAIN[2:]], 'reports.jsonl', 'line 1', 'one object a line'),
-    Fault('row without a picture', write('own/reports.csv', 'id,image,report\nA,,Clear.\n'), ['train', 'own', *TRAIN[2:]], 'reports.csv', 'line 2, image', 'name at least one'),
-    Fault('many faults, told together', several, TRAIN, FIRST, 'train[2].report', 'mend what is listed'),
+    Fault(
+        'picture is truncated',
+        cut(FIRST),
+        TRAIN,
+        FIRST,
+        'train-0-000000',
+        'fetch or export the picture again',
+    ),
+    Fault(
+        'picture of 60,000 x 60,000',
+        write(FIRST, huge_png(60_000)),
+        TRAIN,
+        FIRST,
+        'train[0].image_path',
+        'make it smaller',
+    ),
+    Fault(
+        'no picture',
+        write(FIRST, 'hello'),
+        TRAIN,
+        FIRST,
+        'train[0].image_path',
+        'convert it to PNG',
+    ),
+    Fault(
+        'empty file',
+        write(FIRST, b''),
+        TRAIN,
+        FIRST,
+        'train[0].image_path',
+        'fetch the picture again',
+    ),
+    Fault(
+        'annotation is not JSON',
+        write('set/annotation.json', '{"train": ['),
+        TRAIN,
+        'annotation.json',
+        '',
+        'mend or fetch',
+    ),
+    Fault(
+        'annotation without the field',
+        edit('set/annotation.json', lambda a: a['train'][0].pop('image_path')),
+        TRAIN,
+        'annotation.json',
+        'train[0].image_path',
+        'list the pictures',
+    ),
+    Fault(
+        'report is empty',
+        set_first(report='  '),
+        TRAIN,
+        'annotation.json',
+        'train[0].report',
+        'write the report',
+    ),
+    Fault(
+        'two studies of one id',
+        set_first(id='train-0-000001'),
+        TRAIN,
+        'annotation.json',
+        '.id',
+        'id',
+    ),
+    Fault(
+        'unknown split',
+        set_first(split='dev'),
+        TRAIN,
+        'annotation.json',
+        'split',
+        'train, val, test',
+    ),
+    Fault(
+        'no training study',
+        edit('set/annotation.json', lambda a: a.update(train=[])),
+        [*TRAIN[:6], '--out', 'new', *SMALL],
+        '',
+        'split',
+        "split 'train'",
+    ),
+    Fault(
+        'pictures without reports',
+        drop('set/annotation.json'),
+        TRAIN,
+        'set',
+        'report',
+        'write the reports',
+    ),
+    Fault(
+        'report in XML is damaged',
+        write('openi/1.xml', '<eCitation>'),
+        ['train', 'openi', *TRAIN[2:]],
+        '1.xml',
+        'file',
+        'fetch it again',
+    ),
+    Fault(
+        'archive of reports is none',
+        write('openi/NLMCXR_reports.tgz', 'hello'),
+        ['train', 'openi', *TRAIN[2:]],
+        'NLMCXR_reports.tgz',
+        'file',
+        'fetch it again',
+    ),
+    Fault(
+        'view in Kaggle\'s table is unknown',
+        kaggle,
+        ['train', 'kaggle', *TRAIN[2:]],
+        'indiana_projections.csv',
+        'line 2, projection',
+        'Frontal, Lateral',
+    ),
+    Fault(
+        'line is not JSON',
+        write('own/reports.jsonl', '{"id": 1'),
+        ['train', 'own', *TRAIN[2:]],
+        'reports.jsonl',
+        'line 1',
+        'one object a line',
+    ),
+    Fault(
+        'row without a picture',
+        write('own/reports.csv', 'id,image,report\nA,,Clear.\n'),
+        ['train', 'own', *TRAIN[2:]],
+        'reports.csv',
+        'line 2, image',
+        'name at least one',
+    ),
+    Fault(
+        'many faults, told together',
+        several,
+        TRAIN,
+        FIRST,
+        'train[2].report',
+        'mend what is listed',
+    ),
     # settings
-    Fault('unknown run preset', NOTHING, ['train', 'set', '--preset', 'mimic', '--out', 'new'], '', 'preset', 'mimic_cxr'),
-    Fault('unknown model preset', NOTHING, ['train', 'set', '--model', 'g', '--out', 'new'], '', 'model', 'uar'),
-    Fault('unknown field', NOTHING, [*TRAIN, '--set', 'model.depth=3'], '', 'model.depth', 'decoder_layers'),
-    Fault('value of a wrong type', NOTHING, [*TRAIN, '--set', 'model.d=many'], '', 'model.d', 'int'),
-    Fault('value that is not allowed', NOTHING, [*TRAIN, '--set', 'model.visual=vit'], '', 'model.visual', 'resnet101'),
+    Fault(
+        'unknown run preset',
+        NOTHING,
+        ['train', 'set', '--preset', 'mimic', '--out', 'new'],
+        '',
+        'preset',
+        'mimic_cxr',
+    ),
+    Fault(
+        'unknown model preset',
+        NOTHING,
+        ['train', 'set', '--model', 'g', '--out', 'new'],
+        '',
+        'model',
+        'uar',
+    ),
+    Fault(
+        'unknown field',
+        NOTHING,
+        [*TRAIN, '--set', 'model.depth=3'],
+        '',
+        'model.depth',
+        'decoder_layers',
+    ),
+    Fault(
+        'value of a wrong type', NOTHING, [*TRAIN, '--set', 'model.d=many'], '', 'model.d', 'int'
+    ),
+    Fault(
+        'value that is not allowed',
+        NOTHING,
+        [*TRAIN, '--set', 'model.visual=vit'],
+        '',
+        'model.visual',
+        'resnet101',
+    ),
     Fault('no setting', NOTHING, [*TRAIN, '--set', 'model.d'], '', '--set', 'field=value'),
-    Fault('settings file is missing', NOTHING, [*TRAIN, '--config', 'mine.json'], 'mine.json', '', 'check the path'),
-    Fault('settings file is not JSON', write('mine.json', 'd = 3'), [*TRAIN, '--config', 'mine.json'], 'mine.json', '', 'mend'),
-    Fault('settings file, unknown field', write('mine.json', '{"model": {"pooing": 3}}'), [*TRAIN, '--config', 'mine.json'], '', 'model.pooing', 'pooling'),
+    Fault(
+        'settings file is missing',
+        NOTHING,
+        [*TRAIN, '--config', 'mine.json'],
+        'mine.json',
+        '',
+        'check the path',
+    ),
+    Fault(
+        'settings file is not JSON',
+        write('mine.json', 'd = 3'),
+        [*TRAIN, '--config', 'mine.json'],
+        'mine.json',
+        '',
+        'mend',
+    ),
+    Fault(
+        'settings file, unknown field',
+        write('mine.json', '{"model": {"pooing": 3}}'),
+        [*TRAIN, '--config', 'mine.json'],
+        '',
+        'model.pooing',
+        'pooling',
+    ),
     Fault('no such device', NOTHING, [*TRAIN, '--set', 'train.device=tpu'], '', 'device', "'cpu'"),
-    Fault('half precision on a CPU', NOTHING, [*TRAIN, '--set', 'train.device=cpu', '--set', 'train.precision=fp16'], '', 'precision', "'no'"),
-    Fault('loss is no number', drop('run'), [*TRAIN, '--set', 'train.stages.0.lr=1e30', '--set', 'train.clip=0'], 'run', 'lr', 'lower the learning rate'),
+    Fault(
+        'half precision on a CPU',
+        NOTHING,
+        [*TRAIN, '--set', 'train.device=cpu', '--set', 'train.precision=fp16'],
+        '',
+        'precision',
+        "'no'",
+    ),
+    Fault(
+        'loss is no number',
+        drop('run'),
+        [*TRAIN, '--set', 'train.stages.0.lr=1e30', '--set', 'train.clip=0'],
+        'run',
+        'lr',
+        'lower the learning rate',
+    ),
     # a run folder
-    Fault('another config in the folder', NOTHING, [*TRAIN, '--set', 'train.seed=9'], 'run/config.json', 'train.seed', 'choose another folder'),
-    Fault('other data in the folder', edit('set/annotation.json', lambda a: a['train'].pop()), TRAIN, 'run', '', 'choose another folder'),
-    Fault('damaged weights of a state', state('model.safetensors'), TRAIN, 'model.safetensors', '', 'copy or download it again'),
-    Fault('damaged moments of a state', state('optimizer.safetensors'), TRAIN, 'optimizer.safetensors', '', 'copy or download it again'),
+    Fault(
+        'another config in the folder',
+        NOTHING,
+        [*TRAIN, '--set', 'train.seed=9'],
+        'run/config.json',
+        'train.seed',
+        'choose another folder',
+    ),
+    Fault(
+        'other data in the folder',
+        edit('set/annotation.json', lambda a: a['train'].pop()),
+        TRAIN,
+        'run',
+        '',
+        'choose another folder',
+    ),
+    Fault(
+        'damaged weights of a state',
+        state('model.safetensors'),
+        TRAIN,
+        'model.safetensors',
+        '',
+        'copy or download it again',
+    ),
+    Fault(
+        'damaged moments of a state',
+        state('optimizer.safetensors'),
+        TRAIN,
+        'optimizer.safetensors',
+        '',
+        'copy or download it again',
+    ),
     Fault('damaged position of a state', state('position.json'), TRAIN, 'position.json', '', ''),
-    Fault('damaged pointer to the state', write('run/latest.json', '[]'), TRAIN, 'run/latest.json', 'state', 'begin anew'),
+    Fault(
+        'damaged pointer to the state',
+        write('run/latest.json', '[]'),
+        TRAIN,
+        'run/latest.json',
+        'state',
+        'begin anew',
+    ),
     Fault('two trainings in one folder', held, TRAIN, 'run', 'lock', 'choose another folder'),
     # a tokenizer
-    Fault('dVAE is not there', NOTHING, ['train', 'set', '--dvae', 'none', '--out', 'new'], 'none', 'dvae', 'uar dvae'),
-    Fault('dVAE is damaged', cut('dvae/model.safetensors'), [*TRAIN[:-len(SMALL) - 2], '--out', 'new', *SMALL], 'dvae/model.safetensors', '', 'again'),
-    Fault('dVAE of another kind', edit('dvae/config.json', lambda c: c.update(kind='vqgan')), ['tokenize', 'set', '--dvae', 'dvae', '--out', 'new'], 'dvae/config.json', 'kind', ''),
-    Fault('dVAE would replace a folder', NOTHING, ['dvae', 'set', '--out', 'set', '--steps', 1], 'set', '', 'choose another folder'),
+    Fault(
+        'dVAE is not there',
+        NOTHING,
+        ['train', 'set', '--dvae', 'none', '--out', 'new'],
+        'none',
+        'dvae',
+        'uar dvae',
+    ),
+    Fault(
+        'dVAE is damaged',
+        cut('dvae/model.safetensors'),
+        [*TRAIN[: -len(SMALL) - 2], '--out', 'new', *SMALL],
+        'dvae/model.safetensors',
+        '',
+        'again',
+    ),
+    Fault(
+        'dVAE of another kind',
+        edit('dvae/config.json', lambda c: c.update(kind='vqgan')),
+        ['tokenize', 'set', '--dvae', 'dvae', '--out', 'new'],
+        'dvae/config.json',
+        'kind',
+        '',
+    ),
+    Fault(
+        'dVAE would replace a folder',
+        NOTHING,
+        ['dvae', 'set', '--out', 'set', '--steps', 1],
+        'set',
+        '',
+        'choose another folder',
+    ),
     # a checkpoint
-    Fault('checkpoint is not there', NOTHING, [*GENERATE[:2], '--checkpoint', './none'], 'none', '', 'give a folder'),
-    Fault('checkpoint is a file', NOTHING, [*GENERATE[:2], '--checkpoint', 'dvae.json'], 'dvae.json', '', 'config.json'),
-    Fault('checkpoint of another version', edit('run/checkpoint/config.json', lambda c: c.update(format=99)), GENERATE, 'checkpoint/config.json', 'format', 'version'),
-    Fault('checkpoint with an unknown field', edit('run/checkpoint/config.json', lambda c: c['model'].update(depth=3)), GENERATE, 'checkpoint/config.json', 'depth', 'Known fields'),
-    Fault('checkpoint of another config', edit('run/checkpoint/config.json', lambda c: c['model'].update(d=32)), GENERATE, 'checkpoint/model.safetensors', '', 'one checkpoint'),
-    Fault('damaged safetensors', cut('run/checkpoint/model.safetensors'), GENERATE, 'checkpoint/model.safetensors', '', 'copy or download it again'),
-    Fault('another vocabulary', edit('run/checkpoint/vocabulary.json', lambda v: v['words'].reverse() or v['words'].sort()), GENERATE, 'vocabulary.json', '', ''),
-    Fault('checkpoint without its dVAE', drop('run/checkpoint/tokenizer'), GENERATE, 'run/checkpoint', 'tokenizer', 'tokenizer'),
-    Fault('no network', NOTHING, [*GENERATE[:2], '--checkpoint', 'somebody/something'], 'somebody/something', '', 'give a folder', dict(env={'HTTPS_PROXY': 'http://127.0.0.1:9', 'HTTP_PROXY': 'http://127.0.0.1:9', 'https_proxy': 'http://127.0.0.1:9', 'HF_HUB_DISABLE_TELEMETRY': '1'})),
+    Fault(
+        'checkpoint is not there',
+        NOTHING,
+        [*GENERATE[:2], '--checkpoint', './none'],
+        'none',
+        '',
+        'give a folder',
+    ),
+    Fault(
+        'checkpoint is a file',
+        NOTHING,
+        [*GENERATE[:2], '--checkpoint', 'dvae.json'],
+        'dvae.json',
+        '',
+        'config.json',
+    ),
+    Fault(
+        'checkpoint of another version',
+        edit('run/checkpoint/config.json', lambda c: c.update(format=99)),
+        GENERATE,
+        'checkpoint/config.json',
+        'format',
+        'version',
+    ),
+    Fault(
+        'checkpoint with an unknown field',
+        edit('run/checkpoint/config.json', lambda c: c['model'].update(depth=3)),
+        GENERATE,
+        'checkpoint/config.json',
+        'depth',
+        'Known fields',
+    ),
+    Fault(
+        'checkpoint of another config',
+        edit('run/checkpoint/config.json', lambda c: c['model'].update(d=32)),
+        GENERATE,
+        'checkpoint/model.safetensors',
+        '',
+        'one checkpoint',
+    ),
+    Fault(
+        'damaged safetensors',
+        cut('run/checkpoint/model.safetensors'),
+        GENERATE,
+        'checkpoint/model.safetensors',
+        '',
+        'copy or download it again',
+    ),
+    Fault(
+        'another vocabulary',
+        edit('run/checkpoint/vocabulary.json', lambda v: v['words'].reverse() or v['words'].sort()),
+        GENERATE,
+        'vocabulary.json',
+        '',
+        '',
+    ),
+    Fault(
+        'checkpoint without its dVAE',
+        drop('run/checkpoint/tokenizer'),
+        GENERATE,
+        'run/checkpoint',
+        'tokenizer',
+        'tokenizer',
+    ),
+    Fault(
+        'no network',
+        NOTHING,
+        [*GENERATE[:2], '--checkpoint', 'somebody/something'],
+        'somebody/something',
+        '',
+        'give a folder',
+        dict(
+            env={
+                'HTTPS_PROXY': 'http://127.0.0.1:9',
+                'HTTP_PROXY': 'http://127.0.0.1:9',
+                'https_proxy': 'http://127.0.0.1:9',
+                'HF_HUB_DISABLE_TELEMETRY': '1',
+            }
+        ),
+    ),
     # pictures to write about
-    Fault('picture to write about is missing', NOTHING, ['generate', 'x.png', *GENERATE[2:]], 'x.png', '', 'check the path'),
-    Fault('picture to write about is a bomb', write('x.png', huge_png(60_000)), ['generate', 'x.png', *GENERATE[2:]], 'x.png', '', 'make it smaller'),
-    Fault('DICOM that is none', write('x.dcm', b'\0'*128 + b'DICM' + b'\1'*64), ['generate', 'x.dcm', *GENERATE[2:]], 'x.dcm', '', ''),
-    Fault('three views for a model of two', NOTHING, ['generate', FIRST, FIRST, FIRST, *GENERATE[2:]], '', 'files', 'at most 2'),
-    Fault('maps would replace a folder', NOTHING, [*GENERATE, '--attention', 'set'], 'set', '', 'choose another folder'),
-    Fault('no study in the split', NOTHING, [*EVALUATE[:4], '--split', 'test'], 'set', 'split', 'another split'),
-    Fault('unknown split to score', NOTHING, [*EVALUATE[:4], '--split', 'dev'], '', 'split', 'train, val, test'),
-    Fault('phantoms would replace a folder', NOTHING, ['phantom', 3, 'set'], 'set', '', 'choose another folder'),
-    Fault('unknown style', NOTHING, ['phantom', 3, 'new', '--style', 'free'], '', 'style', 'single'),
-    Fault('unknown layout', NOTHING, ['phantom', 3, 'new', '--layout', 'coco'], '', 'layout', 'r2gen'),
+    Fault(
+        'picture to write about is missing',
+        NOTHING,
+        ['generate', 'x.png', *GENERATE[2:]],
+        'x.png',
+        '',
+        'check the path',
+    ),
+    Fault(
+        'picture to write about is a bomb',
+        write('x.png', huge_png(60_000)),
+        ['generate', 'x.png', *GENERATE[2:]],
+        'x.png',
+        '',
+        'make it smaller',
+    ),
+    Fault(
+        'DICOM that is none',
+        write('x.dcm', b'\0' * 128 + b'DICM' + b'\1' * 64),
+        ['generate', 'x.dcm', *GENERATE[2:]],
+        'x.dcm',
+        '',
+        '',
+    ),
+    Fault(
+        'three views for a model of two',
+        NOTHING,
+        ['generate', FIRST, FIRST, FIRST, *GENERATE[2:]],
+        '',
+        'files',
+        'at most 2',
+    ),
+    Fault(
+        'maps would replace a folder',
+        NOTHING,
+        [*GENERATE, '--attention', 'set'],
+        'set',
+        '',
+        'choose another folder',
+    ),
+    Fault(
+        'no study in the split',
+        NOTHING,
+        [*EVALUATE[:4], '--split', 'test'],
+        'set',
+        'split',
+        'another split',
+    ),
+    Fault(
+        'unknown split to score',
+        NOTHING,
+        [*EVALUATE[:4], '--split', 'dev'],
+        '',
+        'split',
+        'train, val, test',
+    ),
+    Fault(
+        'phantoms would replace a folder',
+        NOTHING,
+        ['phantom', 3, 'set'],
+        'set',
+        '',
+        'choose another folder',
+    ),
+    Fault(
+        'unknown style', NOTHING, ['phantom', 3, 'new', '--style', 'free'], '', 'style', 'single'
+    ),
+    Fault(
+        'unknown layout', NOTHING, ['phantom', 3, 'new', '--layout', 'coco'], '', 'layout', 'r2gen'
+    ),
     # downloads
-    Fault('no server to download from', NOTHING, [*DOWNLOAD, '--url', 'http://127.0.0.1:9/'], '127.0.0.1:9/NLMCXR_reports.tgz', '', 'check the network', dict(env=NO_PROXY)),
-    Fault('no address', NOTHING, [*DOWNLOAD, '--url', 'openi'], 'openi/NLMCXR_reports.tgz', 'url', 'https://'),
-    Fault('download into a file', NOTHING, ['download', 'iu-xray', 'dvae.json'], 'dvae.json', '', 'name a folder'),
-    Fault('archive is a web page', write('iu/NLMCXR_reports.tgz', '<html>Moved'), DOWNLOAD, 'NLMCXR_reports.tgz', '', 'delete it to fetch it again'),
-    Fault('archive leads outside', write('iu/NLMCXR_reports.tgz', tar_of('../outside')), DOWNLOAD, 'NLMCXR_reports.tgz', '', 'delete it to fetch it again'),
-    Fault('archive holds other numbers', write('iu/NLMCXR_reports.tgz', tar_of('ecgen-radiology/1.xml')), DOWNLOAD, 'NLMCXR_reports.tgz', 'count', '--any-count'),
-    Fault('dVAE would be downloaded over a folder', NOTHING, ['download', 'dalle-dvae', 'set'], 'set', '', 'choose another folder'),
-    *([Fault('no server to download the dVAE from', NOTHING, ['download', 'dalle-dvae', 'dalle', '--url', 'http://127.0.0.1:9/', '--tries', 1], '127.0.0.1:9/encoder.pkl', '', 'check the network', dict(env=NO_PROXY))] if importlib.util.find_spec('dall_e') else []),  # without the package that is said first
-    Fault('disk full while unpacking', write('iu/NLMCXR_reports.tgz', tar_of('ecgen-radiology/1.xml')), [*DOWNLOAD, '--any-count'], 'ecgen-radiology', '', 'free space', dict(full='ecgen-radiology')),
+    Fault(
+        'no server to download from',
+        NOTHING,
+        [*DOWNLOAD, '--url', 'http://127.0.0.1:9/'],
+        '127.0.0.1:9/NLMCXR_reports.tgz',
+        '',
+        'check the network',
+        dict(env=NO_PROXY),
+    ),
+    Fault(
+        'no address',
+        NOTHING,
+        [*DOWNLOAD, '--url', 'openi'],
+        'openi/NLMCXR_reports.tgz',
+        'url',
+        'https://',
+    ),
+    Fault(
+        'download into a file',
+        NOTHING,
+        ['download', 'iu-xray', 'dvae.json'],
+        'dvae.json',
+        '',
+        'name a folder',
+    ),
+    Fault(
+        'archive is a web page',
+        write('iu/NLMCXR_reports.tgz', '<html>Moved'),
+        DOWNLOAD,
+        'NLMCXR_reports.tgz',
+        '',
+        'delete it to fetch it again',
+    ),
+    Fault(
+        'archive leads outside',
+        write('iu/NLMCXR_reports.tgz', tar_of('../outside')),
+        DOWNLOAD,
+        'NLMCXR_reports.tgz',
+        '',
+        'delete it to fetch it again',
+    ),
+    Fault(
+        'archive holds other numbers',
+        write('iu/NLMCXR_reports.tgz', tar_of('ecgen-radiology/1.xml')),
+        DOWNLOAD,
+        'NLMCXR_reports.tgz',
+        'count',
+        '--any-count',
+    ),
+    Fault(
+        'dVAE would be downloaded over a folder',
+        NOTHING,
+        ['download', 'dalle-dvae', 'set'],
+        'set',
+        '',
+        'choose another folder',
+    ),
+    *(
+        [
+            Fault(
+                'no server to download the dVAE from',
+                NOTHING,
+                ['download', 'dalle-dvae', 'dalle', '--url', 'http://127.0.0.1:9/', '--tries', 1],
+                '127.0.0.1:9/encoder.pkl',
+                '',
+                'check the network',
+                dict(env=NO_PROXY),
+            )
+        ]
+        if importlib.util.find_spec('dall_e')
+        else []
+    ),  # without the package that is said first
+    Fault(
+        'disk full while unpacking',
+        write('iu/NLMCXR_reports.tgz', tar_of('ecgen-radiology/1.xml')),
+        [*DOWNLOAD, '--any-count'],
+        'ecgen-radiology',
+        '',
+        'free space',
+        dict(full='ecgen-radiology'),
+    ),
     # the audit and the ladder
     Fault('nothing to audit', NOTHING, ['audit', 'elsewhere'], 'elsewhere', '', 'check the path'),
-    Fault('unknown rules of cleaning', NOTHING, ['audit', 'set', '--rules', 'free'], '', 'rules', 'corrected'),
-    Fault('unknown plan', NOTHING, ['ladder', '--plan', 'huge', '--out', 'new'], '', 'plan', 'quick'),
+    Fault(
+        'unknown rules of cleaning',
+        NOTHING,
+        ['audit', 'set', '--rules', 'free'],
+        '',
+        'rules',
+        'corrected',
+    ),
+    Fault(
+        'unknown plan', NOTHING, ['ladder', '--plan', 'huge', '--out', 'new'], '', 'plan', 'quick'
+    ),
     Fault('unknown row', NOTHING, ['ladder', '--row', 'z', '--out', 'new'], '', 'model', 'uar'),
     # packages that are not there
-    Fault('no metrics package', NOTHING, EVALUATE, '', '', "uar_nb[metrics]", dict(missing=['pycocoevalcap'])),
-    Fault('no package for DICOM', write('x.dcm', b'\0'*128 + b'DICM' + b'\1'*64), ['generate', 'x.dcm', *GENERATE[2:]], '', '', "uar_nb[dicom]", dict(missing=['pydicom'])),
-    Fault('no package for OpenAI\'s dVAE', edit('dvae/config.json', lambda c: c.update(kind='uar_nb.openai-dalle')), ['tokenize', 'set', '--dvae', 'dvae', '--out', 'new'], '', 'dall_e', 'uar_nb[dalle]', dict(missing=['dall_e'])),
+    Fault(
+        'no metrics package',
+        NOTHING,
+        EVALUATE,
+        '',
+        '',
+        "uar_nb[metrics]",
+        dict(missing=['pycocoevalcap']),
+    ),
+    Fault(
+        'no package for DICOM',
+        write('x.dcm', b'\0' * 128 + b'DICM' + b'\1' * 64),
+        ['generate', 'x.dcm', *GENERATE[2:]],
+        '',
+        '',
+        "uar_nb[dicom]",
+        dict(missing=['pydicom']),
+    ),
+    Fault(
+        'no package for OpenAI\'s dVAE',
+        edit('dvae/config.json', lambda c: c.update(kind='uar_nb.openai-dalle')),
+        ['tokenize', 'set', '--dvae', 'dvae', '--out', 'new'],
+        '',
+        'dall_e',
+        'uar_nb[dalle]',
+        dict(missing=['dall_e']),
+    ),
     # disks
-    Fault('disk full in a checkpoint', drop('run'), TRAIN, 'run/checkpoint_stage1', '', 'free space', dict(full='/checkpoint')),
-    Fault('disk full in a state', drop('run'), TRAIN, 'optimizer.safetensors', '', 'free space', dict(full='optimizer.safetensors')),
-    Fault('disk full in a data set', NOTHING, ['phantom', 3, 'new', '-q'], 'annotation.json', '', 'free space', dict(full='annotation.json')),
-    Fault('disk full in predictions', NOTHING, [*EVALUATE, '--out', 'new'], 'predictions.jsonl', '', 'free space', dict(full='predictions.jsonl', env=NO_JAVA)),
-    Fault('disk full in attention maps', NOTHING, [*GENERATE, '--attention', 'new'], 'new', '', 'free space', dict(full='.png')),
-    Fault('disk full in a dVAE', NOTHING, ['dvae', 'set', '--out', 'new', '--steps', 1, '-q'], 'new', '', 'free space', dict(full='/new.tmp-')),
-    Fault('run folder refuses writes', drop('run'), TRAIN, 'run/data.json', '', 'choose another folder', dict(refuse='data.json')),
-    Fault('pointer cannot be written', drop('run'), TRAIN, 'run/latest.json', '', 'choose another folder', dict(refuse='latest.json')),
-    Fault('checkpoint cannot take its place', drop('run'), TRAIN, 'run/checkpoint_stage1', '', 'choose another folder', dict(refuse='checkpoint_stage1')),
-    Fault('predictions are refused', NOTHING, [*EVALUATE, '--out', 'new'], 'predictions.jsonl', '', 'choose another folder', dict(refuse='predictions.jsonl', env=NO_JAVA)),
+    Fault(
+        'disk full in a checkpoint',
+        drop('run'),
+        TRAIN,
+        'run/checkpoint_stage1',
+        '',
+        'free space',
+        dict(full='/checkpoint'),
+    ),
+    Fault(
+        'disk full in a state',
+        drop('run'),
+        TRAIN,
+        'optimizer.safetensors',
+        '',
+        'free space',
+        dict(full='optimizer.safetensors'),
+    ),
+    Fault(
+        'disk full in a data set',
+        NOTHING,
+        ['phantom', 3, 'new', '-q'],
+        'annotation.json',
+        '',
+        'free space',
+        dict(full='annotation.json'),
+    ),
+    Fault(
+        'disk full in predictions',
+        NOTHING,
+        [*EVALUATE, '--out', 'new'],
+        'predictions.jsonl',
+        '',
+        'free space',
+        dict(full='predictions.jsonl', env=NO_JAVA),
+    ),
+    Fault(
+        'disk full in attention maps',
+        NOTHING,
+        [*GENERATE, '--attention', 'new'],
+        'new',
+        '',
+        'free space',
+        dict(full='.png'),
+    ),
+    Fault(
+        'disk full in a dVAE',
+        NOTHING,
+        ['dvae', 'set', '--out', 'new', '--steps', 1, '-q'],
+        'new',
+        '',
+        'free space',
+        dict(full='/new.tmp-'),
+    ),
+    Fault(
+        'run folder refuses writes',
+        drop('run'),
+        TRAIN,
+        'run/data.json',
+        '',
+        'choose another folder',
+        dict(refuse='data.json'),
+    ),
+    Fault(
+        'pointer cannot be written',
+        drop('run'),
+        TRAIN,
+        'run/latest.json',
+        '',
+        'choose another folder',
+        dict(refuse='latest.json'),
+    ),
+    Fault(
+        'checkpoint cannot take its place',
+        drop('run'),
+        TRAIN,
+        'run/checkpoint_stage1',
+        '',
+        'choose another folder',
+        dict(refuse='checkpoint_stage1'),
+    ),
+    Fault(
+        'predictions are refused',
+        NOTHING,
+        [*EVALUATE, '--out', 'new'],
+        'predictions.jsonl',
+        '',
+        'choose another folder',
+        dict(refuse='predictions.jsonl', env=NO_JAVA),
+    ),
 ]
 
 
 @pytest.fixture(scope='module')
 def forge():
-    with Forge() as f: yield f
+    with Forge() as f:
+        yield f
 
 
 @pytest.fixture(scope='module')
 def good(forge, tmp_path_factory):
     "A data set, a dVAE and a finished training, without fault."
-    home = tmp_path_factory.mktemp('faults')/'home'
+    home = tmp_path_factory.mktemp('faults') / 'home'
     home.mkdir()
-    for argv in (['phantom', 5, 'set', '--val', 2, '-q'], ['dvae', 'set', '--out', 'dvae', '--steps', 2, '--codebook', 16, '-q'], [*TRAIN, '-q']):
+    for argv in (
+        ['phantom', 5, 'set', '--val', 2, '-q'],
+        ['dvae', 'set', '--out', 'dvae', '--steps', 2, '--codebook', 16, '-q'],
+        [*TRAIN, '-q'],
+    ):
         done = forge.run(argv, cwd=home)
         assert done.status == 0, done.err
     kept = home.with_name('good')
@@ -211,12 +852,16 @@ def home(good):
     return home
 
 
-def snapshot(home): return {str(p.relative_to(home)): p.read_bytes() for p in sorted(home.rglob('*')) if p.is_file()}
+def snapshot(home):
+    return {
+        str(p.relative_to(home)): p.read_bytes() for p in sorted(home.rglob('*')) if p.is_file()
+    }
 
 
 def whole(home):
     "No file that was begun and not finished."
-    for p in home.rglob('*'): assert '.tmp-' not in p.name and not p.name.endswith('.old'), p
+    for p in home.rglob('*'):
+        assert '.tmp-' not in p.name and not p.name.endswith('.old'), p
 
 
 def harmed(home, fault):
@@ -232,15 +877,18 @@ def test_fault(fault, forge, home):
         plan = dict(fault.plan)
         done = forge.run(fault.argv, cwd=home, env=plan.pop('env', None), **plan)
     assert done.status == 2, f'status {done.status}\n{done.out}\n{done.err}'
-    message = done.err[done.err.rindex('error: '):]
+    message = done.err[done.err.rindex('error: ') :]
     assert 'Traceback' not in done.err and done.err.count('error: ') == 1, done.err
-    for part in (fault.file, fault.field, fault.remedy): assert part.lower() in message.lower(), f'{part!r} is not in {message!r}'
+    for part in (fault.file, fault.field, fault.remedy):
+        assert part.lower() in message.lower(), f'{part!r} is not in {message!r}'
     whole(home)
     after = snapshot(home)
-    changed = [p for p in before if after.get(p) != before[p] and Path(p).name not in ('log.jsonl', 'lock')]
+    changed = [
+        p for p in before if after.get(p) != before[p] and Path(p).name not in ('log.jsonl', 'lock')
+    ]
     assert changed == [], 'what was there before was touched'
     if not plan.get('full') and not plan.get('refuse'):
-        assert not (home/'new').exists(), 'something was written before the fault was found'
+        assert not (home / 'new').exists(), 'something was written before the fault was found'
 
 
 def test_many_faults_are_told_together(forge, home):
@@ -248,50 +896,62 @@ def test_many_faults_are_told_together(forge, home):
     several(home)
     done = forge.run([*TRAIN[:6], '--out', 'new', *SMALL], cwd=home)
     assert done.status == 2 and '3 faults' in done.err
-    for part in (FIRST, 'train-0-000001/1.png', 'train[2].report'): assert part in done.err
-    assert not (home/'new').exists()
+    for part in (FIRST, 'train-0-000001/1.png', 'train[2].report'):
+        assert part in done.err
+    assert not (home / 'new').exists()
 
 
 def test_truncated_pictures_are_told_together(forge, home):
     "What only decoding shows is found in all pictures before training, too."
-    for i in (0, 3): cut(f'set/images/train-0-00000{i}/0.png')(home)
+    for i in (0, 3):
+        cut(f'set/images/train-0-00000{i}/0.png')(home)
     done = forge.run([*TRAIN[:6], '--out', 'new', *SMALL], cwd=home)
     assert done.status == 2 and '2 faults' in done.err and 'train-0-000003/0.png' in done.err
-    assert not (home/'new'/'log.jsonl').exists() and not (home/'new'/'pixels').exists()
+    assert not (home / 'new' / 'log.jsonl').exists() and not (home / 'new' / 'pixels').exists()
 
 
 def test_full_disk_keeps_the_earlier_state(forge, home, good):
     "The disk fills up in the second checkpoint; the first is whole, and with free space the same command goes on to the same end."
-    shutil.rmtree(home/'run')
+    shutil.rmtree(home / 'run')
     done = forge.run(TRAIN, cwd=home, full='/checkpoint', after=4)
-    assert done.status == 2 and 'No space left' in done.err and (home/'run'/'latest.json').exists()
+    assert (
+        done.status == 2 and 'No space left' in done.err and (home / 'run' / 'latest.json').exists()
+    )
     done = forge.run(TRAIN, cwd=home)
     assert done.status == 0, done.err
-    same = lambda part: snapshot(home/'run'/part) == snapshot(good/'run'/part)
+    same = lambda part: snapshot(home / 'run' / part) == snapshot(good / 'run' / part)
     assert same('checkpoint') and same('state')
 
 
 def test_without_java(forge, good, tmp_path):
     "METEOR is left out, said so once, and the rest goes on."
-    tools = tmp_path/'bin'
+    tools = tmp_path / 'bin'
     tools.mkdir()
-    done = forge.run([*EVALUATE, '--out', tmp_path/'scores'], cwd=good, env={'PATH': str(tools)})
+    done = forge.run([*EVALUATE, '--out', tmp_path / 'scores'], cwd=good, env={'PATH': str(tools)})
     assert done.status == 0, done.err
     assert done.err.count('METEOR is left out') == 1 and 'Java' in done.err
-    values = json.loads((tmp_path/'scores'/'scores.json').read_text())['values']
+    values = json.loads((tmp_path / 'scores' / 'scores.json').read_text())['values']
     assert values['METEOR'] is None and values['BLEU_4'] is not None
 
 
 def test_training_without_the_metrics_package(forge, home):
     "The checkpoint is chosen by validation loss, and the log says why."
-    shutil.rmtree(home/'run')
+    shutil.rmtree(home / 'run')
     done = forge.run(TRAIN, cwd=home, missing=['pycocoevalcap'])
     assert done.status == 0, done.err
-    rows = [json.loads(l) for l in (home/'run'/'log.jsonl').read_text().splitlines()]
+    rows = [json.loads(l) for l in (home / 'run' / 'log.jsonl').read_text().splitlines()]
     assert rows[0]['monitor'] == 'loss' and 'uar_nb[metrics]' in rows[0]['notes'][0]
 
 
-@pytest.mark.parametrize('argv, part', [(['trian'], 'trian'), (['train'], 'data'), (['generate', 'a.png', '--checkpoint', 'x', '--beams', '0'], 'beams'), (['phantom', 'many', 'x'], 'number')])
+@pytest.mark.parametrize(
+    'argv, part',
+    [
+        (['trian'], 'trian'),
+        (['train'], 'data'),
+        (['generate', 'a.png', '--checkpoint', 'x', '--beams', '0'], 'beams'),
+        (['phantom', 'many', 'x'], 'number'),
+    ],
+)
 def test_usage(argv, part, forge, tmp_path):
     "A command line that cannot be understood."
     done = forge.run(argv, cwd=tmp_path)

@@ -1,4 +1,5 @@
 "The analyses run on a data set of one's own: two environment variables, and no word of the notebook changes."
+
 import os
 
 import nbformat
@@ -16,7 +17,12 @@ def data_set(tmp_path_factory):
     "Forty studies as the openi layout has them: pictures and reports, neither findings nor boxes."
     from uar_nb.phantom import make_studies
     from uar_nb.studies import save_studies
-    return save_studies(make_studies(40, seed=77, split='test'), tmp_path_factory.mktemp('own')/'hospital', 'openi')
+
+    return save_studies(
+        make_studies(40, seed=77, split='test'),
+        tmp_path_factory.mktemp('own') / 'hospital',
+        'openi',
+    )
 
 
 def printed(book):
@@ -28,13 +34,20 @@ def printed(book):
 
 @pytest.mark.parametrize('page', PAGES)
 def test_a_page_runs_on_a_data_set_of_ones_own(page, data_set, monkeypatch):
-    for name in ('UAR_RUNS', 'UAR_CHECKPOINT', 'UAR_SPLIT'): monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv('UAR_DATA_SET', str(data_set)); monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    for name in ('UAR_RUNS', 'UAR_CHECKPOINT', 'UAR_SPLIT'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv('UAR_DATA_SET', str(data_set))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
     path = find_page(page, kind='analysis')
     book = nbformat.read(path, as_version=4)
     for cell in book.cells:
-        if cell.cell_type == 'code' and any(s in cell.source for s in ('nbdev_export()', '#| eval: false')): cell.source = 'pass'
-    NotebookClient(book, timeout=600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute()
+        if cell.cell_type == 'code' and any(
+            s in cell.source for s in ('nbdev_export()', '#| eval: false')
+        ):
+            cell.source = 'pass'
+    NotebookClient(
+        book, timeout=600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
+    ).execute()
     assert NOTE in printed(book)
     assert data_set.name in printed(book) and 'fresh phantoms' not in printed(book)

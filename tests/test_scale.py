@@ -1,4 +1,5 @@
 "Stores that many processes read: equal batches from loader processes of both kinds, one copy of the pages, and a tokenization that goes on after a kill."
+
 import hashlib, json, os, signal, subprocess, sys
 from functools import partial
 from multiprocessing import get_context
@@ -21,50 +22,95 @@ POSIX = hasattr(os, 'fork')
 
 class Grey:
     "The mean grey of each 8×8 patch in 512 steps."
+
     name, sha256, codebook_size, grid, pictures = 'grey', 'grey', 512, 14, 0
+
     def encode(self, pixels):
         Grey.pictures += len(pixels)
-        return (F.avg_pool2d(pixels, 8).flatten(1)*512).long().clamp(max=511)
+        return (F.avg_pool2d(pixels, 8).flatten(1) * 512).long().clamp(max=511)
 
 
 def some_studies(n):
-    rng, words = np.random.default_rng(5), 'the lungs are clear no effusion heart large small left right'.split()
+    rng, words = (
+        np.random.default_rng(5),
+        'the lungs are clear no effusion heart large small left right'.split(),
+    )
     views = [('frontal', 'lateral'), ('frontal',), ('lateral',), ('lateral', 'frontal', 'frontal')]
-    return [Study(f's{i:04}', tuple(View(v, pixels=rng.integers(0, 256, (128, 128), np.uint8)) for v in views[i % 4]), ' '.join(rng.choice(words, 3 + i % 20)) + '.') for i in range(n)]
+    return [
+        Study(
+            f's{i:04}',
+            tuple(View(v, pixels=rng.integers(0, 256, (128, 128), np.uint8)) for v in views[i % 4]),
+            ' '.join(rng.choice(words, 3 + i % 20)) + '.',
+        )
+        for i in range(n)
+    ]
 
 
 def make(folder, n=48):
     studies = some_studies(n)
-    pixels = PixelStore.build(studies, folder/'pixels', part=10)
-    return StudyData(studies, pixels, TokenStore.build(pixels, Grey(), folder/'tokens', part=10), Vocabulary.build([s.report.lower().replace('.', ' .') for s in studies], 1))
+    pixels = PixelStore.build(studies, folder / 'pixels', part=10)
+    return StudyData(
+        studies,
+        pixels,
+        TokenStore.build(pixels, Grey(), folder / 'tokens', part=10),
+        Vocabulary.build([s.report.lower().replace('.', ' .') for s in studies], 1),
+    )
 
 
 def digest(batch):
     h = hashlib.sha256(' '.join(batch.study_ids).encode())
-    for t in (batch.image_ids, batch.images, batch.view_ids, batch.view_mask, batch.report_ids, batch.report_keys):
-        if t is not None: h.update(f'{t.dtype}{tuple(t.shape)}'.encode() + t.numpy().tobytes())
+    for t in (
+        batch.image_ids,
+        batch.images,
+        batch.view_ids,
+        batch.view_mask,
+        batch.report_ids,
+        batch.report_keys,
+    ):
+        if t is not None:
+            h.update(f'{t.dtype}{tuple(t.shape)}'.encode() + t.numpy().tobytes())
     return h.hexdigest()
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory): return make(tmp_path_factory.mktemp('stores'))
+def data(tmp_path_factory):
+    return make(tmp_path_factory.mktemp('stores'))
 
 
 @pytest.mark.parametrize('method', [*(['fork'] if POSIX else []), 'spawn'])
 def test_loader_processes_bring_equal_batches(data, method):
     order = data.order(3)
-    pieces = [order[i:i+7] for i in range(0, len(order), 7)]
+    pieces = [order[i : i + 7] for i in range(0, len(order), 7)]
     true = [digest(data.batch(p, 3)) for p in pieces]
     assert len(set(true)) == len(true)
-    loader = DataLoader(pieces, batch_size=None, collate_fn=partial(data.light().batch, epoch=3), num_workers=2, multiprocessing_context=method)
+    loader = DataLoader(
+        pieces,
+        batch_size=None,
+        collate_fn=partial(data.light().batch, epoch=3),
+        num_workers=2,
+        multiprocessing_context=method,
+    )
     assert [digest(b) for b in loader] == true
 
 
 def _train(data, rank, queue, go):
     "A training process: its batches, and whether its arrays are maps of the store's file."
-    found = [digest(b) for b in data.batches(8, epoch=rank//2)]
-    maps = [l.split()[-1] for l in open('/proc/self/maps')] if os.path.exists('/proc/self/maps') else []
-    queue.put((rank, found, [type(a) is np.memmap for a in (data.tokens.ids, data.pixels.pictures)], [any(m == os.path.realpath(a.filename) for m in maps) for a in (data.tokens.ids,)] if maps else [True]))
+    found = [digest(b) for b in data.batches(8, epoch=rank // 2)]
+    maps = (
+        [l.split()[-1] for l in open('/proc/self/maps')]
+        if os.path.exists('/proc/self/maps')
+        else []
+    )
+    queue.put(
+        (
+            rank,
+            found,
+            [type(a) is np.memmap for a in (data.tokens.ids, data.pixels.pictures)],
+            [any(m == os.path.realpath(a.filename) for m in maps) for a in (data.tokens.ids,)]
+            if maps
+            else [True],
+        )
+    )
     go.wait(60)
 
 
@@ -73,21 +119,33 @@ def test_training_processes_share_the_map(data):
     context = get_context('fork')
     queue, go = context.Queue(), context.Event()
     made = [context.Process(target=_train, args=(data, rank, queue, go)) for rank in range(4)]
-    for p in made: p.start()
+    for p in made:
+        p.start()
     found = {rank: rest for rank, *rest in (queue.get(timeout=60) for _ in made)}
     go.set()
-    for p in made: p.join()
+    for p in made:
+        p.join()
     for rank, (batches, kinds, mapped) in found.items():
-        assert batches == [digest(b) for b in data.batches(8, epoch=rank//2)] and all(kinds) and all(mapped)
+        assert (
+            batches == [digest(b) for b in data.batches(8, epoch=rank // 2)]
+            and all(kinds)
+            and all(mapped)
+        )
     assert found[0][0] == found[1][0] != found[2][0]
 
 
 def test_a_pickle_holds_no_array_and_a_light_one_no_study(data):
     import pickle
+
     whole, light = (len(pickle.dumps(d)) for d in (data, data.light()))
-    assert light < whole and light < data.tokens.ids.nbytes/4
+    assert light < whole and light < data.tokens.ids.nbytes / 4
     there = pickle.loads(pickle.dumps(data.light()))
-    assert not there.ids == [] and there.studies == [] and len(there) == len(data) and digest(there.batch([3, 1], 2)) == digest(data.batch([3, 1], 2))
+    assert (
+        not there.ids == []
+        and there.studies == []
+        and len(there) == len(data)
+        and digest(there.batch([3, 1], 2)) == digest(data.batch([3, 1], 2))
+    )
 
 
 CODE = '''
@@ -106,29 +164,43 @@ TokenStore.build(PixelStore.build(some_studies(48), folder/'pixels'), Dies(), fo
 
 @pytest.mark.skipif(not POSIX, reason='needs SIGKILL')
 def test_tokenization_goes_on_after_a_kill(tmp_path, data):
-    done = subprocess.run([sys.executable, '-c', CODE, str(HOME/'tests'), str(tmp_path)], env={**os.environ, 'PYTHONPATH': str(HOME), 'OMP_NUM_THREADS': '1'})
-    assert done.returncode == -signal.SIGKILL and not (tmp_path/'tokens').exists()
+    done = subprocess.run(
+        [sys.executable, '-c', CODE, str(HOME / 'tests'), str(tmp_path)],
+        env={**os.environ, 'PYTHONPATH': str(HOME), 'OMP_NUM_THREADS': '1'},
+    )
+    assert done.returncode == -signal.SIGKILL and not (tmp_path / 'tokens').exists()
     parts = sorted(p.name for p in tmp_path.glob('tokens.part-*/*.npy'))
     assert parts == ['0-10.npy', '10-20.npy']
     before = Grey.pictures
-    store = TokenStore.build(PixelStore.build(some_studies(48), tmp_path/'pixels'), Grey(), tmp_path/'tokens', part=10)
-    assert Grey.pictures - before == (len(store.ids) - 20)*5
+    store = TokenStore.build(
+        PixelStore.build(some_studies(48), tmp_path / 'pixels'),
+        Grey(),
+        tmp_path / 'tokens',
+        part=10,
+    )
+    assert Grey.pictures - before == (len(store.ids) - 20) * 5
     assert store.key == data.tokens.key and (store.ids == data.tokens.ids).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == ['pixels', 'tokens']
 
 
 def test_reading_pictures_goes_on(tmp_path, monkeypatch):
     studies, reads, picture = some_studies(12), [], View.picture
+
     def dies(self):
-        if len(reads) == 11: raise KeyboardInterrupt
+        if len(reads) == 11:
+            raise KeyboardInterrupt
         reads.append(self)
         return picture(self)
+
     monkeypatch.setattr(View, 'picture', dies)
-    with pytest.raises(KeyboardInterrupt): PixelStore.build(studies, tmp_path/'pixels', part=5)
+    with pytest.raises(KeyboardInterrupt):
+        PixelStore.build(studies, tmp_path / 'pixels', part=5)
     monkeypatch.setattr(View, 'picture', lambda self: reads.append(self) or picture(self))
-    store = PixelStore.build(studies, tmp_path/'pixels', part=5)
+    store = PixelStore.build(studies, tmp_path / 'pixels', part=5)
     assert len(reads) == 11 + len(store) - 10 and [p.name for p in tmp_path.iterdir()] == ['pixels']
-    assert (store.pictures == np.stack([v.pixels for s in studies for v in s.views])).all() and store.key == PixelStore.build(studies).key
+    assert (
+        store.pictures == np.stack([v.pixels for s in studies for v in s.views])
+    ).all() and store.key == PixelStore.build(studies).key
 
 
 def test_words_are_kept_small(data):

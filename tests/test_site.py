@@ -1,4 +1,5 @@
 "The site: no dead link, every row of the paper, terms linked where they come first, numbers on equations, readable in a real browser."
+
 import functools, http.server, importlib, json, posixpath, re, threading
 from html.parser import HTMLParser
 
@@ -14,27 +15,48 @@ def cells(name, kind='markdown'):
 
 def shown(name):
     "The markdown that the code of a page has made."
-    return [''.join(o['data']['text/markdown']) for c in cells_of(find_page(name)) for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    return [
+        ''.join(o['data']['text/markdown'])
+        for c in cells_of(find_page(name))
+        for o in c.get('outputs', [])
+        if 'text/markdown' in o.get('data', {})
+    ]
 
 
 # ---- the pages as text
 
-PAPER = [f'Eq. {i}' for i in range(1, 14)] + [f'Table {i}' for i in range(1, 5)] + [f'Figure {i}' for i in range(1, 7)]
+PAPER = (
+    [f'Eq. {i}' for i in range(1, 14)]
+    + [f'Table {i}' for i in range(1, 5)]
+    + [f'Figure {i}' for i in range(1, 7)]
+)
 
 
 def paper_rows():
-    lines = [l.strip('| ').split(' | ') for l in '\n'.join(cells('paper_to_code')).splitlines() if l.startswith('| ')]
-    return {row[0]: row for row in lines if re.match(r'((Eq\.|Table|Figure) \d+|(Section|Footnote) .*)$', row[0])}
+    lines = [
+        l.strip('| ').split(' | ')
+        for l in '\n'.join(cells('paper_to_code')).splitlines()
+        if l.startswith('| ')
+    ]
+    return {
+        row[0]: row
+        for row in lines
+        if re.match(r'((Eq\.|Table|Figure) \d+|(Section|Footnote) .*)$', row[0])
+    }
 
 
 def test_paper_to_code_lacks_nothing():
-    assert sorted(row for row in paper_rows() if not row.startswith(('Section', 'Footnote'))) == sorted(PAPER)
+    assert sorted(
+        row for row in paper_rows() if not row.startswith(('Section', 'Footnote'))
+    ) == sorted(PAPER)
 
 
 def items_of_the_paper():
     "Rows to test. While tests are collected a page may be missing: then the rows that must be there fail one by one."
-    try: rows = paper_rows()
-    except LookupError: rows = {}
+    try:
+        rows = paper_rows()
+    except LookupError:
+        rows = {}
     return list(dict.fromkeys([*PAPER, *rows]))
 
 
@@ -43,30 +65,54 @@ def test_paper_to_code_names_what_exists(item):
     "Each function exists in its module and is checked in its lesson; each row names a check, and each test named exists."
     _, _, *_, code, checks = paper_rows()[item]
     here = page_id(find_page('paper_to_code'))
-    names = [(name, linked_page(link, here)) for name, link in re.findall(r'\[`([\w.]+)`\]\(([\w./-]+\.ipynb)', code)]
+    names = [
+        (name, linked_page(link, here))
+        for name, link in re.findall(r'\[`([\w.]+)`\]\(([\w./-]+\.ipynb)', code)
+    ]
     assert names
     named = re.findall(r'`tests/(\w+\.py)::(\w+)`', checks)
     assert named or 'lesson' in checks
-    assert named or item not in ('Table 2', 'Table 3', 'Table 4', 'Figure 3', 'Figure 4', 'Figure 6')
+    assert named or item not in (
+        'Table 2',
+        'Table 3',
+        'Table 4',
+        'Figure 3',
+        'Figure 4',
+        'Figure 6',
+    )
     for name, page in names:
         module = module_of(find_page(page))
-        assert module and name.startswith(f'{module}.'), f'{name} has its lesson elsewhere than in {page}'
+        assert module and name.startswith(f'{module}.'), (
+            f'{name} has its lesson elsewhere than in {page}'
+        )
         path = name.removeprefix(f'{module}.').split('.')
         functools.reduce(getattr, path, importlib.import_module(f'uar_nb.{module}'))
-        called = path[-2] if path[-1] == 'forward' else path[-1]                      # a module is called by its own name
-        assert any(called in text and re.search(r'\b(test_\w+|expect_fail|assert)\b', text) for text in cells(page, 'code')), f'{page} has no check with {called}'
+        called = (
+            path[-2] if path[-1] == 'forward' else path[-1]
+        )  # a module is called by its own name
+        assert any(
+            called in text and re.search(r'\b(test_\w+|expect_fail|assert)\b', text)
+            for text in cells(page, 'code')
+        ), f'{page} has no check with {called}'
     for file, test in named:
-        assert re.search(rf'^def {test}\b', (ROOT/'tests'/file).read_text(encoding='utf-8'), re.M), test
+        assert re.search(
+            rf'^def {test}\b', (ROOT / 'tests' / file).read_text(encoding='utf-8'), re.M
+        ), test
 
 
 def test_open_choices_has_every_question_with_its_present_answer():
     from uar_nb.presets import open_questions
+
     text = '\n'.join(shown('open_choices'))
     rows = {m[1]: m[0] for m in re.finditer(r'^\| .*? `([\w.]+)` \|.*$', text, re.M)}
     for q in open_questions('iu_xray'):
         value = f"`{q['default']}`".replace('True', 'yes').replace('False', 'no')
-        assert f"`{q['field']}` | {value}" in rows[q['field']], f"{q['field']}: run open_choices.ipynb again"
-    assert 'In `phantom-small` a token' in text and not re.search(r'(reads|costs|moves) –', text), 'run the analyses basis and where_words_look, then open_choices'
+        assert f"`{q['field']}` | {value}" in rows[q['field']], (
+            f"{q['field']}: run open_choices.ipynb again"
+        )
+    assert 'In `phantom-small` a token' in text and not re.search(r'(reads|costs|moves) –', text), (
+        'run the analyses basis and where_words_look, then open_choices'
+    )
     wanted = 'margin pooling centre negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'
     assert {f'model.{w}' for w in wanted.split()} <= set(rows)
 
@@ -76,7 +122,8 @@ def test_glossary():
     assert len(heads) >= 40 and len(set(map(website.slug, heads))) == len(heads)
     assert set(glossary.HEADS) <= set(heads)
     texts = re.split(r'^### .+$', '\n'.join(cells('glossary')), flags=re.M)[1:]
-    for head, text in zip(heads, texts): assert 20 < len(text.split('\n##')[0].strip()) < 420, head
+    for head, text in zip(heads, texts):
+        assert 20 < len(text.split('\n##')[0].strip()) < 420, head
 
 
 def test_each_term_of_the_glossary_links_to_a_lesson():
@@ -85,136 +132,234 @@ def test_each_term_of_the_glossary_links_to_a_lesson():
     heads = re.findall(r'^### (.+)$', '\n'.join(cells('glossary')), re.M)
     texts = re.split(r'^### .+$', '\n'.join(cells('glossary')), flags=re.M)[1:]
     for head, text in zip(heads, texts):
-        links = [(name, linked_page(link, here)) for name, link in re.findall(r'\[`([\w. ]+)`\]\(([\w./-]+\.ipynb)\)', text)]
-        lessons = [(name, page) for name, page in links if kind_of(page) not in ('start', 'reference')]
+        links = [
+            (name, linked_page(link, here))
+            for name, link in re.findall(r'\[`([\w. ]+)`\]\(([\w./-]+\.ipynb)\)', text)
+        ]
+        lessons = [
+            (name, page) for name, page in links if kind_of(page) not in ('start', 'reference')
+        ]
         assert lessons, f'{head} has no lesson'
         assert all(name in (bare(page), module_of(find_page(page))) for name, page in lessons), head
-        forms = '|'.join([re.escape(re.split(r'[ ,@-]', head)[0]), *(form for form, of in glossary.FORMS.items() if of == head)])
-        assert any(re.search(forms, '\n'.join(cells(page) + cells(page, 'code')), re.I) for _, page in lessons), f'{head}: no lesson that it names has the word'
+        forms = '|'.join(
+            [
+                re.escape(re.split(r'[ ,@-]', head)[0]),
+                *(form for form, of in glossary.FORMS.items() if of == head),
+            ]
+        )
+        assert any(
+            re.search(forms, '\n'.join(cells(page) + cells(page, 'code')), re.I)
+            for _, page in lessons
+        ), f'{head}: no lesson that it names has the word'
 
 
 @pytest.mark.parametrize('page', glossary.linked_pages())
 def test_terms_are_linked_at_their_first_use(page):
-    assert not glossary.link_book(json.loads(find_page(page).read_text(encoding='utf-8')), page), f'run python tools/glossary.py link {page}'
+    assert not glossary.link_book(json.loads(find_page(page).read_text(encoding='utf-8')), page), (
+        f'run python tools/glossary.py link {page}'
+    )
 
 
 def test_terms_are_looked_for_on_every_lesson_and_result():
-    assert len(glossary.linked_pages()) == len(pages.of_kind('lesson', 'training', 'analysis')) >= 72
+    assert (
+        len(glossary.linked_pages()) == len(pages.of_kind('lesson', 'training', 'analysis')) >= 72
+    )
 
 
 def test_linking_leaves_everything_else_alone():
     text = '# The dVAE\n> a dVAE\n\nA `dVAE`, $dVAE$, [a dVAE](x.ipynb), then a dVAE and a dVAE.\n\n```sh\ndVAE\n```\n| dVAE |'
     got, new = glossary.link_text(text, set())
-    assert got == text.replace('then a dVAE', 'then a [dVAE](glossary.ipynb#dvae)') and new == ['dVAE']
+    assert got == text.replace('then a dVAE', 'then a [dVAE](glossary.ipynb#dvae)') and new == [
+        'dVAE'
+    ]
     assert glossary.link_text(got, set()) == (got, [])
 
 
 def test_sidebar_holds_every_page_once_in_order():
-    text = (ROOT/'_quarto.yml').read_text(encoding='utf-8')
+    text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
     assert docs.quarto_yml(text) == text, 'run python tools/docs.py sidebar'
     named = re.findall(r'^ +- ([\w/-]+)\.ipynb$', text, re.M)
     assert sorted(named) == sorted([*pages.page_ids(), pages.API]) and len(named) >= 79
     for folder in {pages.folder_of(page) for page in named}:
-        numbered = [page for page in named if pages.folder_of(page) == folder and page.rpartition('/')[2][0].isdigit()]
+        numbered = [
+            page
+            for page in named
+            if pages.folder_of(page) == folder and page.rpartition('/')[2][0].isdigit()
+        ]
         assert numbered == sorted(numbered), folder
 
 
 def test_every_link_above_the_pages_leads_to_a_page():
     import yaml
-    links = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))['website']['navbar']['left']
+
+    links = yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))['website']['navbar'][
+        'left'
+    ]
     assert [link['text'] for link in links] == ['Start', 'Learn', 'Paper to code', 'Glossary']
-    assert not [link for link in links if not (ROOT/'nbs'/link['href']).is_file()]
+    assert not [link for link in links if not (ROOT / 'nbs' / link['href']).is_file()]
 
 
 def test_data_readme_and_cards_do_not_repeat_each_other():
-    sentences = lambda text: {s.strip() for s in re.split(r'(?<=[.;])\s|\n|\|', text) if len(s.strip()) > 50 and 'http' not in s}
-    assert not sentences((ROOT/'data/README.md').read_text(encoding='utf-8')) & sentences('\n'.join(cells('data_cards')))
+    sentences = lambda text: {
+        s.strip()
+        for s in re.split(r'(?<=[.;])\s|\n|\|', text)
+        if len(s.strip()) > 50 and 'http' not in s
+    }
+    assert not sentences((ROOT / 'data/README.md').read_text(encoding='utf-8')) & sentences(
+        '\n'.join(cells('data_cards'))
+    )
 
 
 @pytest.mark.parametrize('where', ['README.md', 'data/README.md', *pages.page_ids()])
 def test_code_blocks_say_their_language(where):
-    text = (ROOT/where).read_text(encoding='utf-8') if where.endswith('.md') else '\n'.join(cells(where))
+    text = (
+        (ROOT / where).read_text(encoding='utf-8')
+        if where.endswith('.md')
+        else '\n'.join(cells(where))
+    )
     fences = re.findall(r'^ *```(.*)$', text, re.M)
     assert len(fences) % 2 == 0 and all(fences[::2]), fences
 
 
 def test_workflows():
     import yaml
+
     for name in ('docs', 'test'):
-        flow = yaml.safe_load((ROOT/f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))
-        assert flow['jobs'] and 'push' in flow[True]                                # YAML reads `on` as true
-    text = (ROOT/'.github/workflows/docs.yml').read_text(encoding='utf-8')
+        flow = yaml.safe_load((ROOT / f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))
+        assert flow['jobs'] and 'push' in flow[True]  # YAML reads `on` as true
+    text = (ROOT / '.github/workflows/docs.yml').read_text(encoding='utf-8')
     assert 'quarto render' in text and 'tools/docs.py process' in text
 
 
 def test_lessons_are_measured(tmp_path, monkeypatch):
     import nbformat
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('x = bytearray(60_000_000); print(len(x))')])
-    (tmp_path/'nbs').mkdir(); (tmp_path/'data/results').mkdir(parents=True)
-    nbformat.write(book, tmp_path/'nbs/00_toy.ipynb')
-    before = (tmp_path/'nbs/00_toy.ipynb').read_text()
-    monkeypatch.setattr(lessons, 'RESULTS', tmp_path/'data/results/notebooks.json')
-    took = lessons.run_notebook(tmp_path/'nbs/00_toy.ipynb', save=False)
-    assert (tmp_path/'nbs/00_toy.ipynb').read_text() == before and 0 < took['seconds'] < 120 and (took['memory_mb'] is None or 60 < took['memory_mb'] < 1000)
-    lessons.note({'00_toy': took}); lessons.note({'gone': took})
-    assert list(json.loads(lessons.RESULTS.read_text())['notebooks']) == ['00_toy'] and '| [`00_toy`](00_toy.ipynb) |' in lessons.table()
+
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell('x = bytearray(60_000_000); print(len(x))')]
+    )
+    (tmp_path / 'nbs').mkdir()
+    (tmp_path / 'data/results').mkdir(parents=True)
+    nbformat.write(book, tmp_path / 'nbs/00_toy.ipynb')
+    before = (tmp_path / 'nbs/00_toy.ipynb').read_text()
+    monkeypatch.setattr(lessons, 'RESULTS', tmp_path / 'data/results/notebooks.json')
+    took = lessons.run_notebook(tmp_path / 'nbs/00_toy.ipynb', save=False)
+    assert (
+        (tmp_path / 'nbs/00_toy.ipynb').read_text() == before
+        and 0 < took['seconds'] < 120
+        and (took['memory_mb'] is None or 60 < took['memory_mb'] < 1000)
+    )
+    lessons.note({'00_toy': took})
+    lessons.note({'gone': took})
+    assert (
+        list(json.loads(lessons.RESULTS.read_text())['notebooks']) == ['00_toy']
+        and '| [`00_toy`](00_toy.ipynb) |' in lessons.table()
+    )
     book.cells[0].source = 'print(3)'
     [kept] = pages.KEPT
-    (tmp_path/'nbs'/kept).parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(book, tmp_path/f'nbs/{kept}.ipynb')
-    assert lessons.run_notebook(tmp_path/f'nbs/{kept}.ipynb') is None and lessons.measured_pages(tmp_path/'nbs') == [tmp_path/'nbs/00_toy.ipynb']
+    (tmp_path / 'nbs' / kept).parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, tmp_path / f'nbs/{kept}.ipynb')
+    assert lessons.run_notebook(tmp_path / f'nbs/{kept}.ipynb') is None and lessons.measured_pages(
+        tmp_path / 'nbs'
+    ) == [tmp_path / 'nbs/00_toy.ipynb']
 
 
 def test_measurements_of_some_notebooks_join_those_of_the_others():
-    row, here, there = dict(seconds=1.), dict(cores=2), dict(cores=64)
-    kept = lessons.merge(dict(machine=here, notebooks=dict(a=row, b=row)), dict(b=dict(seconds=2.)), here)
-    assert kept == dict(machine=here, notebooks=dict(a=row, b=dict(seconds=2.)))
+    row, here, there = dict(seconds=1.0), dict(cores=2), dict(cores=64)
+    kept = lessons.merge(
+        dict(machine=here, notebooks=dict(a=row, b=row)), dict(b=dict(seconds=2.0)), here
+    )
+    assert kept == dict(machine=here, notebooks=dict(a=row, b=dict(seconds=2.0)))
     mixed = lessons.merge(kept, dict(b=row, c=row), there)
-    assert mixed == dict(machine=here, notebooks=dict(a=row, b=dict(row, machine=there), c=dict(row, machine=there)))
-    assert lessons.merge(mixed, dict(a=row), there) == dict(machine=there, notebooks=dict(a=row, b=row, c=row))    # nothing of the first machine is left
+    assert mixed == dict(
+        machine=here, notebooks=dict(a=row, b=dict(row, machine=there), c=dict(row, machine=there))
+    )
+    assert lessons.merge(mixed, dict(a=row), there) == dict(
+        machine=there, notebooks=dict(a=row, b=row, c=row)
+    )  # nothing of the first machine is left
 
 
 def test_the_index_has_every_page_and_what_it_took():
     "All numbers of the table are those of data/results/notebooks.json; pages without one say why; lessons and analyses together stay below twenty minutes."
-    took = json.loads((ROOT/'data/results/notebooks.json').read_text(encoding='utf-8'))['notebooks']
+    took = json.loads((ROOT / 'data/results/notebooks.json').read_text(encoding='utf-8'))[
+        'notebooks'
+    ]
     table = next(text for text in shown('index') if '| notebook | what it is about |' in text)
-    rows = {linked_page(m[1], 'index'): (m[2].strip(), m[3].strip()) for m in re.finditer(r'^\| \[`[^`]+`\]\(([\w./-]+\.ipynb)\).* \| ([^|]+) \| ([^|]+) \|$', table, re.M)}
+    rows = {
+        linked_page(m[1], 'index'): (m[2].strip(), m[3].strip())
+        for m in re.finditer(
+            r'^\| \[`[^`]+`\]\(([\w./-]+\.ipynb)\).* \| ([^|]+) \| ([^|]+) \|$', table, re.M
+        )
+    }
     assert sorted(rows) == sorted(set(pages.page_ids()) - {'index'})
     for name, n in took.items():
-        if name in rows: assert rows[name] == (f"{n['seconds']/60:.1f}" + ' ²'*('machine' in n), f"{max(n['memory_mb'] or 0, n['children_mb'] or 0)/1024:.1f}"), f'{name}: run index.ipynb again'
-    foot, measured = table.rsplit('\n', 1)[1], {page_id(p) for p in lessons.measured_pages()} - {'index'}
+        if name in rows:
+            assert rows[name] == (
+                f"{n['seconds'] / 60:.1f}" + ' ²' * ('machine' in n),
+                f"{max(n['memory_mb'] or 0, n['children_mb'] or 0) / 1024:.1f}",
+            ), f'{name}: run index.ipynb again'
+    foot, measured = (
+        table.rsplit('\n', 1)[1],
+        {page_id(p) for p in lessons.measured_pages()} - {'index'},
+    )
     [kept] = pages.KEPT
     assert len(measured) >= 73 and len(took) >= 74
     assert rows[kept] == ('56.1 ¹', '2.0') and 'other work shared' in foot
-    assert all(cost == ('–', '–') and f'`{name}`' in foot for name, cost in rows.items() if name not in took and name != kept)
-    assert not measured - set(took), f'python tools/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'
-    assert f"**{sum(n['seconds'] for name, n in took.items() if name in rows)/60:.1f}**" in table
-    assert sum(n['seconds'] for name, n in took.items() if kind_of(name) in ('lesson', 'analysis'))/60 < 20
+    assert all(
+        cost == ('–', '–') and f'`{name}`' in foot
+        for name, cost in rows.items()
+        if name not in took and name != kept
+    )
+    assert not measured - set(took), (
+        f'python tools/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'
+    )
+    assert f"**{sum(n['seconds'] for name, n in took.items() if name in rows) / 60:.1f}**" in table
+    assert (
+        sum(n['seconds'] for name, n in took.items() if kind_of(name) in ('lesson', 'analysis'))
+        / 60
+        < 20
+    )
 
 
 def test_a_name_in_a_link_is_one_link():
-    assert docs.one_link('that [[`f`](https://a.b/x.html#f)](04_studies.ipynb) reads [`g`](h.html)') == 'that [`f`](04_studies.ipynb) reads [`g`](h.html)'
+    assert (
+        docs.one_link('that [[`f`](https://a.b/x.html#f)](04_studies.ipynb) reads [`g`](h.html)')
+        == 'that [`f`](04_studies.ipynb) reads [`g`](h.html)'
+    )
 
 
 def test_the_readme_shows_no_code_that_the_index_hides():
     hidden = dict(cell_type='code', source='#| echo: false\nx = 1', outputs=[], id='a', metadata={})
-    table = dict(hidden, source='#| echo: false\nMarkdown(x)', outputs=[dict(output_type='execute_result', data={'text/markdown': ['| a |\n', '|---|']})])
+    table = dict(
+        hidden,
+        source='#| echo: false\nMarkdown(x)',
+        outputs=[dict(output_type='execute_result', data={'text/markdown': ['| a |\n', '|---|']})],
+    )
     plain = dict(hidden, source='x = 1')
-    assert [(c['cell_type'], c['source']) for c in docs.hide_code([hidden, table, plain])] == [('markdown', '| a |\n|---|'), ('code', 'x = 1')]
-    assert 'echo: false' not in (ROOT/'README.md').read_text(encoding='utf-8')
+    assert [(c['cell_type'], c['source']) for c in docs.hide_code([hidden, table, plain])] == [
+        ('markdown', '| a |\n|---|'),
+        ('code', 'x = 1'),
+    ]
+    assert 'echo: false' not in (ROOT / 'README.md').read_text(encoding='utf-8')
 
 
 def test_make_trains_the_models_that_the_analyses_compare():
     from uar_nb.presets import MODEL_PRESETS
-    make = (ROOT/'Makefile').read_text(encoding='utf-8')
+
+    make = (ROOT / 'Makefile').read_text(encoding='utf-8')
     rows = re.search(r'ladder \$\(addprefix --row ,([\w ]+)\) --out runs/ladder', make)[1].split()
-    assert set(rows) <= set(MODEL_PRESETS) and set(rows) == {'base', 'a', 'e', 'uar', 'memory', 'uniform', 'normal'} and '`make ladder`' in '\n'.join(cells('index'))
+    assert (
+        set(rows) <= set(MODEL_PRESETS)
+        and set(rows) == {'base', 'a', 'e', 'uar', 'memory', 'uniform', 'normal'}
+        and '`make ladder`' in '\n'.join(cells('index'))
+    )
 
 
 # ---- the rendered site
 
+
 class Reader(HTMLParser):
     "Links, identifiers and pictures of a page, and its text."
+
     def __init__(self, text):
         super().__init__()
         self.links, self.ids, self.pictures, self.text, self.code = [], [], [], [], 0
@@ -222,41 +367,65 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         a = dict(attributes)
-        if tag == 'a' and 'href' in a: self.links.append(a['href'])
-        if tag in ('link', 'script') and (a.get('href') or a.get('src')): self.links.append(a.get('href') or a['src'])
-        if 'id' in a: self.ids.append(a['id'])
-        if tag == 'img': self.pictures.append(a)
+        if tag == 'a' and 'href' in a:
+            self.links.append(a['href'])
+        if tag in ('link', 'script') and (a.get('href') or a.get('src')):
+            self.links.append(a.get('href') or a['src'])
+        if 'id' in a:
+            self.ids.append(a['id'])
+        if tag == 'img':
+            self.pictures.append(a)
         self.code += tag in ('pre', 'code', 'script', 'style')
 
-    def handle_endtag(self, tag): self.code -= tag in ('pre', 'code', 'script', 'style')
+    def handle_endtag(self, tag):
+        self.code -= tag in ('pre', 'code', 'script', 'style')
 
     def handle_data(self, data):
-        if not self.code: self.text.append(data)
+        if not self.code:
+            self.text.append(data)
 
 
 @pytest.fixture(scope='module')
 def rendered(site):
     "Every page of the site by its path below the root."
-    return {p.relative_to(site).as_posix(): Reader(p.read_text(encoding='utf-8')) for p in site.rglob('*.html')}
+    return {
+        p.relative_to(site).as_posix(): Reader(p.read_text(encoding='utf-8'))
+        for p in site.rglob('*.html')
+    }
 
 
 def test_no_dead_link(rendered, site):
     dead = []
     for name, page in rendered.items():
         for link in page.links:
-            if re.match(r'(https?:|mailto:|data:)', link): continue
+            if re.match(r'(https?:|mailto:|data:)', link):
+                continue
             target, _, anchor = link.partition('#')
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), target)) if target else name
-            if not (site/target).is_file(): dead.append(f'{name}: {link}')
-            elif anchor and target in rendered and anchor not in rendered[target].ids: dead.append(f'{name}: {link}')
+            target = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+                if target
+                else name
+            )
+            if not (site / target).is_file():
+                dead.append(f'{name}: {link}')
+            elif anchor and target in rendered and anchor not in rendered[target].ids:
+                dead.append(f'{name}: {link}')
     assert not dead, '\n'.join(sorted(set(dead)))
-    assert set(rendered) == {html_of(page) for page in [*pages.page_ids(), pages.API]} and len(rendered) >= 79
+    assert (
+        set(rendered) == {html_of(page) for page in [*pages.page_ids(), pages.API]}
+        and len(rendered) >= 79
+    )
 
 
 def test_links_to_the_repository_lead_to_files(rendered):
     start = f"{docs.SETTINGS['git_url']}/blob/{docs.SETTINGS['branch']}/"
-    files = {link.removeprefix(start).partition('#')[0] for page in rendered.values() for link in page.links if link.startswith(start)}
-    assert files and not [f for f in files if not (ROOT/f).exists()]
+    files = {
+        link.removeprefix(start).partition('#')[0]
+        for page in rendered.values()
+        for link in page.links
+        if link.startswith(start)
+    }
+    assert files and not [f for f in files if not (ROOT / f).exists()]
 
 
 def test_pages_are_whole(rendered):
@@ -265,24 +434,34 @@ def test_pages_are_whole(rendered):
         assert not twice, f'{name}: {twice}'
         assert all(p.get('alt') for p in page.pictures), name
         text = ''.join(page.text)
-        left = re.findall(r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|PICTURE)|\$\$|\]\([\w./-]+\.html', text, re.M)
+        left = re.findall(
+            r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|PICTURE)|\$\$|\]\([\w./-]+\.html',
+            text,
+            re.M,
+        )
         assert not left, f'{name}: {left[:5]}'
 
 
 def test_equations_and_figures_have_numbers(site):
     lesson = pages.lessons()['cra']
-    text = (site/html_of(page_id(lesson))).read_text(encoding='utf-8')
+    text = (site / html_of(page_id(lesson))).read_text(encoding='utf-8')
     wanted = docs.labels(cells_of(lesson))
-    for kind, shown in (('eq', r'id="{}">.*?class="number">\({}\)'), ('fig', r'id="{}"><b>Figure {}\.')):
-        for i, label in enumerate([l for l in wanted if l.startswith(kind)], 1): assert re.search(shown.format(label, i), text, re.S), label
+    for kind, shown in (
+        ('eq', r'id="{}">.*?class="number">\({}\)'),
+        ('fig', r'id="{}"><b>Figure {}\.'),
+    ):
+        for i, label in enumerate([l for l in wanted if l.startswith(kind)], 1):
+            assert re.search(shown.format(label, i), text, re.S), label
     assert re.search(r'<a class="ref" href="#eq-fuse">equation&nbsp;\d', text)
-    assert 'class CRA' in re.sub(r'<[^>]+>', '', text)                              # a lesson shows the code that it exports
+    assert 'class CRA' in re.sub(r'<[^>]+>', '', text)  # a lesson shows the code that it exports
 
 
 def test_the_api_page_has_every_public_function(site):
-    text = (site/html_of(pages.API)).read_text(encoding='utf-8')
-    for name in ('cra.CRA', 'losses.triplet_loss', 'studies.load_studies', 'training.Trainer'): assert f'id="{name.lower()}"' in text
-    for module in pages.lessons(): assert f'id="{website.slug(module)}"' in text
+    text = (site / html_of(pages.API)).read_text(encoding='utf-8')
+    for name in ('cra.CRA', 'losses.triplet_loss', 'studies.load_studies', 'training.Trainer'):
+        assert f'id="{name.lower()}"' in text
+    for module in pages.lessons():
+        assert f'id="{website.slug(module)}"' in text
 
 
 @pytest.fixture(scope='module')
@@ -300,25 +479,68 @@ def served(site):
 def test_in_a_real_browser(served, width):
     "No page is wider than the screen, menu and search work, nothing is missing."
     browser = pytest.importorskip('browser')
-    if browser.CHROMIUM is None: pytest.skip('no Chromium here')
+    if browser.CHROMIUM is None:
+        pytest.skip('no Chromium here')
     pytest.importorskip('websocket')
     page = browser.Browser(width=width, height=850)
     try:
-        page.send('Emulation.setDeviceMetricsOverride', width=width, height=850, deviceScaleFactor=1, mobile=width < 500)
-        chosen = [find_page(name) for name in ('index', 'cra', 'config', 'open_choices', 'paper_to_code', 'glossary', 'data_cards')]
-        chosen += [find_page('train_iu_xray', kind='training'), *(find_page(name, kind='analysis') for name in ('retrieval', 'where_words_look', 'explore'))]
+        page.send(
+            'Emulation.setDeviceMetricsOverride',
+            width=width,
+            height=850,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        chosen = [
+            find_page(name)
+            for name in (
+                'index',
+                'cra',
+                'config',
+                'open_choices',
+                'paper_to_code',
+                'glossary',
+                'data_cards',
+            )
+        ]
+        chosen += [
+            find_page('train_iu_xray', kind='training'),
+            *(
+                find_page(name, kind='analysis')
+                for name in ('retrieval', 'where_words_look', 'explore')
+            ),
+        ]
         for name in [html_of(pages.API), *(html_of(page_id(path)) for path in chosen)]:
             page.open(f'{served}{name}')
-            page.wait(f"document.readyState === 'complete' && location.pathname.endsWith('/{name}')", what=name)
-            assert page.run('document.documentElement.scrollWidth <= innerWidth'), f'{name} is wider than {width} pixels'
-            page.wait("[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)", 30, f'{name} has a picture that does not show')
+            page.wait(
+                f"document.readyState === 'complete' && location.pathname.endsWith('/{name}')",
+                what=name,
+            )
+            assert page.run('document.documentElement.scrollWidth <= innerWidth'), (
+                f'{name} is wider than {width} pixels'
+            )
+            page.wait(
+                "[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)",
+                30,
+                f'{name} has a picture that does not show',
+            )
         if width < 500:
             assert page.run("getComputedStyle(document.getElementById('side')).display") == 'none'
             page.run("document.getElementById('menu').click()")
             assert page.run("getComputedStyle(document.getElementById('side')).display") == 'block'
             page.run("document.getElementById('menu').click()")
-        page.run("const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1")
-        first = page.wait("document.querySelector('#found a') && document.querySelector('#found a').getAttribute('href')", 30, 'search')
-        assert any(first.endswith(page) or f'{page}#' in first for page in ('/cra.html', '/basis.html', '/glossary.html')), first
+        page.run(
+            "const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1"
+        )
+        first = page.wait(
+            "document.querySelector('#found a') && document.querySelector('#found a').getAttribute('href')",
+            30,
+            'search',
+        )
+        assert any(
+            first.endswith(page) or f'{page}#' in first
+            for page in ('/cra.html', '/basis.html', '/glossary.html')
+        ), first
         assert page.run(f'fetch({first!r}).then(answer => answer.ok)')
-    finally: page.close()
+    finally:
+        page.close()

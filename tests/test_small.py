@@ -1,4 +1,5 @@
 "The checkpoints that ship with the package: small enough, whole, of one training, made by today's code, and as good as their cards say."
+
 import json, sys
 from dataclasses import replace
 from pathlib import Path
@@ -6,16 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]/'benchmarks'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'benchmarks'))
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import UARError, sha256_of
 from uar_nb.demo import PLANS, DemoPlan, demo_studies
 from uar_nb.optim import mask_parameters
 
-ASSETS = Path(__file__).resolve().parents[1]/'uar_nb'/'assets'
+ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
 HOMES = ['phantom-small', 'phantom-small-stage1']
-CARDS = {name: json.loads((ASSETS/name/'card.json').read_text(encoding='utf-8')) for name in HOMES}
+CARDS = {
+    name: json.loads((ASSETS / name / 'card.json').read_text(encoding='utf-8')) for name in HOMES
+}
 
 
 def loaded(name):
@@ -26,19 +29,28 @@ def loaded(name):
 
 @pytest.mark.parametrize('name', HOMES)
 def test_it_is_whole(name):
-    home = ASSETS/name
-    assert {p.relative_to(home).as_posix(): sha256_of(p.read_bytes()) for p in home.rglob('*') if p.is_file() and p.name != 'card.json'} == CARDS[name]['files']
+    home = ASSETS / name
+    assert {
+        p.relative_to(home).as_posix(): sha256_of(p.read_bytes())
+        for p in home.rglob('*')
+        if p.is_file() and p.name != 'card.json'
+    } == CARDS[name]['files']
 
 
 def test_all_are_small():
-    assert sum(p.stat().st_size for name in HOMES for p in (ASSETS/name).rglob('*') if p.is_file()) <= 8e6
+    assert (
+        sum(p.stat().st_size for name in HOMES for p in (ASSETS / name).rglob('*') if p.is_file())
+        <= 8e6
+    )
 
 
 @pytest.mark.parametrize('name', HOMES)
 def test_it_is_what_its_plan_makes_today(name):
     card = CARDS[name]
     plan = DemoPlan(**{**card['plan'], 'changes': tuple(map(tuple, card['plan']['changes']))})
-    assert plan == PLANS[card['plan_name']], 'the plan has changed: python benchmarks/phantom_small.py'
+    assert plan == PLANS[card['plan_name']], (
+        'the plan has changed: python benchmarks/phantom_small.py'
+    )
     checkpoint, config = loaded(name), plan.run_config()
     from_data = {'text_vocab', 'period_id', 'image_vocab'}
     assert set(config_difference(checkpoint.model.config, config.model)) <= from_data | {'mask_on'}
@@ -48,25 +60,44 @@ def test_it_is_what_its_plan_makes_today(name):
 def test_the_second_stage_began_from_the_first():
     "One vocabulary, one dVAE, the mask alone differs in the settings, and 300 steps move the other weights little."
     first, last = (loaded(name) for name in reversed(HOMES))
-    assert first.vocabulary.words == last.vocabulary.words and first.tokenizer.sha256 == last.tokenizer.sha256
-    assert config_difference(first.model.config, last.model.config).keys() == {'mask_on'} and not first.model.config.mask_on
+    assert (
+        first.vocabulary.words == last.vocabulary.words
+        and first.tokenizer.sha256 == last.tokenizer.sha256
+    )
+    assert (
+        config_difference(first.model.config, last.model.config).keys() == {'mask_on'}
+        and not first.model.config.mask_on
+    )
     a, b, mask = first.model.state_dict(), last.model.state_dict(), set(mask_parameters(last.model))
-    moved = [float((b[k] - a[k]).norm()/a[k].norm()) for k in a if k not in mask and a[k].dim() > 1]
+    moved = [
+        float((b[k] - a[k]).norm() / a[k].norm()) for k in a if k not in mask and a[k].dim() > 1
+    ]
     assert all(v.dtype == torch.float32 for v in a.values()), 'half precision on the disk alone'
-    assert sorted(moved)[len(moved)//2] < .02 and all(torch.isfinite(v).all() for v in a.values())
+    assert sorted(moved)[len(moved) // 2] < 0.02 and all(
+        torch.isfinite(v).all() for v in a.values()
+    )
 
 
 def test_the_first_stage_says_what_it_lacks(monkeypatch):
     monkeypatch.delenv('UAR_DALLE', raising=False)
-    with pytest.raises(UARError, match='needs the tokenizer'): load_checkpoint('phantom-small-stage1')
+    with pytest.raises(UARError, match='needs the tokenizer'):
+        load_checkpoint('phantom-small-stage1')
 
 
 @pytest.mark.parametrize('name', HOMES)
 def test_it_scores_as_its_card_says(name):
     from phantom_small import scores_of
+
     card = CARDS[name]
     plan = PLANS[card['plan_name']]
-    tests = [s for s in demo_studies(replace(plan, train=0, val=0, test=card['first'])) if s.split == 'test']
+    tests = [
+        s
+        for s in demo_studies(replace(plan, train=0, val=0, test=card['first']))
+        if s.split == 'test'
+    ]
     f1 = scores_of(loaded(name), plan, tests)
-    assert abs(f1 - card['f1_of_first']) < .03, f'{f1:.3f}, not {card["f1_of_first"]}'      # another processor may choose another word now and then
-    if 'scores' in card: assert card['scores']['F1'] > card['scores']['nearest_F1'] + .1
+    assert abs(f1 - card['f1_of_first']) < 0.03, (
+        f'{f1:.3f}, not {card["f1_of_first"]}'
+    )  # another processor may choose another word now and then
+    if 'scores' in card:
+        assert card['scores']['F1'] > card['scores']['nearest_F1'] + 0.1

@@ -1,10 +1,11 @@
 """The site without Quarto: pages as nbdev prepares them, the README, plain HTML with sidebar, links and search.
 
-    python tools/docs.py process FOLDER   nbdev's own processing of every page (directives, links, API page); Quarto renders FOLDER/_proc
-    python tools/docs.py html FOLDER      the same, then every page as HTML
-    python tools/docs.py readme           README.md from nbs/index.ipynb
-    python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into _quarto.yml
+python tools/docs.py process FOLDER   nbdev's own processing of every page (directives, links, API page); Quarto renders FOLDER/_proc
+python tools/docs.py html FOLDER      the same, then every page as HTML
+python tools/docs.py readme           README.md from nbs/index.ipynb
+python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into _quarto.yml
 """
+
 import ast, configparser, json, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pages
 from pages import ROOT
 
 SETTINGS = configparser.ConfigParser(delimiters=['='])
-SETTINGS.read(ROOT/'settings.ini', encoding='utf-8')
+SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
 WORKER = '''
@@ -23,15 +24,22 @@ if __name__ == '__main__':
     refresh_quarto_yml(); nbdev.doclinks._build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_workers=2)
 '''
 
+
 def sidebar_lines(order, indent=6):
-    pad = ' '*indent
+    pad = ' ' * indent
     for item in order:
-        if isinstance(item, str): yield f'{pad}- {item}.ipynb'
-        else: yield from [f'{pad}- section: "{item[0]}"', f'{pad}  contents:', *sidebar_lines(item[1], indent + 4)]
+        if isinstance(item, str):
+            yield f'{pad}- {item}.ipynb'
+        else:
+            yield from [
+                f'{pad}- section: "{item[0]}"',
+                f'{pad}  contents:',
+                *sidebar_lines(item[1], indent + 4),
+            ]
 
 
 def navbar_lines(links, indent=6):
-    pad = ' '*indent
+    pad = ' ' * indent
     for text, page in links:
         yield from [f'{pad}- text: {text}', f'{pad}  href: {page}.ipynb']
 
@@ -42,23 +50,30 @@ def quarto_yml(text, ids=None):
     mark = '  # made by tools/docs.py\n'
     parts = re.split(rf'^(    left:{mark}|  sidebar:\n|    contents:{mark})', text, flags=re.M)
     if [part.split(':')[0].strip() for part in parts[1::2]] != ['left', 'sidebar', 'contents']:
-        raise SystemExit(f'_quarto.yml has no lines "    left:{mark.rstrip()}", "  sidebar:", "    contents:{mark.rstrip()}", in this order')
+        raise SystemExit(
+            f'_quarto.yml has no lines "    left:{mark.rstrip()}", "  sidebar:", "    contents:{mark.rstrip()}", in this order'
+        )
     head, left, _, side, between, contents, _ = parts
     links = '\n'.join(navbar_lines(pages.navbar(ids)))
     order = '\n'.join(sidebar_lines(pages.reading_order(ids)))
     return f'{head}{left}{links}\n{side}{between}{contents}{order}\n'
 
 
-def source(cell): return ''.join(cell['source'])
+def source(cell):
+    return ''.join(cell['source'])
 
 
 def show_source(cells):
     "Exported cells that define something keep their code on the page: nbdev's `exports` in place of `export`."
     for cell in cells:
-        if cell['cell_type'] != 'code' or not re.search(r'^#\| *export *$', source(cell), re.M): continue
-        try: body = ast.parse(source(cell)).body
-        except SyntaxError: continue
-        if all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body): continue
+        if cell['cell_type'] != 'code' or not re.search(r'^#\| *export *$', source(cell), re.M):
+            continue
+        try:
+            body = ast.parse(source(cell)).body
+        except SyntaxError:
+            continue
+        if all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body):
+            continue
         cell['source'] = re.sub(r'^#\| *export *$', '#| exports', source(cell), count=1, flags=re.M)
 
 
@@ -72,30 +87,51 @@ def named_page(name, ids, here):
 
 def link_pages(text, ids, here):
     "On the page `here`, `00_core`, and `core` beside the word notebook, lesson or room, become links to their page; files outside nbs/ lead to the repository."
+
     def link(name, whole):
         page = named_page(name, ids, here)
         return f'[`{name}`]({pages.link_to(page, here)})' if page else whole
+
     def line(l):
-        if l.startswith(('#', '>')): return l
+        if l.startswith(('#', '>')):
+            return l
         l = re.sub(r'(?<!\[)`(\d\w*)`(?!\])', lambda m: link(m[1], m[0]), l)
         l = re.sub(r'(?<!\[)`(\w+)`(?= (?:notebook|lesson|room)\b)', lambda m: link(m[1], m[0]), l)
-        return re.sub(r'\b(notebook|lesson|room) `(\w+)`', lambda m: f'{m[1]} ' + link(m[2], f'`{m[2]}`'), l)
+        return re.sub(
+            r'\b(notebook|lesson|room) `(\w+)`', lambda m: f'{m[1]} ' + link(m[2], f'`{m[2]}`'), l
+        )
+
     def outside(m):
         path = pages.repository_path(m[1], here)
-        if path.startswith('../'): raise SystemExit(f'{here}: {m[1]} leads out of the repository')
-        return m[0] if path.startswith('nbs/') else f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/{path})"
+        if path.startswith('../'):
+            raise SystemExit(f'{here}: {m[1]} leads out of the repository')
+        return (
+            m[0]
+            if path.startswith('nbs/')
+            else f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/{path})"
+        )
+
     fenced = re.split(r'(^```.*?^```)', text, flags=re.S | re.M)
-    text = ''.join(part if i % 2 else '\n'.join(map(line, part.split('\n'))) for i, part in enumerate(fenced))
+    text = ''.join(
+        part if i % 2 else '\n'.join(map(line, part.split('\n'))) for i, part in enumerate(fenced)
+    )
     return re.sub(r'\]\((\.\./[^)\s]+)\)', outside, text)
 
 
 def split_title(cells):
     "The prose of a title cell in a cell of its own: nbdev turns the title cell into front matter and drops the rest."
     for i, cell in enumerate(cells):
-        if cell['cell_type'] != 'markdown' or not re.search(r'^# \S', source(cell), re.M): continue
-        title = re.match(r'\s*# .*\n(?:\s*\n|>.*(?:\n|$)|- [\w-]+: \S+ *(?:\n|$))*', source(cell) + '\n')[0]
-        rest = source(cell)[len(title):].strip('\n')
-        if rest: cells[i:i+1] = [dict(cell, source=title), dict(cell, source=rest, id=f"{cell.get('id', 'title')}-2")]
+        if cell['cell_type'] != 'markdown' or not re.search(r'^# \S', source(cell), re.M):
+            continue
+        title = re.match(
+            r'\s*# .*\n(?:\s*\n|>.*(?:\n|$)|- [\w-]+: \S+ *(?:\n|$))*', source(cell) + '\n'
+        )[0]
+        rest = source(cell)[len(title) :].strip('\n')
+        if rest:
+            cells[i : i + 1] = [
+                dict(cell, source=title),
+                dict(cell, source=rest, id=f"{cell.get('id', 'title')}-2"),
+            ]
         return
 
 
@@ -104,37 +140,63 @@ def split_imports(cells):
     is_import = lambda n: isinstance(n, (ast.Import, ast.ImportFrom))
     for i in reversed(range(len(cells))):
         text = source(cells[i])
-        if cells[i]['cell_type'] != 'code' or re.search(r'^(#\| *export|%|!)', text, re.M): continue
-        try: body = ast.parse(text).body
-        except SyntaxError: continue
+        if cells[i]['cell_type'] != 'code' or re.search(r'^(#\| *export|%|!)', text, re.M):
+            continue
+        try:
+            body = ast.parse(text).body
+        except SyntaxError:
+            continue
         first = next((n for n in body if not is_import(n)), None)
-        if first is None or not is_import(body[0]): continue
+        if first is None or not is_import(body[0]):
+            continue
         start = min([first.lineno] + [d.lineno for d in getattr(first, 'decorator_list', [])]) - 1
         lines = text.split('\n')
-        while start and lines[start-1].lstrip().startswith('#') and not lines[start-1].startswith('#|'): start -= 1
+        while (
+            start
+            and lines[start - 1].lstrip().startswith('#')
+            and not lines[start - 1].startswith('#|')
+        ):
+            start -= 1
         options = [l for l in lines if l.startswith('#|')]
         kept = [l for l in lines[:start] if not l.startswith('#|')]
         hidden = [o for o in options if re.match(r'#\| *hide\b', o)]
-        cells[i:i+1] = [dict(cells[i], id=f"{cells[i].get('id', i)}-1", outputs=[], source='\n'.join(hidden + kept)), dict(cells[i], source='\n'.join(options + lines[start:]))]
+        cells[i : i + 1] = [
+            dict(
+                cells[i],
+                id=f"{cells[i].get('id', i)}-1",
+                outputs=[],
+                source='\n'.join(hidden + kept),
+            ),
+            dict(cells[i], source='\n'.join(options + lines[start:])),
+        ]
 
 
 def labels(cells):
     "Labelled equations and figures of a page, in order."
     found = []
     for cell in cells:
-        if cell['cell_type'] == 'markdown': found += re.findall(r'\{#(eq-[\w-]+)\}', source(cell))
-        elif cell['cell_type'] == 'code': found += re.findall(r'^#\| *label: *(fig-[\w-]+)', source(cell), re.M)
+        if cell['cell_type'] == 'markdown':
+            found += re.findall(r'\{#(eq-[\w-]+)\}', source(cell))
+        elif cell['cell_type'] == 'code':
+            found += re.findall(r'^#\| *label: *(fig-[\w-]+)', source(cell), re.M)
     return found
 
 
 def link_labels(text, own, where, here):
     "References to an equation or figure of another page, which Quarto leaves as they are, become links."
+
     def change(m):
-        if m[1] in own: return m[0]
-        if len(where.get(m[1], ())) != 1: raise SystemExit(f'@{m[1]} stands for {where.get(m[1], "nothing")}')
+        if m[1] in own:
+            return m[0]
+        if len(where.get(m[1], ())) != 1:
+            raise SystemExit(f'@{m[1]} stands for {where.get(m[1], "nothing")}')
         return f'[{"equation" if m[1].startswith("eq") else "figure"}]({pages.link_to(where[m[1]][0], here)}#{m[1]})'
+
     parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`)', text, flags=re.S | re.M)
-    return ''.join(part if i % 2 else re.sub(r'(?<![\w@])@((?:eq|fig)-[\w-]*\w)', change, part) for i, part in enumerate(parts))
+    return ''.join(
+        part if i % 2 else re.sub(r'(?<![\w@])@((?:eq|fig)-[\w-]*\w)', change, part)
+        for i, part in enumerate(parts)
+    )
 
 
 def one_link(text):
@@ -146,18 +208,31 @@ def tidy(book):
     "On a prepared page, each exported symbol becomes a heading above its code; returns its API entry [(name, markdown)] as nbdev made it."
     cells, entries = [], []
     for cell in book['cells']:
-        docs = [o for o in cell.get('outputs', []) if 'show_doc(' in source(cell) and 'text/markdown' in o.get('data', {})]
+        docs = [
+            o
+            for o in cell.get('outputs', [])
+            if 'show_doc(' in source(cell) and 'text/markdown' in o.get('data', {})
+        ]
         for out in docs:
             text = ''.join(out['data']['text/markdown'])
             head, fence, code = text.partition('```python')
             code, end, rest = code.partition('\n```')
-            text = head + fence + re.sub(r'\[(`[^`\]]+`)\]\([^)]*\)', r'\1', code) + end + rest   # links inside code are no links
+            text = (
+                head + fence + re.sub(r'\[(`[^`\]]+`)\]\([^)]*\)', r'\1', code) + end + rest
+            )  # links inside code are no links
             [url] = re.findall(r'\[source\]\(([^)\s]+)\)', text)[:1] or ['']
             [title] = re.findall(r'^### (.+)$', text, re.M)
-            entries.append((title, f'[source]({url})\n\n' + text.split(f'### {title}', 1)[1].strip()))
+            entries.append(
+                (title, f'[source]({url})\n\n' + text.split(f'### {title}', 1)[1].strip())
+            )
             out['data'] = {'text/markdown': f'### {title}'}
-        names = [name.split('.')[-1] for name, _ in entries[-len(docs):]] if docs else []
-        late = names and cells and '#| code-fold' in source(cells[-1]) and re.search(rf'^(def|class) {names[0]}\b', source(cells[-1]), re.M)
+        names = [name.split('.')[-1] for name, _ in entries[-len(docs) :]] if docs else []
+        late = (
+            names
+            and cells
+            and '#| code-fold' in source(cells[-1])
+            and re.search(rf'^(def|class) {names[0]}\b', source(cells[-1]), re.M)
+        )
         cells.insert(len(cells) - bool(late), cell)
     book['cells'] = cells
     return entries
@@ -165,16 +240,26 @@ def tidy(book):
 
 def api_page(entries, modules):
     "One notebook with the signature of every public symbol, by module; `entries` and `modules` by page id."
-    text = [f'---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: {pages.bare(pages.API)}.html\n---\n']
+    text = [
+        f'---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: {pages.bare(pages.API)}.html\n---\n'
+    ]
     cells = [dict(cell_type='raw', id='api', metadata={}, source=text)]
     for page, symbols in entries.items():
         module, lesson = modules[page], pages.link_to(page, pages.API)
         parts = [f'## {module}\n\nThe lesson: [{module}]({lesson})']
         for name, text in symbols:
             text = re.sub(r'@(eq-[\w-]+)', rf'[equation]({lesson}#\1)', text)
-            parts.append(f'### {module}.{name}\n\n' + text.replace('[source]', f'[lesson]({lesson}#{name.lower()}) · [source]', 1))
+            parts.append(
+                f'### {module}.{name}\n\n'
+                + text.replace('[source]', f'[lesson]({lesson}#{name.lower()}) · [source]', 1)
+            )
         cells.append(dict(cell_type='markdown', id=module, metadata={}, source='\n\n'.join(parts)))
-    return dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)
+    return dict(
+        cells=cells,
+        metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')),
+        nbformat=4,
+        nbformat_minor=5,
+    )
 
 
 def process(folder):
@@ -182,57 +267,98 @@ def process(folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ('nbs', 'uar_nb', 'settings.ini', '_quarto.yml', 'README.md'):
-        there = ROOT/name
-        if there.is_dir(): shutil.copytree(there, folder/name, dirs_exist_ok=True, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__', '*.new'))
-        else: shutil.copy(there, folder/name)
-    paths = {pages.page_id(p, folder/'nbs'): p for p in pages.all_pages(folder/'nbs')}
+        there = ROOT / name
+        if there.is_dir():
+            shutil.copytree(
+                there,
+                folder / name,
+                dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__', '*.new'),
+            )
+        else:
+            shutil.copy(there, folder / name)
+    paths = {pages.page_id(p, folder / 'nbs'): p for p in pages.all_pages(folder / 'nbs')}
     modules = {page: pages.module_of(p) for page, p in paths.items()}
     books = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in paths.items()}
     where = {}
     for page, book in books.items():
-        for label in labels(book['cells']): where.setdefault(label, []).append(page)
+        for label in labels(book['cells']):
+            where.setdefault(label, []).append(page)
     for page, book in books.items():
         show_source(book['cells'])
         split_title(book['cells'])
         split_imports(book['cells'])
         own = labels(book['cells'])
         for cell in book['cells']:
-            if cell['cell_type'] == 'markdown': cell['source'] = link_labels(link_pages(source(cell), paths, page), own, where, page)
-            else: cell['source'] = re.sub(r'^#\| *fig-cap:.*', lambda m: link_labels(m[0], own, where, page), source(cell), flags=re.M)
+            if cell['cell_type'] == 'markdown':
+                cell['source'] = link_labels(
+                    link_pages(source(cell), paths, page), own, where, page
+                )
+            else:
+                cell['source'] = re.sub(
+                    r'^#\| *fig-cap:.*',
+                    lambda m: link_labels(m[0], own, where, page),
+                    source(cell),
+                    flags=re.M,
+                )
         paths[page].write_text(json.dumps(book), encoding='utf-8')
-    (folder/'worker.py').write_text(WORKER)
+    (folder / 'worker.py').write_text(WORKER)
     done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)
-    if done.returncode: raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
-    made = {pages.page_id(p, folder/'_proc'): p for p in pages.all_pages(folder/'_proc')}
-    if set(made) != set(paths): raise SystemExit(f'nbdev left out or added pages: {sorted(set(made) ^ set(paths))}')
-    books, entries = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in made.items()}, {}
+    if done.returncode:
+        raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
+    made = {pages.page_id(p, folder / '_proc'): p for p in pages.all_pages(folder / '_proc')}
+    if set(made) != set(paths):
+        raise SystemExit(f'nbdev left out or added pages: {sorted(set(made) ^ set(paths))}')
+    books, entries = (
+        {page: json.loads(p.read_text(encoding='utf-8')) for page, p in made.items()},
+        {},
+    )
     for page, book in books.items():
         found = [(name, text) for name, text in tidy(book) if not name.startswith('_')]
-        if found: entries[page] = found
-    shown = {f'{pages.html_of(page)}#{name.lower()}' for page, symbols in entries.items() for name, _ in symbols}
-    plain = lambda text: re.sub(rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)', lambda m: m[0] if m[2] in shown else m[1], text)   # links to what has no heading
-    entries = {page: [(name, plain(text)) for name, text in symbols] for page, symbols in entries.items()}
+        if found:
+            entries[page] = found
+    shown = {
+        f'{pages.html_of(page)}#{name.lower()}'
+        for page, symbols in entries.items()
+        for name, _ in symbols
+    }
+    plain = lambda text: re.sub(
+        rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)',
+        lambda m: m[0] if m[2] in shown else m[1],
+        text,
+    )  # links to what has no heading
+    entries = {
+        page: [(name, plain(text)) for name, text in symbols] for page, symbols in entries.items()
+    }
     for page, book in books.items():
         for cell in book['cells']:
-            if cell['cell_type'] == 'markdown': cell['source'] = plain(one_link(source(cell)))
+            if cell['cell_type'] == 'markdown':
+                cell['source'] = plain(one_link(source(cell)))
         book['metadata']['language_info'] = dict(name='python')
         made[page].write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
-    api = folder/'_proc'/f'{pages.API}.ipynb'
+    api = folder / '_proc' / f'{pages.API}.ipynb'
     api.parent.mkdir(parents=True, exist_ok=True)
     api.write_text(json.dumps(api_page(entries, modules), ensure_ascii=False), encoding='utf-8')
-    return folder/'_proc'
+    return folder / '_proc'
 
 
 def convert(paths, to, out):
     "nbconvert every prepared page."
-    done = subprocess.run([sys.executable, '-m', 'nbconvert', '--to', to, '--output-dir', str(out), *map(str, paths)], capture_output=True, text=True)
-    if done.returncode: raise SystemExit(done.stderr[-3000:])
+    done = subprocess.run(
+        [sys.executable, '-m', 'nbconvert', '--to', to, '--output-dir', str(out), *map(str, paths)],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
 
 
 def html(out):
     import website
+
     out = Path(out).resolve()
-    with tempfile.TemporaryDirectory() as tmp: count = website.render(process(tmp), out)
+    with tempfile.TemporaryDirectory() as tmp:
+        count = website.render(process(tmp), out)
     print(f'{count} pages in {out.name}/; open {out.name}/index.html')
     return out
 
@@ -241,37 +367,71 @@ def hide_code(cells):
     "Cells whose code a page does not show (`echo: false`) leave their outputs alone, and nothing where they have none."
     for cell in cells:
         if cell['cell_type'] == 'code' and re.search(r'^#\| *echo: *false', source(cell), re.M):
-            shown = [''.join(o.get('data', {}).get('text/markdown') or o.get('data', {}).get('text/plain') or o.get('text', '')) for o in cell['outputs']]
-            cell = dict(cell_type='markdown', id=cell.get('id', 'shown'), metadata={}, source='\n\n'.join(shown))
-        if source(cell).strip(): yield cell
+            shown = [
+                ''.join(
+                    o.get('data', {}).get('text/markdown')
+                    or o.get('data', {}).get('text/plain')
+                    or o.get('text', '')
+                )
+                for o in cell['outputs']
+            ]
+            cell = dict(
+                cell_type='markdown',
+                id=cell.get('id', 'shown'),
+                metadata={},
+                source='\n\n'.join(shown),
+            )
+        if source(cell).strip():
+            yield cell
 
 
 def readme_links(text):
     "Links to pages and files as nbs/index.ipynb has them, as README.md has them, one folder higher."
-    text = re.sub(r'\]\(([\w./-]+\.ipynb)', lambda m: '](' + pages.repository_path(m[1], 'index'), text)
+    text = re.sub(
+        r'\]\(([\w./-]+\.ipynb)', lambda m: '](' + pages.repository_path(m[1], 'index'), text
+    )
     return text.replace(f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/", '](')
 
 
 def readme_text(prepared=None):
     "README.md as nbs/index.ipynb says it; `prepared` is the folder of the pages where they are prepared already."
     with tempfile.TemporaryDirectory() as tmp:
-        book = json.loads((Path(prepared or process(tmp))/'index.ipynb').read_text(encoding='utf-8'))
-        page = Path(tmp)/'shown'/'index.ipynb'
+        book = json.loads(
+            (Path(prepared or process(tmp)) / 'index.ipynb').read_text(encoding='utf-8')
+        )
+        page = Path(tmp) / 'shown' / 'index.ipynb'
         page.parent.mkdir()
-        page.write_text(json.dumps(dict(book, cells=list(hide_code(book['cells'])))), encoding='utf-8')
-        convert([page], 'markdown', Path(tmp)/'readme')
-        text = (Path(tmp)/'readme'/'index.md').read_text(encoding='utf-8')
+        page.write_text(
+            json.dumps(dict(book, cells=list(hide_code(book['cells'])))), encoding='utf-8'
+        )
+        convert([page], 'markdown', Path(tmp) / 'readme')
+        text = (Path(tmp) / 'readme' / 'index.md').read_text(encoding='utf-8')
     text = re.sub(r'^---\n.*?\n---\n', '', text.lstrip(), flags=re.S)
     text = re.sub(r'<!-- WARNING.*?-->\n*', '', text, flags=re.S)
     text = readme_links(text)
-    title = ''.join(json.loads((ROOT/'nbs'/'index.ipynb').read_text(encoding='utf-8'))['cells'][0]['source'])  # nbdev moves it into the front matter
-    return '<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook -->\n\n' + title.strip() + '\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+    title = ''.join(
+        json.loads((ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8'))['cells'][0]['source']
+    )  # nbdev moves it into the front matter
+    return (
+        '<!-- Made from nbs/index.ipynb by `make readme`; edit that notebook -->\n\n'
+        + title.strip()
+        + '\n\n'
+        + re.sub(r'\n{3,}', '\n\n', text).strip()
+        + '\n'
+    )
 
 
 if __name__ == '__main__':
     command, *rest = sys.argv[1:] or ['']
-    if command == 'process': print(len(list(process(*rest).rglob('*.ipynb'))), 'pages')
-    elif command == 'html': html(*rest)
-    elif command == 'readme': (ROOT/'README.md').write_text(readme_text(), encoding='utf-8')
-    elif command == 'sidebar': (ROOT/'_quarto.yml').write_text(quarto_yml((ROOT/'_quarto.yml').read_text(encoding='utf-8')), encoding='utf-8')
-    else: raise SystemExit(__doc__)
+    if command == 'process':
+        print(len(list(process(*rest).rglob('*.ipynb'))), 'pages')
+    elif command == 'html':
+        html(*rest)
+    elif command == 'readme':
+        (ROOT / 'README.md').write_text(readme_text(), encoding='utf-8')
+    elif command == 'sidebar':
+        (ROOT / '_quarto.yml').write_text(
+            quarto_yml((ROOT / '_quarto.yml').read_text(encoding='utf-8')), encoding='utf-8'
+        )
+    else:
+        raise SystemExit(__doc__)

@@ -1,4 +1,5 @@
 "The rules that every lesson keeps, as a function of one notebook; `python tools/lesson_rules.py [nbs/….ipynb ...]` prints what does not hold."
+
 import ast, json, re, sys
 from pathlib import Path
 
@@ -22,13 +23,18 @@ def is_export(source):
 
 def definitions(source):
     "Public names that a cell defines: functions, classes and constants."
-    try: tree = ast.parse(source)
-    except SyntaxError: return []
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return []
     names = []
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)): names.append(node.name)
-        elif isinstance(node, ast.Assign): names += [t.id for t in node.targets if isinstance(t, ast.Name)]
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name): names.append(node.target.id)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [t.id for t in node.targets if isinstance(t, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
     return names
 
 
@@ -37,14 +43,18 @@ def check_exports(cells):
     faults, waiting = [], None
     for cell in cells:
         source = ''.join(cell['source'])
-        if cell['cell_type'] != 'code': continue
+        if cell['cell_type'] != 'code':
+            continue
         if is_export(source) and (definitions(source)):
-            if waiting: faults.append(f'export without a check after it: {waiting}')
+            if waiting:
+                faults.append(f'export without a check after it: {waiting}')
             names = definitions(source)
             callables = [n for n in names if not (n.isupper() or n.startswith('_'))]
             waiting = ', '.join(names) if callables else None
-        elif CHECKS.search(source): waiting = None
-    if waiting: faults.append(f'export without a check after it: {waiting}')
+        elif CHECKS.search(source):
+            waiting = None
+    if waiting:
+        faults.append(f'export without a check after it: {waiting}')
     return faults
 
 
@@ -52,13 +62,21 @@ def check_outputs(cells):
     "No error and no empty output; at least one saved figure."
     faults, figure = [], False
     for cell in cells:
-        if cell['cell_type'] != 'code': continue
+        if cell['cell_type'] != 'code':
+            continue
         source = ''.join(cell['source'])
         for out in cell.get('outputs', []):
-            if out['output_type'] == 'error': faults.append(f'saved error: {source[:60]!r}')
-            if out.get('name') == 'stderr': faults.append(f'saved stderr output: {source[:60]!r}')
-            text = ''.join(out.get('text', '')) if out['output_type'] == 'stream' else json.dumps(out.get('data', {}))
-            if not text.strip() or text == '{}': faults.append(f'empty output: {source[:60]!r}')
+            if out['output_type'] == 'error':
+                faults.append(f'saved error: {source[:60]!r}')
+            if out.get('name') == 'stderr':
+                faults.append(f'saved stderr output: {source[:60]!r}')
+            text = (
+                ''.join(out.get('text', ''))
+                if out['output_type'] == 'stream'
+                else json.dumps(out.get('data', {}))
+            )
+            if not text.strip() or text == '{}':
+                faults.append(f'empty output: {source[:60]!r}')
             figure |= 'image/png' in out.get('data', {}) or 'image/svg+xml' in out.get('data', {})
     return faults + ([] if figure else ['no saved figure'])
 
@@ -71,12 +89,17 @@ def lesson_faults(path):
     prose = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
     faults = check_exports(cells) + check_outputs(cells)
     of_paper = module in pages.PAPER
-    if of_paper and module not in NO_EQUATION and not re.search(r'\{#eq-[\w-]+\}', prose): faults.append('no labelled equation')
-    if '## Summary' not in prose: faults.append('no "## Summary"')
+    if of_paper and module not in NO_EQUATION and not re.search(r'\{#eq-[\w-]+\}', prose):
+        faults.append('no labelled equation')
+    if '## Summary' not in prose:
+        faults.append('no "## Summary"')
     exercises = prose.split('## Exercises')[-1] if '## Exercises' in prose else ''
-    if of_paper and len(re.findall(r'^\s*\d+\.', exercises, re.M)) < 3: faults.append('fewer than three numbered exercises')
-    if not re.search(r'^# .+\n+> ', prose, re.M): faults.append('no "# Title" with a "> subtitle"')
-    if path.stat().st_size > MAX_KB*1024: faults.append(f'{path.stat().st_size//1024} KB')
+    if of_paper and len(re.findall(r'^\s*\d+\.', exercises, re.M)) < 3:
+        faults.append('fewer than three numbered exercises')
+    if not re.search(r'^# .+\n+> ', prose, re.M):
+        faults.append('no "# Title" with a "> subtitle"')
+    if path.stat().st_size > MAX_KB * 1024:
+        faults.append(f'{path.stat().st_size // 1024} KB')
     return faults
 
 

@@ -8,6 +8,7 @@
 
 Numbers of one notebook replace that notebook's alone; those of another machine stay, and say which machine it was.
 """
+
 import json, os, platform, sys, time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pages
 from pages import ROOT
 
 SKIP = ('nbdev_export()', '#| eval: false')
-RESULTS = ROOT/'data'/'results'/'notebooks.json'
+RESULTS = ROOT / 'data' / 'results' / 'notebooks.json'
 # Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own high-water mark where Linux tells it
 MEMORY = '''
 import json as _json, sys as _sys
@@ -38,14 +39,25 @@ def join_streams(outputs):
     joined = []
     for out in outputs:
         last = joined[-1] if joined else None
-        if out['output_type'] == 'stream' and last is not None and last['output_type'] == 'stream' and last['name'] == out['name']: last['text'] += out['text']
-        else: joined.append(out)
+        if (
+            out['output_type'] == 'stream'
+            and last is not None
+            and last['output_type'] == 'stream'
+            and last['name'] == out['name']
+        ):
+            last['text'] += out['text']
+        else:
+            joined.append(out)
     return joined
 
 
-def measured_pages(folder=ROOT/'nbs'):
+def measured_pages(folder=ROOT / 'nbs'):
     "Notebooks that have code and are no run with kept outputs, in the order of their ids."
-    return [p for p in pages.all_pages(folder) if any(c['cell_type'] == 'code' for c in pages.cells_of(p)) and not pages.is_kept(p)]
+    return [
+        p
+        for p in pages.all_pages(folder)
+        if any(c['cell_type'] == 'code' for c in pages.cells_of(p)) and not pages.is_kept(p)
+    ]
 
 
 def run_notebook(path, save=True):
@@ -57,18 +69,27 @@ def run_notebook(path, save=True):
         return None
     run = nbformat.reads(nbformat.writes(book), as_version=4)
     for cell in run.cells:
-        if cell.cell_type == 'code' and any(s in cell.source for s in SKIP): cell.source = 'pass'
+        if cell.cell_type == 'code' and any(s in cell.source for s in SKIP):
+            cell.source = 'pass'
     run.cells.append(nbformat.v4.new_code_cell(MEMORY))
     start = time.time()
     training = pages.kind_of(pages.page_id(path)) == 'training'
-    where = {k: v for k, v in os.environ.items() if k != 'UAR_RUNS' or not training}   # a training page walks its toy; with UAR_RUNS it would train for hours
-    NotebookClient(run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}).execute(env=where)
-    took = dict(seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text']))
+    where = {
+        k: v for k, v in os.environ.items() if k != 'UAR_RUNS' or not training
+    }  # a training page walks its toy; with UAR_RUNS it would train for hours
+    NotebookClient(
+        run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
+    ).execute(env=where)
+    took = dict(
+        seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text'])
+    )
     if save:
         from nbdev.clean import clean_nb
         from execnb.nbio import read_nb, write_nb
+
         for old, new in zip(book.cells, run.cells):
-            if old.cell_type == 'code' and '#| eval: false' not in old.source: old.outputs = join_streams(new.get('outputs', []))
+            if old.cell_type == 'code' and '#| eval: false' not in old.source:
+                old.outputs = join_streams(new.get('outputs', []))
         nbformat.write(book, path)
         nb = read_nb(path)
         clean_nb(nb)
@@ -80,9 +101,22 @@ def run_notebook(path, save=True):
 def machine():
     "The hardware and versions, in general words."
     from importlib.metadata import version
-    memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30 if hasattr(os, 'sysconf') else None
-    return dict(cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(), architecture=platform.machine(), system=platform.system(), memory_gb=memory and round(memory),
-                threads=int(os.environ.get('OMP_NUM_THREADS', 0)) or None, python=platform.python_version(), torch=version('torch').split('+')[0], data='UAR_DATA' in os.environ)
+
+    memory = (
+        os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+        if hasattr(os, 'sysconf')
+        else None
+    )
+    return dict(
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        architecture=platform.machine(),
+        system=platform.system(),
+        memory_gb=memory and round(memory),
+        threads=int(os.environ.get('OMP_NUM_THREADS', 0)) or None,
+        python=platform.python_version(),
+        torch=version('torch').split('+')[0],
+        data='UAR_DATA' in os.environ,
+    )
 
 
 def merge(kept, took, here):
@@ -90,15 +124,23 @@ def merge(kept, took, here):
     rows = {**kept['notebooks'], **{name: dict(what, machine=here) for name, what in took.items()}}
     if kept['machine'] == here or all(r.get('machine') == here for r in rows.values()):
         kept = dict(machine=here)
-        rows = {name: {k: v for k, v in r.items() if k != 'machine' or v != here} for name, r in rows.items()}
+        rows = {
+            name: {k: v for k, v in r.items() if k != 'machine' or v != here}
+            for name, r in rows.items()
+        }
     return dict(machine=kept['machine'], notebooks={name: rows[name] for name in sorted(rows)})
 
 
 def note(took):
     "Merge measurements, by page id, into data/results/notebooks.json; notebooks that are gone leave it."
     from uar_nb.core import atomic_write
-    here, there = machine(), set(pages.page_ids(RESULTS.parents[2]/'nbs'))
-    kept = json.loads(RESULTS.read_text(encoding='utf-8')) if RESULTS.exists() else dict(machine=here, notebooks={})
+
+    here, there = machine(), set(pages.page_ids(RESULTS.parents[2] / 'nbs'))
+    kept = (
+        json.loads(RESULTS.read_text(encoding='utf-8'))
+        if RESULTS.exists()
+        else dict(machine=here, notebooks={})
+    )
     kept['notebooks'] = {k: v for k, v in kept['notebooks'].items() if k in there}
     atomic_write(RESULTS, merge(kept, {k: v for k, v in took.items() if k in there}, here))
 
@@ -107,22 +149,46 @@ def table():
     "Markdown of what every notebook took."
     found = json.loads(RESULTS.read_text(encoding='utf-8'))
     at, rows = found['machine'], found['notebooks']
-    peak = lambda r: max(r['memory_mb'] or 0, r['children_mb'] or 0)/1024
-    line = lambda name, seconds, memory: f"| {name} | {seconds/60:.1f} | {f'{memory:.1f} GB' if memory else '–'} |"
-    lines = ['| notebook | minutes | peak memory |', '|---|---|---|', *(line(f'[`{name}`]({name}.ipynb)' + ' on another machine'*('machine' in r), r['seconds'], peak(r)) for name, r in rows.items())]
-    lines.append(line(f'all {len(rows)}, one after the other', sum(r['seconds'] for r in rows.values()), max(map(peak, rows.values()))))
+    peak = lambda r: max(r['memory_mb'] or 0, r['children_mb'] or 0) / 1024
+    line = lambda name, seconds, memory: (
+        f"| {name} | {seconds / 60:.1f} | {f'{memory:.1f} GB' if memory else '–'} |"
+    )
+    lines = [
+        '| notebook | minutes | peak memory |',
+        '|---|---|---|',
+        *(
+            line(
+                f'[`{name}`]({name}.ipynb)' + ' on another machine' * ('machine' in r),
+                r['seconds'],
+                peak(r),
+            )
+            for name, r in rows.items()
+        ),
+    ]
+    lines.append(
+        line(
+            f'all {len(rows)}, one after the other',
+            sum(r['seconds'] for r in rows.values()),
+            max(map(peak, rows.values())),
+        )
+    )
     about = f"Measured on {at['cores']} CPU cores ({at['architecture']}, {at['memory_gb']} GB, no GPU), {at['threads'] or 'all'} thread{'s' if at['threads'] != 1 else ''}, Python {at['python']}, torch {at['torch']}."
     return about + '\n\n' + '\n'.join(lines)
 
 
 if __name__ == '__main__':
     names = [n for n in sys.argv[1:] if not n.startswith('--')]
-    if not names and '--measure' in sys.argv: names = measured_pages()
-    if not names and '--all' in sys.argv: names = pages.to_run()
-    if not names and '--table' not in sys.argv: raise SystemExit(__doc__)
+    if not names and '--measure' in sys.argv:
+        names = measured_pages()
+    if not names and '--all' in sys.argv:
+        names = pages.to_run()
+    if not names and '--table' not in sys.argv:
+        raise SystemExit(__doc__)
     sys.path.insert(0, str(ROOT))
     os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-    if '--table' in sys.argv: print(table())
+    if '--table' in sys.argv:
+        print(table())
     for name in names:
         took = run_notebook(name, save='--measure' not in sys.argv)
-        if took: note({pages.page_id(name): took})
+        if took:
+            note({pages.page_id(name): took})

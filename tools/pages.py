@@ -6,17 +6,19 @@
 A page is known by its id, its path below nbs/ without suffix: `04_cra`, `wings/data/02_dicom`. Pages are found by
 walking through all folders; what kind a page is follows from PARTS and from what stands in it, never from its number.
 """
+
 import functools, json, posixpath, re, sys
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-NBS = ROOT/'nbs'
+NBS = ROOT / 'nbs'
 API = 'api'  # the page of all signatures, which tools/docs.py makes: it has no notebook
 
 
 class Part(NamedTuple):
     "One row of the reading order."
+
     chapter: str  # heading of the sidebar
     section: str | None  # heading below it
     kind: str  # start, lesson, training, analysis or reference
@@ -37,7 +39,12 @@ PARTS = [
     Part('Learn', 'Pages, demo, commands', 'lesson', [('26', '30')]),
     Part('Train', None, 'training', [('30', '40')]),
     Part('Analyse', None, 'analysis', [('40', '99')]),
-    Part('Reference', None, 'reference', ['paper_to_code', 'open_choices', 'data_cards', 'glossary', API]),
+    Part(
+        'Reference',
+        None,
+        'reference',
+        ['paper_to_code', 'open_choices', 'data_cards', 'glossary', API],
+    ),
 ]
 # Kept with the outputs of a long run and never run again; pages with `skip_exec: true` in their front matter are kept too
 KEPT = {'30_train_phantom'}
@@ -54,7 +61,9 @@ PAPER = set(
 def all_pages(below=NBS):
     "Every notebook in a folder and its folders, in the order of their ids; none at all is an error."
     below = Path(below)
-    found = [p for p in below.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.relative_to(below).parts]
+    found = [
+        p for p in below.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.relative_to(below).parts
+    ]
     if not found:
         raise FileNotFoundError(f'no notebook in {below} or its folders')
     return sorted(found, key=lambda path: page_id(path, below))
@@ -169,7 +178,9 @@ def _takes(selector, page):
 def part_of(page):
     "The row of PARTS that a page belongs to."
     rows = [part for part in PARTS if page in part.pages]
-    rows = rows or [part for part in PARTS if any(_takes(selector, page) for selector in part.pages)]
+    rows = rows or [
+        part for part in PARTS if any(_takes(selector, page) for selector in part.pages)
+    ]
     if len(rows) != 1:
         raise LookupError(f'{len(rows)} rows of PARTS in tools/pages.py hold the page {page}')
     return rows[0]
@@ -203,9 +214,7 @@ def reading_order(pages):
 
 def flat(order):
     "Page ids of a reading order, from first to last."
-    return [
-        page for item in order for page in ([item] if isinstance(item, str) else flat(item[1]))
-    ]
+    return [page for item in order for page in ([item] if isinstance(item, str) else flat(item[1]))]
 
 
 def to_run(below=NBS):
@@ -259,5 +268,5 @@ if __name__ == '__main__':
         raise SystemExit(__doc__)
     else:
         for page in flat(reading_order(page_ids())):
-            module = page != API and module_of(NBS/f'{page}.ipynb')
+            module = page != API and module_of(NBS / f'{page}.ipynb')
             print(page, kind_of(page), module or '–')

@@ -1,12 +1,21 @@
 """Prepared pages (tools/docs.py) as a small static site by nbconvert: sidebar, numbered equations and figures, search; nothing is fetched where latex2mathml is installed."""
+
 import functools, html, json, posixpath, re, shutil
 from pathlib import Path
 
 import docs
 from pages import all_pages, flat, folder_of, linked_page, page_id, reading_order, relative
 
-CALLOUTS = {'note': 'Note', 'tip': 'Tip', 'warning': 'Warning', 'important': 'Important', 'caution': 'Caution'}
-MATHJAX = '<script async src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"></script>'
+CALLOUTS = {
+    'note': 'Note',
+    'tip': 'Tip',
+    'warning': 'Warning',
+    'important': 'Important',
+    'caution': 'Caution',
+}
+MATHJAX = (
+    '<script async src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js"></script>'
+)
 
 
 def slug(text):
@@ -17,16 +26,23 @@ def slug(text):
 
 def math(tex, block):
     "MathML of TeX, or TeX for MathJax where latex2mathml is not installed."
-    tex = re.sub(r'\\[bB]ig+[lr]?\s*(?=\\[lr]angle|\\[lr]Vert|\\[lr]floor)', '', tex.strip())   # what latex2mathml does not know
-    tex = tex.replace(r'\arg\max', r'\operatorname{arg\,max}').replace(r'\arg\min', r'\operatorname{arg\,min}')
-    try: from latex2mathml.converter import convert
-    except ImportError: return html.escape(rf'\[{tex}\]' if block else rf'\({tex}\)')
+    tex = re.sub(
+        r'\\[bB]ig+[lr]?\s*(?=\\[lr]angle|\\[lr]Vert|\\[lr]floor)', '', tex.strip()
+    )  # what latex2mathml does not know
+    tex = tex.replace(r'\arg\max', r'\operatorname{arg\,max}').replace(
+        r'\arg\min', r'\operatorname{arg\,min}'
+    )
+    try:
+        from latex2mathml.converter import convert
+    except ImportError:
+        return html.escape(rf'\[{tex}\]' if block else rf'\({tex}\)')
     return convert(tex, display='block' if block else 'inline')
 
 
 def front_matter(book):
     "Title, description and file name of a prepared page."
     import yaml
+
     raw = docs.source(book['cells'][0]).strip()
     return yaml.safe_load(raw.strip('-\n ')) if raw.startswith('---') else {}
 
@@ -39,12 +55,21 @@ def option(text, name):
 
 class Site:
     "What pages must know of each other, by page id: files below the root of the site, titles, numbers of equations and figures."
+
     def __init__(self, folder):
-        self.books = {page_id(p, folder): json.loads(p.read_text(encoding='utf-8')) for p in all_pages(folder)}
+        self.books = {
+            page_id(p, folder): json.loads(p.read_text(encoding='utf-8')) for p in all_pages(folder)
+        }
         self.meta = {page: front_matter(book) for page, book in self.books.items()}
-        self.file = {page: posixpath.join(folder_of(page), meta.get('output-file', page.rpartition('/')[2] + '.html')) for page, meta in self.meta.items()}
+        self.file = {
+            page: posixpath.join(
+                folder_of(page), meta.get('output-file', page.rpartition('/')[2] + '.html')
+            )
+            for page, meta in self.meta.items()
+        }
         twice = [file for file in self.file.values() if list(self.file.values()).count(file) > 1]
-        if twice: raise SystemExit(f'two pages would be written to {sorted(set(twice))}')
+        if twice:
+            raise SystemExit(f'two pages would be written to {sorted(set(twice))}')
         self.title = {page: str(meta.get('title', page)) for page, meta in self.meta.items()}
         self.order = reading_order(self.books)
         self.pages = [p for p in flat(self.order) if p in self.books]
@@ -53,12 +78,16 @@ class Site:
     def labels(self, book):
         "Number of each labelled equation and figure of a page."
         found = docs.labels(book['cells'])
-        return {label: sum(l.split('-')[0] == label.split('-')[0] for l in found[:i+1]) for i, label in enumerate(found)}
+        return {
+            label: sum(l.split('-')[0] == label.split('-')[0] for l in found[: i + 1])
+            for i, label in enumerate(found)
+        }
 
     def link(self, url, here):
         "Links between notebooks, and those that nbdev made to the published site, as links of the page `here` to these pages."
         target, mark, anchor = url.partition('#')
-        if target.startswith(docs.SITE): return self.way(target.removeprefix(docs.SITE) or 'index.html', here) + mark + anchor
+        if target.startswith(docs.SITE):
+            return self.way(target.removeprefix(docs.SITE) or 'index.html', here) + mark + anchor
         page = linked_page(target, here)
         return self.way(self.file[page], here) + mark + anchor if page in self.file else url
 
@@ -69,135 +98,253 @@ class Site:
 
 class Page:
     "One prepared notebook as HTML."
-    def __init__(self, site, page): self.site, self.page, self.kept, self.heads, self.sections = site, page, [], [], []
+
+    def __init__(self, site, page):
+        self.site, self.page, self.kept, self.heads, self.sections = site, page, [], [], []
 
     def keep(self, text):
         "A word that stands for ready HTML until markdown is done."
         self.kept.append(text)
-        return f'QZKEPT{len(self.kept)-1:04d}QZ'
+        return f'QZKEPT{len(self.kept) - 1:04d}QZ'
 
     def put_back(self, text):
         change = lambda m: self.kept[int(m[1] or m[2])]
-        while 'QZKEPT' in text: text = re.sub(r'<p>QZKEPT(\d{4})QZ</p>|QZKEPT(\d{4})QZ', change, text)
+        while 'QZKEPT' in text:
+            text = re.sub(r'<p>QZKEPT(\d{4})QZ</p>|QZKEPT(\d{4})QZ', change, text)
         return text
 
     def reference(self, m):
         number = self.site.numbers[self.page].get(m[1])
-        if number is None: raise SystemExit(f'{self.page}: @{m[1]} is not on this page')
-        return self.keep(f'<a class="ref" href="#{m[1]}">{"equation" if m[1].startswith("eq") else "figure"}&nbsp;{number}</a>')
+        if number is None:
+            raise SystemExit(f'{self.page}: @{m[1]} is not on this page')
+        return self.keep(
+            f'<a class="ref" href="#{m[1]}">{"equation" if m[1].startswith("eq") else "figure"}&nbsp;{number}</a>'
+        )
 
     def prose(self, text):
         "Quarto's markdown as plain markdown: equations, references, callouts, links."
+
         def equation(m):
             number = self.site.numbers[self.page].get(m[3])
             mark = f' id="{m[3]}"' if m[3] else ''
-            return m[1] + '\n' + m[1] + self.keep(f'<div class="equation"{mark}>{math(m[2], True)}' + (f'<span class="number">({number})</span>' if number else '') + '</div>') + '\n' + m[1]
+            return (
+                m[1]
+                + '\n'
+                + m[1]
+                + self.keep(
+                    f'<div class="equation"{mark}>{math(m[2], True)}'
+                    + (f'<span class="number">({number})</span>' if number else '')
+                    + '</div>'
+                )
+                + '\n'
+                + m[1]
+            )
+
         def change(part):
-            part = re.sub(r'(?<![\\$\w])\$(?=\S)((?:[^$\n]|\n(?!\s*\n))*?(?<=\S))\$(?![\d$])', lambda m: self.keep(math(m[1], False)), part)
+            part = re.sub(
+                r'(?<![\\$\w])\$(?=\S)((?:[^$\n]|\n(?!\s*\n))*?(?<=\S))\$(?![\d$])',
+                lambda m: self.keep(math(m[1], False)),
+                part,
+            )
             return re.sub(r'(?<![\w@`])@((?:eq|fig)-[\w-]*\w)', self.reference, part)
+
         def callout(m):
             kind = m[1]
             title = re.search(r'title="([^"]*)"', m[2])
             return f'\n\n{self.keep(f"<aside class=callout-{kind}><p class=callout-title>{html.escape(title[1]) if title else CALLOUTS[kind]}</p>")}\n\n'
+
         parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`)', text, flags=re.S | re.M)
-        text = ''.join(part if i % 2 else re.sub(r'([ ]*)\$\$(.+?)\$\$(?:[ ]*\{#(eq-[\w-]+)\})?', equation, part, flags=re.S) for i, part in enumerate(parts))
+        text = ''.join(
+            part
+            if i % 2
+            else re.sub(r'([ ]*)\$\$(.+?)\$\$(?:[ ]*\{#(eq-[\w-]+)\})?', equation, part, flags=re.S)
+            for i, part in enumerate(parts)
+        )
         parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`|\]\([^)\s]*\))', text, flags=re.S | re.M)
         text = ''.join(part if i % 2 else change(part) for i, part in enumerate(parts))
         text = re.sub(r'^:::+ *\{\.callout-(\w+)([^}]*)\} *$', callout, text, flags=re.M)
-        text = re.sub(r'^:::+ *$', lambda m: '\n\n' + self.keep('</aside>') + '\n\n', text, flags=re.M)
+        text = re.sub(
+            r'^:::+ *$', lambda m: '\n\n' + self.keep('</aside>') + '\n\n', text, flags=re.M
+        )
         return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({self.site.link(m[1], self.page)})', text)
 
     def code(self, cell):
         "Options off, figures with number and caption, folded cells; the cell, and what follows it."
         text, label = docs.source(cell), option(docs.source(cell), 'label')
         cell['source'] = re.sub(r'^#\|.*\n?', '', text, flags=re.M).strip('\n')
-        if option(text, 'echo') == 'false' or not cell['source'].strip(): cell['metadata'] = {'tags': ['no-input']}
-        cell['outputs'] = [o for o in cell['outputs'] if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+        if option(text, 'echo') == 'false' or not cell['source'].strip():
+            cell['metadata'] = {'tags': ['no-input']}
+        cell['outputs'] = [
+            o
+            for o in cell['outputs']
+            if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})
+        ]
         caption = option(text, 'fig-cap')
         for out in cell['outputs']:
-            if 'text' in out: out['text'] = ''.join(out['text'])
+            if 'text' in out:
+                out['text'] = ''.join(out['text'])
             for kind, value in out.get('data', {}).items():
-                if isinstance(value, list): out['data'][kind] = ''.join(value)
-            if 'image/png' in out.get('data', {}): out.setdefault('metadata', {})['image/png'] = {'alt': caption or 'figure made by the code above'}
-            if 'text/markdown' in out.get('data', {}): out['data']['text/markdown'] = self.prose(''.join(out['data']['text/markdown']))
+                if isinstance(value, list):
+                    out['data'][kind] = ''.join(value)
+            if 'image/png' in out.get('data', {}):
+                out.setdefault('metadata', {})['image/png'] = {
+                    'alt': caption or 'figure made by the code above'
+                }
+            if 'text/markdown' in out.get('data', {}):
+                out['data']['text/markdown'] = self.prose(''.join(out['data']['text/markdown']))
         before = []
-        if option(text, 'code-fold') == 'true':   # the code in a fold, its outputs below
+        if option(text, 'code-fold') == 'true':  # the code in a fold, its outputs below
             from pygments import highlight, lexers
             from pygments.formatters import HtmlFormatter
+
             code = highlight(cell['source'], lexers.PythonLexer(), HtmlFormatter())
-            before = [self.markdown(self.keep(f'<details class="fold"><summary>{html.escape(option(text, "code-summary") or "code")}</summary>{code}</details>'))]
+            before = [
+                self.markdown(
+                    self.keep(
+                        f'<details class="fold"><summary>{html.escape(option(text, "code-summary") or "code")}</summary>{code}</details>'
+                    )
+                )
+            ]
             cell['metadata'] = {'tags': ['no-input']}
-        if not (label and label.startswith('fig-')): return [*before, cell]
+        if not (label and label.startswith('fig-')):
+            return [*before, cell]
         number = self.site.numbers[self.page][label]
         caption = self.prose(caption or '').strip()
-        return [*before, cell, self.markdown(self.keep(f'<p class="caption" id="{label}"><b>Figure {number}.</b> ') + caption + self.keep('</p>'))]
+        return [
+            *before,
+            cell,
+            self.markdown(
+                self.keep(f'<p class="caption" id="{label}"><b>Figure {number}.</b> ')
+                + caption
+                + self.keep('</p>')
+            ),
+        ]
 
-    def markdown(self, text): return dict(cell_type='markdown', metadata={}, source=text)
+    def markdown(self, text):
+        return dict(cell_type='markdown', metadata={}, source=text)
 
     def cells(self):
         for cell in self.site.books[self.page]['cells']:
             text = docs.source(cell)
-            if cell['cell_type'] == 'markdown': yield self.markdown(self.prose(text))
+            if cell['cell_type'] == 'markdown':
+                yield self.markdown(self.prose(text))
             elif cell['cell_type'] == 'code' and option(text, 'output') == 'asis':
-                for out in cell['outputs']: yield self.markdown(self.prose(''.join(out.get('data', {}).get('text/markdown', ''))))
-            elif cell['cell_type'] == 'code': yield from self.code(cell)
+                for out in cell['outputs']:
+                    yield self.markdown(
+                        self.prose(''.join(out.get('data', {}).get('text/markdown', '')))
+                    )
+            elif cell['cell_type'] == 'code':
+                yield from self.code(cell)
 
     def headings(self, body):
         "Identifiers for headings as Quarto gives them; noted for the contents and the search."
         used, cuts = set(self.site.numbers[self.page]), []
+
         def head(m):
             name = base = slug(m[2])
             n = 1
-            while name in used: name, n = f'{base}-{n}', n + 1
+            while name in used:
+                name, n = f'{base}-{n}', n + 1
             used.add(name)
             title = re.sub(r'<[^>]+>', '', m[2])
             cuts.append((m.start(), name, title))
             self.heads.append((int(m[1]), name, title))
-            return f'<h{m[1]} id="{name}"><a class="anchor" href="#{name}">{m[2]}</a></h{m[1]}>' if '<a ' not in m[2] else f'<h{m[1]} id="{name}">{m[2]}</h{m[1]}>'
+            return (
+                f'<h{m[1]} id="{name}"><a class="anchor" href="#{name}">{m[2]}</a></h{m[1]}>'
+                if '<a ' not in m[2]
+                else f'<h{m[1]} id="{name}">{m[2]}</h{m[1]}>'
+            )
+
         made = re.sub(r'<h([1-6])[^>]*>(.*?)</h\1>', head, body, flags=re.S)
-        plain = lambda part: re.sub(r'\s+', ' ', html.unescape(re.sub(r'<math.*?</math>|<style.*?</style>|<svg.*?</svg>|<[^>]+>', ' ', part, flags=re.S))).strip()
+        plain = lambda part: re.sub(
+            r'\s+',
+            ' ',
+            html.unescape(
+                re.sub(
+                    r'<math.*?</math>|<style.*?</style>|<svg.*?</svg>|<[^>]+>',
+                    ' ',
+                    part,
+                    flags=re.S,
+                )
+            ),
+        ).strip()
         ends = [c[0] for c in cuts[1:]] + [len(body)]
         first = cuts[0][0] if cuts else len(body)
-        self.sections = [('', '', plain(body[:first]))] + [(name, title, plain(body[start:end])) for (start, name, title), end in zip(cuts, ends)]
+        self.sections = [('', '', plain(body[:first]))] + [
+            (name, title, plain(body[start:end])) for (start, name, title), end in zip(cuts, ends)
+        ]
         return made
 
     def body(self, exporter):
         import nbformat
+
         cells = list(self.cells())
-        for i, cell in enumerate(cells): cell['id'] = f'cell-{i}'
-        book = nbformat.from_dict(dict(cells=cells, metadata=dict(language_info=dict(name='python')), nbformat=4, nbformat_minor=5))
+        for i, cell in enumerate(cells):
+            cell['id'] = f'cell-{i}'
+        book = nbformat.from_dict(
+            dict(
+                cells=cells,
+                metadata=dict(language_info=dict(name='python')),
+                nbformat=4,
+                nbformat_minor=5,
+            )
+        )
         pictures = []
-        def aside(m): pictures.append(m[0]); return f'QZPICTURE{len(pictures)-1}QZ'
+
+        def aside(m):
+            pictures.append(m[0])
+            return f'QZPICTURE{len(pictures) - 1}QZ'
+
         text = re.sub(r'data:image/[^"]{200,}', aside, exporter.from_notebook_node(book)[0])
         text = self.put_back(text)
-        text = re.sub(r'<script type="application/vnd.*?</script>| id="cell-id=[^"]*"', '', text, flags=re.S)
+        text = re.sub(
+            r'<script type="application/vnd.*?</script>| id="cell-id=[^"]*"', '', text, flags=re.S
+        )
         text = re.sub(r'(<table\b.*?</table>)', r'<div class="table">\1</div>', text, flags=re.S)
-        text = self.headings(re.sub(r'href="([^"#][^"]*)"', lambda m: f'href="{self.site.link(m[1], self.page)}"', text))
+        text = self.headings(
+            re.sub(
+                r'href="([^"#][^"]*)"', lambda m: f'href="{self.site.link(m[1], self.page)}"', text
+            )
+        )
         return re.sub(r'QZPICTURE(\d+)QZ', lambda m: pictures[int(m[1])], text)
 
 
 def sidebar(site, page):
     "The reading order, with the parts open that hold this page."
+
     def items(pages):
         for item in pages:
             if isinstance(item, str):
                 here = ' class="here" aria-current="page"' if item == page else ''
-                if item in site.file: yield f'<li><a{here} href="{site.way(site.file[item], page)}">{html.escape(site.title[item])}</a></li>'
+                if item in site.file:
+                    yield f'<li><a{here} href="{site.way(site.file[item], page)}">{html.escape(site.title[item])}</a></li>'
             else:
                 held = flat([item])
                 yield f'<li><details{" open" if page in held else ""}><summary>{item[0]}</summary><ul>{"".join(items(item[1]))}</ul></details></li>'
-    return ''.join(f'<p class="part">{title}</p><ul>{"".join(items(pages))}</ul>' for title, pages in site.order)
+
+    return ''.join(
+        f'<p class="part">{title}</p><ul>{"".join(items(pages))}</ul>'
+        for title, pages in site.order
+    )
 
 
 def contents(heads):
-    return ''.join(f'<li class="depth{level}"><a href="#{name}">{title}</a></li>' for level, name, title in heads if level in (2, 3))
+    return ''.join(
+        f'<li class="depth{level}"><a href="#{name}">{title}</a></li>'
+        for level, name, title in heads
+        if level in (2, 3)
+    )
 
 
 def shell(site, page, body, heads):
     "A whole page around its body."
     at = site.pages.index(page)
     way = functools.partial(site.way, here=page)
-    step = lambda i, arrow: f'<a class="{arrow}" href="{way(site.file[site.pages[i]])}">{html.escape(site.title[site.pages[i]])}</a>' if 0 <= i < len(site.pages) else '<span></span>'
+    step = lambda i, arrow: (
+        f'<a class="{arrow}" href="{way(site.file[site.pages[i]])}">{html.escape(site.title[site.pages[i]])}</a>'
+        if 0 <= i < len(site.pages)
+        else '<span></span>'
+    )
     about = site.meta[page].get('description')
     title = html.escape(site.title[page])
     mathjax = '' if '<math' in body or not re.search(r'\\[(\[]', body) else MATHJAX
@@ -221,24 +368,51 @@ def render(folder, out):
     from nbconvert import HTMLExporter
     from traitlets.config import Config
     from pygments.formatters import HtmlFormatter
-    exporter = HTMLExporter(template_name='basic', exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True,
-                            config=Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})))
+
+    exporter = HTMLExporter(
+        template_name='basic',
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+        config=Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags={'no-input'})),
+    )
     site, out = Site(folder), Path(out)
-    missing = [p for p in flat(site.order) if p not in site.books] + [p for p in site.books if p not in site.pages]
-    if missing: raise SystemExit(f'the reading order and the pages differ: {missing}')
-    if out.exists(): shutil.rmtree(out)
+    missing = [p for p in flat(site.order) if p not in site.books] + [
+        p for p in site.books if p not in site.pages
+    ]
+    if missing:
+        raise SystemExit(f'the reading order and the pages differ: {missing}')
+    if out.exists():
+        shutil.rmtree(out)
     out.mkdir(parents=True)
     index = []
     for name in site.pages:
-        page, file = Page(site, name), out/site.file[name]
+        page, file = Page(site, name), out / site.file[name]
         body = page.body(exporter)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(shell(site, name, body, page.heads), encoding='utf-8')
-        for anchor, title, text in page.sections:   # the search finds pages from the root of the site
-            if text: index.append([site.file[name] + (f'#{anchor}' if anchor else ''), site.title[name], title, text])
+        for (
+            anchor,
+            title,
+            text,
+        ) in page.sections:  # the search finds pages from the root of the site
+            if text:
+                index.append(
+                    [
+                        site.file[name] + (f'#{anchor}' if anchor else ''),
+                        site.title[name],
+                        title,
+                        text,
+                    ]
+                )
     assets = Path(__file__).with_name('site_assets')
     pygments = HtmlFormatter(style='default').get_style_defs('.highlight')
-    (out/'site.css').write_text((assets/'site.css').read_text(encoding='utf-8') + pygments, encoding='utf-8')
-    (out/'site.js').write_text((assets/'site.js').read_text(encoding='utf-8'), encoding='utf-8')
-    (out/'search.js').write_text('window.SEARCH = ' + json.dumps(index, ensure_ascii=False, separators=(',', ':')), encoding='utf-8')
+    (out / 'site.css').write_text(
+        (assets / 'site.css').read_text(encoding='utf-8') + pygments, encoding='utf-8'
+    )
+    (out / 'site.js').write_text((assets / 'site.js').read_text(encoding='utf-8'), encoding='utf-8')
+    (out / 'search.js').write_text(
+        'window.SEARCH = ' + json.dumps(index, ensure_ascii=False, separators=(',', ':')),
+        encoding='utf-8',
+    )
     return len(site.pages)
