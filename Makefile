@@ -3,16 +3,18 @@ PYTHON ?= python3
 TORCH ?= torch
 VENV ?= .venv
 BIN := $(VENV)/bin
+SOURCES := nbs tests tools benchmarks setup.py
 # Analyses compare trained models where `uar ladder` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ladder/ladder.json),UAR_RUNS=$(abspath runs))
 
-.PHONY: help setup demo demo-long ladder test lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ladder format test lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
 	@echo "make demo-long  the same at full quality, about 40 minutes"
 	@echo "make ladder     seven rows of the paper's tables on phantoms, for the analyses that compare models"
 	@echo "make test       every check of the project"
+	@echo "make format     notebooks, tests and tools as ruff writes them, then the exported modules"
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make lessons    run every lesson again and save its outputs"
 	@echo "make measure    run every page and note minutes and memory in data/results/notebooks.json"
@@ -41,7 +43,13 @@ demo-long: setup
 ladder: setup
 	$(BIN)/uar ladder $(addprefix --row ,base a e uar memory uniform normal) --out runs/ladder
 
+format: setup
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_export
+
 test: setup
+	$(BIN)/ruff format --check $(SOURCES)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/python -m pytest tests
 
