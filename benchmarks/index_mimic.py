@@ -11,8 +11,8 @@ from pathlib import Path
 
 READ = '''
 import json, resource, sys, time
-from uar_nb.mimic import load_mimic
-from uar_nb.records import describe_studies
+from uar_nb.data.mimic import load_mimic
+from uar_nb.data.study import describe_studies
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 1e6
 before, wall, cpu = peak(), time.perf_counter(), time.process_time()
 studies = load_mimic(sys.argv[1], views='both')

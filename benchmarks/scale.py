@@ -115,8 +115,8 @@ class Tokenizer:
 
 
 def index(root, layout, check, **_):
-    from uar_nb.records import describe_studies
-    from uar_nb.studies import load_studies
+    from uar_nb.data.study import describe_studies
+    from uar_nb.data.load import load_studies
 
     file, images = {
         'annotation': ('annotation.json', root / 'files'),
@@ -125,7 +125,7 @@ def index(root, layout, check, **_):
         'mimic': ('mimic-cxr-2.0.0-split.csv.gz', None),
     }[layout]
     if layout == 'mimic':
-        from uar_nb.mimic import load_mimic
+        from uar_nb.data.mimic import load_mimic
     with Clock() as t:
         studies = (
             load_mimic(root, check)
@@ -146,8 +146,8 @@ def index(root, layout, check, **_):
 
 def frontals(root, n):
     "n studies of one frontal picture, whose reports come from the annotation file."
-    from uar_nb.records import Study, View
-    from uar_nb.studies import load_studies
+    from uar_nb.data.study import Study, View
+    from uar_nb.data.load import load_studies
 
     some = load_studies(root / 'annotation.json', False, root / 'files')
     return [Study(s.id, s.views[:1], s.report, s.split, None, s.patient) for s in some[:n]]
@@ -155,8 +155,8 @@ def frontals(root, n):
 
 def store_pictures(root, n, folder, **_):
     "PixelStore.build from files; the decoding itself is left out (every file gives a picture of noise), for it is the picture's affair."
-    from uar_nb.records import View
-    from uar_nb.tokens import PixelStore
+    from uar_nb.data.study import View
+    from uar_nb.data.batch import PixelStore
 
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 128), np.uint8)
     View.picture = lambda self: noise[hash(self.path) % 64]
@@ -172,7 +172,7 @@ def store_pictures(root, n, folder, **_):
 
 
 def open_pictures(root, n, folder, **_):
-    from uar_nb.tokens import PixelStore
+    from uar_nb.data.batch import PixelStore
 
     studies = frontals(root, n)
     with Clock() as t:
@@ -182,7 +182,7 @@ def open_pictures(root, n, folder, **_):
 
 def tokenize(root, n, folder, stop=None, pause=0.0, name='tokens', **_):
     import torch
-    from uar_nb.tokens import PixelStore, TokenStore
+    from uar_nb.data.batch import PixelStore, TokenStore
 
     torch.set_num_threads(1)
     pixels = PixelStore.build(frontals(root, n), folder / f'pixels-{n}')
@@ -208,8 +208,8 @@ def tokenize(root, n, folder, stop=None, pause=0.0, name='tokens', **_):
 
 def random_tokens(folder, n, pixels):
     "A token store of random ids, written as TokenStore.build writes it; the tokenizing of so many pictures would take hours."
-    from uar_nb import stores
-    from uar_nb.tokens import TokenStore
+    from uar_nb.data import store as stores
+    from uar_nb.data.batch import TokenStore
     from uar_nb.core import atomic_write
 
     about = dict(
@@ -244,8 +244,8 @@ def random_tokens(folder, n, pixels):
 
 def study_data(root, n, folder):
     "(StudyData of n studies, times of its making)."
-    from uar_nb.text import Vocabulary, clean_report
-    from uar_nb.tokens import PixelStore, StudyData
+    from uar_nb.data.text import Vocabulary, clean_report
+    from uar_nb.data.batch import PixelStore, StudyData
 
     studies = frontals(root, n)
     picture = (
@@ -362,7 +362,8 @@ def loaders(root, n, folder, method, workers=2, batches=400, **_):
 
 
 def imports(**_):
-    from uar_nb import evaluation, studies
+    from uar_nb.scoring import evaluate
+    from uar_nb.data import load as studies
 
     return {}
 

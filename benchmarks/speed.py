@@ -20,7 +20,7 @@ from uar_nb.presets import model_preset
 from uar_nb.core import atomic_write, torch_rng
 from uar_nb.generation import generate
 from uar_nb.model import UAR
-from uar_nb.tokens import Batch
+from uar_nb.data.batch import Batch
 
 D, HEADS, FF, LAYERS, CODES, WORDS, PLACES, LENGTH, B, BEAMS = (
     512,

@@ -156,7 +156,7 @@ def child(order):
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background job ignores it, and its children with it
-    from uar_nb.cli import main
+    from uar_nb.apps.cli import main
 
     try:
         main(order['argv'])
@@ -174,7 +174,7 @@ def child(order):
 
 def serve():
     "Import once, then a process for each line of standard input."
-    import uar_nb.cli, uar_nb.recipes, uar_nb.generation  # noqa: F401
+    import uar_nb.apps.cli, uar_nb.apps.pipeline, uar_nb.generation  # noqa: F401
 
     homes = {}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uar_nb.audit import audit, audit_folder, text_floors
+from uar_nb.apps.audit import audit, audit_folder, text_floors
 from uar_nb.core import UARError
-from uar_nb.checks import (
+from uar_nb.data.quality import (
     check_view,
     find_duplicates,
     check_pictures,
@@ -19,10 +19,10 @@ from uar_nb.checks import (
     perceptual_hash,
     polarity,
 )
-from uar_nb.images import read_picture
-from uar_nb.phantom import make_studies
-from uar_nb.records import Study, View
-from uar_nb.studies import save_studies
+from uar_nb.data.image import read_picture
+from uar_nb.phantom.generator import make_studies
+from uar_nb.data.study import Study, View
+from uar_nb.data.load import save_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set'))
 real = pytest.mark.skipif(
@@ -96,7 +96,7 @@ def test_iu_xray_floors_are_those_of_the_scorer():
     "The most frequent training report against the validation split, written out here once more."
     from collections import Counter
     from pycocoevalcap.bleu.bleu import Bleu
-    from uar_nb.text import Vocabulary, clean_report, ground_truth
+    from uar_nb.data.text import Vocabulary, clean_report, ground_truth
 
     data = json.loads((DATA / 'iu_xray' / 'annotation.json').read_text(encoding='utf-8'))
     cleaned = {s: [clean_report(e['report']) for e in data[s]] for s in ('train', 'val')}

@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 pydicom = pytest.importorskip('pydicom')
 from uar_nb.core import UARError
-from uar_nb.dicom import MAX_PIXELS, apply_table, dicom_info, read_dicom, stretch, window_level
-from uar_nb.images import picture_info, read_picture
+from uar_nb.data.dicom import MAX_PIXELS, apply_table, dicom_info, read_dicom, stretch, window_level
+from uar_nb.data.image import picture_info, read_picture
 
 SECRET = 'Zyxwv^Patient'
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,7 +255,7 @@ for path in sorted(folder.glob('*.dcm')):
 def test_a_deflated_bomb_is_counted_not_unpacked(tmp_path, monkeypatch):
     import tracemalloc
 
-    monkeypatch.setattr('uar_nb.dicom.MAX_PIXELS', 8_000_000)
+    monkeypatch.setattr('uar_nb.data.dicom.MAX_PIXELS', 8_000_000)
     path = dicom(tmp_path / 'bomb.dcm', syntax='1.2.840.10008.1.2.1.99')
     head = path.read_bytes()
     start = 144 + pydicom.filereader.read_file_meta_info(path).FileMetaInformationGroupLength
@@ -281,7 +281,7 @@ MISSING = '''
 import sys
 for name in {hidden!r}: sys.modules[name] = None
 from uar_nb.core import UARError
-from uar_nb.dicom import decoders, read_dicom
+from uar_nb.data.dicom import decoders, read_dicom
 for path in sys.argv[1:]:
     try: read_dicom(path); print('read')
     except UARError as e: print(e.what, '|', e.remedy)
@@ -347,9 +347,9 @@ def products(folder):
 
 
 def test_no_header_in_stores_and_data_sets(tmp_path):
-    from uar_nb.records import Study, View
-    from uar_nb.studies import load_studies, save_studies
-    from uar_nb.tokens import PixelStore
+    from uar_nb.data.study import Study, View
+    from uar_nb.data.load import load_studies, save_studies
+    from uar_nb.data.batch import PixelStore
 
     (tmp_path / 'in').mkdir()
     studies = [
@@ -370,8 +370,8 @@ def test_no_header_in_stores_and_data_sets(tmp_path):
 
 
 def test_no_header_in_warnings_logs_and_faults(tmp_path, capfd):
-    from uar_nb.records import DataFaults
-    from uar_nb.studies import load_studies
+    from uar_nb.data.study import DataFaults
+    from uar_nb.data.load import load_studies
 
     good, bad = dicom(tmp_path / 'good.dcm'), dicom(tmp_path / 'bad.dcm', NumberOfFrames=3)
     (tmp_path / 'cut.dcm').write_bytes(good.read_bytes()[:300])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from forge import POSIX, Forge
-from uar_nb import archives, download
-from uar_nb.archives import Limits, check_archive, unpack
+from uar_nb.apps import archives, download
+from uar_nb.apps.archives import Limits, check_archive, unpack
 from uar_nb.core import UARError, sha256_of
-from uar_nb.download import fetch
+from uar_nb.apps.download import fetch
 
 DATA = random.Random(7).randbytes(200_000)
 FAST = dict(pause=0.0, timeout=0.4)
@@ -220,7 +220,9 @@ def test_a_killed_process_is_gone_on_from(server, file):
             hold.wait(20)
 
     server.vice = vice
-    code = f'from uar_nb.download import fetch; fetch({server.url!r}, {str(file)!r}, timeout=20)'
+    code = (
+        f'from uar_nb.apps.download import fetch; fetch({server.url!r}, {str(file)!r}, timeout=20)'
+    )
     process = subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parent.parent)
     part = file.with_name('x.bin.part')
     begin = time.time()
@@ -944,8 +946,8 @@ def test_permissions_are_not_taken_over(tmp_path):
 @pytest.fixture
 def open_i(server, tmp_path, monkeypatch):
     "A small collection of phantoms in Open-i's layout behind a vicious server."
-    from uar_nb.phantom import make_studies
-    from uar_nb.studies import save_studies
+    from uar_nb.phantom.generator import make_studies
+    from uar_nb.data.load import save_studies
 
     try:
         save_studies(
@@ -1051,7 +1053,7 @@ def test_dalle(server, tmp_path):
     "Both files, converted; a hostile one is refused and does nothing."
     pytest.importorskip('dall_e')
     import dall_e, torch
-    from uar_nb.dalle import load_dalle
+    from uar_nb.tokenizer.dalle import load_dalle
 
     def saved(thing):
         with io.BytesIO() as out:

@@ -114,7 +114,7 @@ def state(path):
 def held(home):
     "A training of this very process in the folder."
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    from uar_nb.runs import run_lock
+    from uar_nb.experiment.run_folder import run_lock
 
     with run_lock(home / 'run'):
         yield

@@ -133,7 +133,7 @@ from ..core import (
 from .. import __version__
 from uar_nb.show import plots
 from . import dicom
-import uar_nb.phantom.chest as chest, json
+import uar_nb.phantom.generator.chest as chest, json
 def late():
     from uar_nb.apps.cli import main
     from uar_nb import core

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from uar_nb.core import UARError
-from uar_nb.iu_xray import load_iu_xray, mirror_score, r2gen_split, save_iu_xray
-from uar_nb.openi import kaggle_name, read_openi
-from uar_nb.phantom import make_studies
-from uar_nb.records import SPLITS, DataFaults, by_split
-from uar_nb.studies import LAYOUTS, load_studies, save_studies
+from uar_nb.data.iu_xray import load_iu_xray, mirror_score, r2gen_split, save_iu_xray
+from uar_nb.data.openi import kaggle_name, read_openi
+from uar_nb.phantom.generator import make_studies
+from uar_nb.data.study import SPLITS, DataFaults, by_split
+from uar_nb.data.load import LAYOUTS, load_studies, save_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set')) / 'iu_xray'
 real = pytest.mark.skipif(
@@ -350,7 +350,7 @@ def test_large_sets_index_quickly_in_little_memory(tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     code = (
-        "import sys, time, tracemalloc\nfrom uar_nb.studies import load_studies\nfor path in sys.argv[1:]:\n"
+        "import sys, time, tracemalloc\nfrom uar_nb.data.load import load_studies\nfor path in sys.argv[1:]:\n"
         "    t = time.process_time(); n = len(load_studies(path, check=False)); t = time.process_time() - t\n"
         "    tracemalloc.start(); kept = load_studies(path, check=False); print(n, t, tracemalloc.get_traced_memory()[1]); tracemalloc.stop()"
     )

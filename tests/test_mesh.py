@@ -4,8 +4,8 @@ import io, tarfile
 import numpy as np, pytest
 
 from uar_nb.core import UARError
-from uar_nb.iu_xray import r2gen_split
-from uar_nb.mesh import (
+from uar_nb.data.iu_xray import r2gen_split
+from uar_nb.phantom.iu_tags import (
     MESH,
     PHANTOM_LABEL,
     coverage,
@@ -14,9 +14,9 @@ from uar_nb.mesh import (
     tag_findings,
     tag_rule,
 )
-from uar_nb.records import FINDING_KINDS, describe_studies
-from uar_nb.studies import load_studies, save_studies
-from uar_nb.tokens import PixelStore
+from uar_nb.data.study import FINDING_KINDS, describe_studies
+from uar_nb.data.load import load_studies, save_studies
+from uar_nb.data.batch import PixelStore
 
 TAGS = (
     ['normal'],
@@ -98,7 +98,7 @@ def test_goes_on_like_any_list_of_studies(archive, tmp_path):
 
 def test_a_picture_shows_what_the_tags_say():
     "Within one body, an effusion of the left side whitens the patient's left lower corner and no other"
-    from uar_nb.phantom import draw_study
+    from uar_nb.phantom.generator import draw_study
 
     with_it, (finding,) = draw_study(tag_findings(['Pleural Effusion/left/large'], 0), 'a', 1)
     without, _ = draw_study((), 'a', 1)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from uar_nb.core import UARError
-from uar_nb.mimic import find_mimic, find_sections, load_mimic, report_findings, save_mimic
-from uar_nb.phantom import make_studies
-from uar_nb.records import DataFaults, Study, View, by_split
-from uar_nb.studies import load_studies
+from uar_nb.data.mimic import find_mimic, find_sections, load_mimic, report_findings, save_mimic
+from uar_nb.phantom.generator import make_studies
+from uar_nb.data.study import DataFaults, Study, View, by_split
+from uar_nb.data.load import load_studies
 
 TEXT = 'The heart is normal. Mild infiltrate in the left upper zone. No effusion.'
 SPLIT, META = 'mimic-cxr-2.0.0-split.csv.gz', 'mimic-cxr-2.0.0-metadata.csv.gz'
@@ -378,7 +378,7 @@ def test_any_text(report):
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6))
 def test_every_phantom_report_survives_its_file(seed):
-    from uar_nb.mimic import _as_report
+    from uar_nb.data.mimic import _as_report
 
     (study,) = make_studies(1, seed=seed)
     report = _as_report(study)

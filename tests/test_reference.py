@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from uar_nb.attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention
-from uar_nb.memory import Memory
+from uar_nb.variants.memory import Memory
 
 FOLDER = os.environ.get('UAR_REFERENCE')
 pytestmark = pytest.mark.skipif(

@@ -40,8 +40,8 @@ def code_of(notebook):
     'notebook, layout, views', [('train_iu_xray', 'openi', 2), ('train_mimic_cxr', 'mimic', 1)]
 )
 def test_a_training_notebook_runs_on_its_own_layout(tmp_path, notebook, layout, views):
-    from uar_nb.phantom import make_studies
-    from uar_nb.studies import save_studies
+    from uar_nb.phantom.generator import make_studies
+    from uar_nb.data.load import save_studies
 
     studies = [
         s
@@ -149,7 +149,7 @@ def test_a_training_notebook_installs_the_package_from_its_repository(notebook, 
 
 def test_the_phantom_notebook_knows_every_plan():
     "Each plan has its bars, and each that the page's table names its true numbers of studies."
-    from uar_nb.demo import PLANS
+    from uar_nb.apps.demo import PLANS
 
     cells = [''.join(c['source']) for c in cells_named('train_phantom')]
     code = [

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from uar_nb.records import Study, View
-from uar_nb.stores import open_store
-from uar_nb.text import Vocabulary
-from uar_nb.tokens import PixelStore, StudyData, TokenStore
+from uar_nb.data.study import Study, View
+from uar_nb.data.store import open_store
+from uar_nb.data.text import Vocabulary
+from uar_nb.data.batch import PixelStore, StudyData, TokenStore
 
 HOME = Path(__file__).resolve().parent.parent
 POSIX = hasattr(os, 'fork')

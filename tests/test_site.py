@@ -322,8 +322,10 @@ def test_the_index_has_every_page_and_what_it_took():
 
 def test_a_name_in_a_link_is_one_link():
     assert (
-        docs.one_link('that [[`f`](https://a.b/x.html#f)](04_studies.ipynb) reads [`g`](h.html)')
-        == 'that [`f`](04_studies.ipynb) reads [`g`](h.html)'
+        docs.one_link(
+            'that [[`f`](https://a.b/x.html#f)](wings/data/08_load.ipynb) reads [`g`](h.html)'
+        )
+        == 'that [`f`](wings/data/08_load.ipynb) reads [`g`](h.html)'
     )
 
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'benchmarks'))
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import UARError, sha256_of
-from uar_nb.demo import PLANS, DemoPlan, demo_studies
+from uar_nb.apps.demo import PLANS, DemoPlan, demo_studies
 from uar_nb.optim import mask_parameters
 
 ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'

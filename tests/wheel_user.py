@@ -8,9 +8,9 @@ import uar_nb
 
 def main(folder):
     from uar_nb.checkpoint import load_checkpoint
-    from uar_nb.demo import run_demo
+    from uar_nb.apps.demo import run_demo
     from uar_nb.generation import Reporter
-    from uar_nb.phantom import make_studies, write_studies
+    from uar_nb.phantom.generator import make_studies, write_studies
 
     print(uar_nb.__file__)
     shipped = Path(uar_nb.__file__).parent / 'assets' / 'phantom-small'

@@ -86,7 +86,7 @@ def named_page(name, ids, here):
 
 
 def link_pages(text, ids, here):
-    "On the page `here`, `00_core`, and `core` beside the word notebook, lesson or room, become links to their page; files outside nbs/ lead to the repository."
+    "On the page `here`, `12_core`, and `core` beside the word notebook, lesson or room, become links to their page; files outside nbs/ lead to the repository."
 
     def link(name, whole):
         page = named_page(name, ids, here)

@@ -1,4 +1,4 @@
-"""Terms of nbs/glossary.ipynb: which first uses in the lessons are not linked yet.
+"""Terms of nbs/reference/glossary.ipynb: which first uses in the lessons are not linked yet.
 
 python tools/glossary.py         what is missing
 python tools/glossary.py link    links them, in the notebooks' markdown alone; outputs stay as they are

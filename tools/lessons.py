@@ -1,8 +1,8 @@
 """Runs notebooks from nothing; saves their outputs, or only measures them.
 
-    python tools/lessons.py nbs/01_plots.ipynb ...             run, save the outputs, note what it took
+    python tools/lessons.py nbs/wings/show/01_plots.ipynb ...             run, save the outputs, note what it took
     python tools/lessons.py --all                              the same for every page but the training runs, the index last
-    python tools/lessons.py --measure nbs/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
+    python tools/lessons.py --measure nbs/wings/show/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
     python tools/lessons.py --measure                          the same for every page that has code and is no training run
     python tools/lessons.py --table                            the table of data/results/notebooks.json
 

@@ -28,30 +28,49 @@ class Part(NamedTuple):
 # The one table of parts. A page that one row names by its id belongs to no folder or range of another row.
 # Ranges of numbers, from one up to (not including) another, describe the flat folder; folders take their place.
 PARTS = [
-    Part('Start', None, 'start', ['index', 'architecture']),
-    Part('Learn', 'Foundations', 'lesson', [('00', '04b')]),
-    Part('Learn', 'Phantoms: pictures and words', 'lesson', [('04b', '09')]),
-    Part('Learn', 'From picture to tokens', 'lesson', [('09', '12')]),
-    Part('Learn', 'The model', 'lesson', [('12', '21')]),
-    Part('Learn', 'Writing and scoring', 'lesson', [('21', '23b')]),
-    Part('Learn', 'Training', 'lesson', [('23b', '25')]),
-    Part('Learn', 'Looking inside', 'lesson', [('25', '26')]),
-    Part('Learn', 'Pages, demo, commands', 'lesson', [('26', '30')]),
-    Part('Train', None, 'training', [('30', '40')]),
-    Part('Analyse', None, 'analysis', [('40', '99')]),
+    Part('Start', None, 'start', ['index']),
+    Part('The paper', None, 'lesson', ['/']),
+    Part('Wings', 'Data', 'lesson', ['wings/data/']),
+    Part('Wings', 'Tokenizers', 'lesson', ['wings/tokenizer/']),
+    Part('Wings', 'Phantoms', 'lesson', ['wings/phantom/']),
+    Part('Wings', 'Variants', 'lesson', ['wings/variants/']),
+    Part('Wings', 'Scoring', 'lesson', ['wings/scoring/']),
+    Part('Wings', 'Experiments', 'lesson', ['wings/experiment/']),
+    Part('Wings', 'Analysis', 'lesson', ['wings/analysis/']),
+    Part('Wings', 'Figures and pages', 'lesson', ['wings/show/']),
+    Part('Wings', 'Programs', 'lesson', ['wings/apps/']),
+    Part(
+        'Results',
+        'Training',
+        'training',
+        [
+            'results/01_train_phantom',
+            'results/02_train_iu_xray',
+            'results/03_train_mimic_cxr',
+            'results/04_train_iu_phantom',
+        ],
+    ),
+    Part('Results', 'Analyses', 'analysis', ['results/']),
     Part(
         'Reference',
         None,
         'reference',
-        ['paper_to_code', 'open_choices', 'data_cards', 'glossary', API],
+        [
+            'reference/architecture',
+            'reference/paper_to_code',
+            'reference/open_choices',
+            'reference/data_cards',
+            'reference/glossary',
+            API,
+        ],
     ),
 ]
 # Kept with the outputs of a long run and never run again; pages with `skip_exec: true` in their front matter are kept too
-KEPT = {'30_train_phantom'}
+KEPT = {'results/01_train_phantom'}
 # Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an equation and exercises
 PAPER = set(
     'core attention lsu cra tir losses config presets model checkpoint generation optim training '
-    'cnn memory places metrics floors evaluation analysis similarity fidelity grounding errors'.split()
+    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate analysis.retrieval analysis.similarity analysis.token_fidelity analysis.grounding analysis.errors'.split()
 )
 
 

@@ -1,4 +1,4 @@
 "`python -m uar_nb` is the command `uar`."
-from .cli import main
+from .apps.cli import main
 
 if __name__ == '__main__': main()
