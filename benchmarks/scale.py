@@ -341,7 +341,7 @@ def loaders(root, n, folder, method, workers=2, batches=400, **_):
             DataLoader(
                 pieces,
                 batch_size=None,
-                collate_fn=partial(data.light().batch, epoch=1),
+                collate_fn=partial(data.without_texts().batch, epoch=1),
                 num_workers=workers,
                 multiprocessing_context=method,
             )

@@ -86,7 +86,7 @@ def test_loader_processes_bring_equal_batches(data, method):
     loader = DataLoader(
         pieces,
         batch_size=None,
-        collate_fn=partial(data.light().batch, epoch=3),
+        collate_fn=partial(data.without_texts().batch, epoch=3),
         num_workers=2,
         multiprocessing_context=method,
     )
@@ -137,9 +137,9 @@ def test_training_processes_share_the_map(data):
 def test_a_pickle_holds_no_array_and_a_light_one_no_study(data):
     import pickle
 
-    whole, light = (len(pickle.dumps(d)) for d in (data, data.light()))
-    assert light < whole and light < data.tokens.ids.nbytes / 4
-    there = pickle.loads(pickle.dumps(data.light()))
+    whole, bare = (len(pickle.dumps(d)) for d in (data, data.without_texts()))
+    assert bare < whole and bare < data.tokens.ids.nbytes / 4
+    there = pickle.loads(pickle.dumps(data.without_texts()))
     assert (
         not there.ids == []
         and there.studies == []

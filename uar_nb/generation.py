@@ -17,7 +17,7 @@ from .core import BOS_ID, DISCLAIMER, EOS_ID, PAD_ID, UARError, numpy_rng
 from .data.text import Vocabulary
 from .data.image import read_picture
 from .data.study import VIEWS, View
-from .data.batch import Batch, _slots, image_batch
+from .data.batch import Batch, view_slots, image_batch
 from .checkpoint import Checkpoint, load_checkpoint
 
 # %% ../nbs/08_generation.ipynb #c005
@@ -429,7 +429,9 @@ def _call(
         wrote = generate(self.model, batch, beams, **options)
         logs, looks = read_back(self.model, batch, wrote)
         for n, ids in enumerate(wrote.ids):
-            views = [part[n][i] for i in _slots([v.name for v in part[n]], c.data.views) if i >= 0]
+            views = [
+                part[n][i] for i in view_slots([v.name for v in part[n]], c.data.views) if i >= 0
+            ]
             words = [c.vocabulary.words[w] for w in ids]
             maps = _maps(looks[:, n], batch.select([n]), ids, self.layer)
             reports.append(

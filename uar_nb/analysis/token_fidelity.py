@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core import UARError
-from ..data.image import shrink, to_float
+from ..data.image import resize_image, to_float
 from ..phantom.generator import draw_study
 
 # %% ../../nbs/wings/analysis/02_token_fidelity.ipynb #c006
@@ -135,7 +135,7 @@ def finding_effects(
 ) -> list:  # one dict a finding and view where it is visible: study, kind, view, severity, size, contrast, changed, kept, clarity
     "What the tokens keep of each finding, from pictures with and without it (@eq-effect)."
     rows, device = [], next(dvae.parameters()).device
-    pixels = lambda views: shrink(to_float(np.stack([v.picture() for v in views]))).to(device)
+    pixels = lambda views: resize_image(to_float(np.stack([v.picture() for v in views]))).to(device)
     for n, study in enumerate(studies):
         pairs = without_each(study)
         if not pairs:

@@ -20,7 +20,7 @@ from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from ..data.labels import read_findings
 from ..phantom.generator import make_studies
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
-from ..data.image import shrink, to_float
+from ..data.image import resize_image, to_float
 from ..config import RunConfig
 from ..presets import run_preset
 from ..checkpoint import load_checkpoint
@@ -181,7 +181,7 @@ def demo_dvae(
         )
         dvae.save(folder)
     dvae = dvae.to(device)
-    x = shrink(to_float(pick('val'))).to(device)
+    x = resize_image(to_float(pick('val'))).to(device)
     ids = dvae.encode(x)
     return dvae, dict(
         psnr=float(psnr(dvae.target(x), dvae.decode(ids))), **code_use(ids, dvae.codebook_size)

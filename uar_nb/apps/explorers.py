@@ -17,7 +17,7 @@ import torch
 from ..show import plots
 from ..core import BOS_ID, EOS_ID, UARError, UNK_ID, optional_import
 from ..data.text import clean_report
-from ..data.image import shrink, to_float
+from ..data.image import resize_image, to_float
 from ..data.study import VIEWS, Finding
 from ..phantom.findings import KINDS, check_finding
 from ..phantom.generator import draw_study

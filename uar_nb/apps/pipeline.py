@@ -24,7 +24,7 @@ from uar_nb.core import (
     sha256_of,
 )
 from ..show.plots import new_figure, overlay_attention, save_figure
-from ..data.image import shrink, to_float
+from ..data.image import resize_image, to_float
 from ..data.study import SPLITS, View, StudyList, by_split, describe_studies
 from ..data.load import LAYOUTS, load_studies
 from ..phantom.language import STYLES
@@ -266,7 +266,7 @@ def train_dvae_on(
     for name, some in (('learned', learn[:200]), ('held out', held)):
         if not some:
             continue
-        x = shrink(to_float(PixelStore.build(some).pictures))
+        x = resize_image(to_float(PixelStore.build(some).pictures))
         ids = torch.cat([dvae.encode(part) for part in x.split(64)])
         numbers[name] = dict(
             pictures=len(x),

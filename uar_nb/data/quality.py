@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..core import UARError
-from .image import PICTURE, picture_info
+from .image import IMAGE_SIZE, picture_info
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c007
 HASH, NEAR, ALIKE = (
@@ -182,10 +182,10 @@ def _look(facts, pixels):
     if (
         not isinstance(pixels, np.ndarray)
         or pixels.dtype != np.uint8
-        or pixels.shape != (PICTURE, PICTURE)
+        or pixels.shape != (IMAGE_SIZE, IMAGE_SIZE)
     ):
         raise UARError(
-            f'pixels are not uint8 [{PICTURE}, {PICTURE}]',
+            f'pixels are not uint8 [{IMAGE_SIZE}, {IMAGE_SIZE}]',
             remedy='read the picture by read_picture',
         )
     low, high = np.percentile(pixels, (1, 99))

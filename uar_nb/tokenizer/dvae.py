@@ -28,7 +28,7 @@ from uar_nb.core import (
     sha256_of,
     torch_rng,
 )
-from ..data.image import random_crop, shrink, to_float
+from ..data.image import random_crop, resize_image, to_float
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c008
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _draw(pictures, batch_size):
         pictures.shape[1] - 112 + 1,
     )
     pixels, (tops, lefts) = to_float(pictures[rows.numpy()]), torch.randint(spare, (2, batch_size))
-    return shrink(pixels) if whole else random_crop(pixels, tops, lefts)
+    return resize_image(pixels) if whole else random_crop(pixels, tops, lefts)
 
 
 @torch.no_grad()
@@ -429,7 +429,7 @@ def contrast_kept(
             ]
             if not boxes:
                 continue
-            x = shrink(to_float(view.picture()[None])).to(device)
+            x = resize_image(to_float(view.picture()[None])).to(device)
             a, b = _band(dvae.target(x).cpu())[0, 0], _band(dvae.decode(dvae.encode(x)).cpu())[0, 0]
             for kind, box in boxes:
                 x0, y0, x1, y1 = (v * a.shape[-1] / view.picture().shape[-1] for v in box)
