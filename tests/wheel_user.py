@@ -9,7 +9,7 @@ import uar_nb
 def main(folder):
     from uar_nb.checkpoint import load_checkpoint
     from uar_nb.apps.demo import run_demo
-    from uar_nb.generation import Reporter
+    from uar_nb.apps.reporter import Reporter
     from uar_nb.phantom.generator import make_studies, write_studies
 
     print(uar_nb.__file__)

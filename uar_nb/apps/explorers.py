@@ -21,7 +21,7 @@ from ..data.image import resize_image, to_float
 from ..data.study import VIEWS, Finding
 from ..phantom.findings import KINDS, check_finding
 from ..phantom.generator import draw_study
-from ..generation import Reporter
+from .reporter import Reporter
 from ..analysis.retrieval import nearest_reports, study_vectors
 
 # %% ../../nbs/wings/apps/08_explorers.ipynb #c005

@@ -36,7 +36,7 @@ from ..data.batch import PixelStore, TokenStore
 from ..config import RunConfig
 from ..presets import run_preset
 from ..checkpoint import load_checkpoint
-from ..generation import Report, Reporter
+from .reporter import Report, Reporter
 from ..scoring.naive_baselines import Floors, all_floors
 from ..experiment.run_folder import main_first, run_lock
 from ..scoring.evaluate import Evaluation, evaluate, make_data, prepare
