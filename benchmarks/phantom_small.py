@@ -18,7 +18,8 @@ from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import atomic_folder, atomic_write, read_json, sha256_of
 from uar_nb.apps.demo import PLANS, demo_studies, run_demo
-from uar_nb.scoring.evaluate import evaluate, make_data
+from uar_nb.scoring.evaluate import evaluate
+from uar_nb.experiment.prepare import make_data
 
 ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
 HOME, FIRST_STAGE = ASSETS / 'phantom-small', ASSETS / 'phantom-small-stage1'

@@ -35,7 +35,8 @@ from uar_nb.experiment.run_folder import (
     run_lock,
     save_state,
 )
-from .scoring.evaluate import evaluate, findings_of, make_data, prepare, write_reports
+from .scoring.evaluate import evaluate, findings_of, write_reports
+from .experiment.prepare import make_data, prepare
 
 # %% ../nbs/09_training.ipynb #c008
 def _choose_monitor(wanted, val):

@@ -26,7 +26,8 @@ from ..presets import run_preset
 from ..checkpoint import load_checkpoint
 from ..scoring.metrics import diversity
 from ..scoring.naive_baselines import all_floors, shuffle_control
-from ..scoring.evaluate import evaluate, prepare
+from ..scoring.evaluate import evaluate
+from ..experiment.prepare import prepare
 from ..training import Trainer
 from ..experiment.run_folder import read_log
 from uar_nb.analysis.retrieval import (

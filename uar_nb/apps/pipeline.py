@@ -39,7 +39,8 @@ from ..checkpoint import load_checkpoint
 from .reporter import Report, Reporter
 from ..scoring.naive_baselines import Floors, all_floors
 from ..experiment.run_folder import main_first, run_lock
-from ..scoring.evaluate import Evaluation, evaluate, make_data, prepare
+from ..scoring.evaluate import Evaluation, evaluate
+from ..experiment.prepare import make_data, prepare
 from ..training import Trainer, check_run
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c007

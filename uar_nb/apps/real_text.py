@@ -26,7 +26,8 @@ from ..checkpoint import load_checkpoint
 from ..scoring.metrics import diversity, findings_scores, score_table
 from ..scoring.naive_baselines import all_floors, shuffle_control
 from ..experiment.run_folder import read_log
-from ..scoring.evaluate import evaluate, make_data, prepare
+from ..scoring.evaluate import evaluate
+from ..experiment.prepare import make_data, prepare
 from ..training import Trainer
 from .pipeline import dvae_on
 

@@ -16,7 +16,8 @@ from ..core import UARError, atomic_write, read_json, torch_rng
 from ..model import UAR
 from ..checkpoint import load_checkpoint
 from ..optim import mask_parameters
-from ..scoring.evaluate import evaluate, prepare
+from ..scoring.evaluate import evaluate
+from ..experiment.prepare import prepare
 from ..training import Trainer
 from ..experiment.run_folder import read_log
 from ..analysis.retrieval import grounding, retrieval, study_vectors
