@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DISCLAIMER', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'UARError', 'optional_import',
            'derive_seed', 'numpy_rng', 'torch_rng', 'pick_hardware', 'atomic_write', 'settle_folder', 'atomic_folder',
-           'read_json', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options', 'dropout',
-           'full_precision', 'upcast']
+           'unused_folder', 'read_json', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options',
+           'dropout', 'full_precision', 'upcast']
 
 # %% ../nbs/12_core.ipynb #c003
 import configparser, glob, hashlib, importlib, json, os, shutil, tempfile
@@ -230,6 +230,17 @@ def atomic_folder(
     finally:
         if tmp:
             shutil.rmtree(tmp, ignore_errors=True)
+
+# %% ../nbs/12_core.ipynb #c1efd777
+def unused_folder(
+    folder,  # where something new shall stand
+) -> Path:  # the same folder: missing, or empty
+    "A folder that may be written: what a user has there is never replaced."
+    folder = Path(folder)
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty:
+        raise UARError('is there already', file=folder, remedy='choose another, or delete it')
+    return folder
 
 # %% ../nbs/12_core.ipynb #c029
 def read_json(

@@ -464,9 +464,9 @@ def generate(
     beams: _Beams = 3,
     dvae: _Dalle = None,
 ):
-    from uar_nb.apps.pipeline import report_on, save_attention
+    from uar_nb.apps.reporter import save_attention, write_report
 
-    report = report_on(pictures, checkpoint, beams, dvae)
+    report = write_report(pictures, checkpoint, beams, dvae)
     if attention is not None:
         save_attention(report, attention)
     if as_json:

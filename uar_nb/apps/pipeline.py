@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['phantom_set', 'iu_phantom_set', 'configure', 'loading', 'load_tokenizer', 'dvae_on', 'train_dvae_on', 'train_on',
-           'tokenize_on', 'evaluate_on', 'report_on', 'save_attention']
+           'tokenize_on', 'evaluate_on']
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c003
 import os, re, sys
@@ -23,7 +23,6 @@ from uar_nb.core import (
     read_json,
     sha256_of,
 )
-from ..show.plots import new_figure, overlay_attention, save_figure
 from ..data.image import resize_image, to_float
 from ..data.study import SPLITS, View, StudyList, by_split, describe_studies
 from ..data.load import LAYOUTS, load_studies
@@ -36,7 +35,6 @@ from ..data.batch import PixelStore, TokenStore
 from ..config import RunConfig
 from ..presets import run_preset
 from ..checkpoint import load_checkpoint
-from .reporter import Report, Reporter
 from ..scoring.naive_baselines import Floors, all_floors
 from ..experiment.run_folder import main_first, run_lock
 from ..scoring.evaluate import Evaluation, evaluate
@@ -415,35 +413,3 @@ def evaluate_on(
     return done, all_floors(
         made['train'], made['val'] if split == 'test' else None, made[split]
     ) if known else None
-
-# %% ../../nbs/wings/apps/02_pipeline.ipynb #c038
-def report_on(
-    pictures,  # files of one study, frontal first
-    checkpoint,  # checkpoint folder, or a name that `load_checkpoint` knows
-    beams: int = 3,  # beam search; 1 = greedy
-    tokenizer=None,  # folder of OpenAI's dVAE, where the checkpoint names it
-) -> Report:
-    "The report of one study from its picture files."
-    return Reporter.from_pretrained(checkpoint, tokenizer)(
-        [Path(p) for p in pictures], beams=beams
-    )[0]
-
-
-def save_attention(
-    report: Report,  # with its attention and pictures
-    folder,  # becomes one PNG a word
-) -> Path:  # the folder
-    "Write where each word of a report looks, one picture a word."
-    folder = _unused(folder)
-    with atomic_folder(folder) as tmp:
-        for t, word in enumerate(report.words):
-            fig, axes = new_figure(1, len(report.views), 2.2)
-            for ax, picture, weights, view in zip(
-                axes.flat, report.pictures, report.attention[t], report.views
-            ):
-                overlay_attention(picture, weights, ax, title=f'{word}, {view}')
-            save_figure(
-                fig,
-                tmp / f'{t:03d}_{re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") or "mark"}.png',
-            )
-    return folder
