@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from uar_nb.core import UARError
-from uar_nb.data.iu_xray import load_iu_xray, mirror_score, r2gen_split, save_iu_xray
-from uar_nb.data.openi import kaggle_name, read_openi
+from uar_nb.data.iu_xray import (
+    kaggle_name,
+    load_iu_xray,
+    mirror_score,
+    r2gen_split,
+    read_openi,
+    save_iu_xray,
+)
 from uar_nb.phantom.generator import make_studies
 from uar_nb.data.study import SPLITS, DataFaults, by_split
 from uar_nb.data.load import LAYOUTS, load_studies, save_studies

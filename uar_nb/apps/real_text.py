@@ -17,7 +17,7 @@ import torch
 from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from ..data.study import Finding, StudyList
 from ..phantom.generator import make_studies
-from ..data.openi import find_openi
+from ..data.iu_xray import find_openi
 from ..phantom.iu_tags import PHANTOM_LABEL, iu_phantom, read_kinds
 from ..tokenizer.dvae import DVAEConfig
 from ..config import RunConfig

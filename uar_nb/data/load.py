@@ -11,12 +11,17 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from ..core import UARError, atomic_folder, atomic_write, read_json
-from .own_formats import load_annotation, load_lines, to_entry
-from .iu_xray import load_iu_xray, save_iu_xray
+from uar_nb.data.own_formats import (
+    load_annotation,
+    load_lines,
+    load_pictures,
+    load_table,
+    to_entry,
+    to_table,
+)
+from .iu_xray import find_openi, load_iu_xray, save_iu_xray
 from .mimic import find_mimic, load_mimic, save_mimic
-from .openi import find_openi
 from .study import SPLITS, random_split, write_picture
-from .tables import load_pictures, load_table, to_table
 
 # %% ../../nbs/wings/data/08_load.ipynb #c007
 def _named(path):

@@ -18,8 +18,7 @@ from tqdm.auto import tqdm
 
 from ..core import UARError, numpy_rng, read_json
 from ..data.study import FINDING_KINDS, SPLITS, Finding, Study, StudyList
-from ..data.openi import read_openi
-from ..data.iu_xray import r2gen_split
+from ..data.iu_xray import r2gen_split, read_openi
 from .generator import draw_study
 
 # %% ../../nbs/wings/phantom/08_iu_tags.ipynb #c006
