@@ -39,7 +39,7 @@ demo: setup
 demo-long: setup
 	$(BIN)/uar demo --long
 
-# Rows that are there are kept, so it goes on where it stopped; afterwards `make lessons` lets the analyses 40 to 42 compare these models
+# Rows that are there are kept, so it goes on where it stopped; afterwards `make lessons` lets the analyses of retrieval, alignment and basis compare these models
 ladder: setup
 	$(BIN)/uar ladder $(addprefix --row ,base a e uar memory uniform normal) --out runs/ladder
 

@@ -1,4 +1,4 @@
-"How the project is built: modules in order, lessons complete, notebooks clean, exported code in sync, pages processed, wheel usable."
+"How the project is built: lessons complete, notebooks clean, exported code in sync, pages processed, wheel usable."
 
 import ast, copy, json, os, re, subprocess, sys, venv
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import docs, pages
+from imports import package_modules
 from lesson_rules import lesson_faults
 from pages import ROOT, page_id
 
@@ -21,35 +22,6 @@ SYMBOLS = ast.literal_eval(
 
 def module_file(module):
     return ROOT / 'uar_nb' / f'{module.replace(".", "/")}.py'
-
-
-def package_modules(folder):
-    "Files of all modules in a folder and its folders, by dotted name; without those that nbdev or we write by hand."
-    by_hand = ('__init__.py', '_modidx.py', '__main__.py')
-    paths = [p for p in sorted(folder.rglob('*.py')) if p.name not in by_hand]
-    return {'.'.join(p.relative_to(folder).with_suffix('').parts): p for p in paths}
-
-
-def imported(path, module, known):
-    "What a module imports from the package, anywhere in it, as dotted names below the package; relative or absolute."
-    package = ['uar_nb', *module.split('.')[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        if isinstance(node, ast.Import):
-            yield from (
-                a.name.removeprefix('uar_nb.') for a in node.names if a.name.startswith('uar_nb.')
-            )
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        base = package[: len(package) + 1 - node.level] if node.level else []
-        base = base + (node.module.split('.') if node.module else [])
-        if base[:1] != ['uar_nb']:
-            continue
-        for name in node.names:
-            whole, above = '.'.join(base[1:] + [name.name]), '.'.join(base[1:])
-            if whole in known:
-                yield whole
-            elif above:  # a name of the package itself, such as its version, is no module
-                yield above
 
 
 # ---- nothing is left out
@@ -114,34 +86,6 @@ def test_no_check_is_skipped_in_saved_outputs():
 
 
 # ---- modules
-
-
-@pytest.mark.parametrize('module', ORDER)
-def test_modules_import_only_from_above(module):
-    above = ORDER[: ORDER.index(module)]
-    wrong = sorted({m for m in imported(module_file(module), module, ORDER) if m not in above})
-    assert not wrong, f'{module} imports {wrong}, which do not stand above it'
-
-
-def test_the_reader_of_imports_sees_every_form(tmp_path):
-    known = ['core', 'show.plots', 'data.dicom', 'data.study', 'phantom.chest', 'apps.cli']
-    text = """
-from .study import Study
-from ..core import (
-    UARError,
-)
-from .. import __version__
-from uar_nb.show import plots
-from . import dicom
-import uar_nb.phantom.generator.chest as chest, json
-def late():
-    from uar_nb.apps.cli import main
-    from uar_nb import core
-from torch import nn
-"""
-    (tmp_path / 'load.py').write_text(text)
-    got = set(imported(tmp_path / 'load.py', 'data.load', known))
-    assert got == {'data.study', 'core', 'show.plots', 'data.dicom', 'phantom.chest', 'apps.cli'}
 
 
 def test_every_module_has_its_lesson():

@@ -460,7 +460,7 @@ def test_equations_and_figures_have_numbers(site):
 
 def test_the_api_page_has_every_public_function(site):
     text = (site / html_of(pages.API)).read_text(encoding='utf-8')
-    for name in ('cra.CRA', 'losses.triplet_loss', 'studies.load_studies', 'training.Trainer'):
+    for name in ('cra.CRA', 'losses.triplet_loss', 'data.load.load_studies', 'training.Trainer'):
         assert f'id="{name.lower()}"' in text
     for module in pages.lessons():
         assert f'id="{website.slug(module)}"' in text
