@@ -16,7 +16,16 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 from . import __version__
-from .core import EOS_ID, UARError, atomic_write, dropout, load_tensors, read_json, torch_rng
+from uar_nb.core import (
+    BOS_ID,
+    EOS_ID,
+    UARError,
+    atomic_write,
+    dropout,
+    load_tensors,
+    read_json,
+    torch_rng,
+)
 from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention
 from .variants.local_mixing import Neighbours, Places
 from .lsu import LSU
@@ -258,6 +267,9 @@ def tables(self: UAR):
 @patch
 def represent(self: UAR, batch, trace=None):
     "LSU and CRA (Eq. 1-2), once per distinct id: F^(I) [B, N, d], F^(R) [B, T+1, d]; `trace` is a dict that takes every intermediate."
+    report_ids = batch.report_ids
+    if report_ids is None:  # pictures alone: F^(R) of an empty report, which nothing reads
+        report_ids = batch.view_ids.new_tensor([[BOS_ID, EOS_ID]]).expand(len(batch), -1)
     if (
         trace is None
         and self.project is None
@@ -266,9 +278,9 @@ def represent(self: UAR, batch, trace=None):
         and not torch.is_grad_enabled()
     ):
         image, text = self.tables()
-        return F.embedding(batch.image_ids.flatten(1), image), F.embedding(batch.report_ids, text)
+        return F.embedding(batch.image_ids.flatten(1), image), F.embedding(report_ids, text)
     E_I, at_I = self._image_rows(batch)
-    distinct, at_R = batch.report_ids.unique(return_inverse=True)
+    distinct, at_R = report_ids.unique(return_inverse=True)
     E_R = self.lsu.embed_text(distinct)
     E = torch.cat([E_I, E_R])
     got = (

@@ -6,28 +6,18 @@
 __all__ = ['PixelStore', 'TokenStore', 'Batch', 'view_slots', 'image_batch', 'StudyData']
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c003
-import copy, json, os, shutil
+import copy, json, os
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastcore.basics import patch
-from tqdm import tqdm
 
-from uar_nb.core import (
-    BOS_ID,
-    EOS_ID,
-    PAD_ID,
-    UARError,
-    atomic_folder,
-    atomic_write,
-    derive_seed,
-    read_json,
-    sha256_of,
-)
+from ..core import PAD_ID, UARError, derive_seed, read_json, sha256_of
 from uar_nb.data.image import (
     CROP_SIZE,
     IMAGE_SIZE,
@@ -37,37 +27,38 @@ from uar_nb.data.image import (
     resize_image,
     to_float,
 )
-from .study import VIEWS, DataFaults
 from uar_nb.data.store import (
     MappedArrays,
     content_hash,
     fill_in_parts,
     open_store,
-    parts_folder,
     store_key,
+    write_store,
 )
+from .study import VIEWS, DataFaults
 from .text import clean_report, ground_truth
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c009
+def _identity(view, study_id):
+    "What tells whether a picture changed: its pixels' hash, or path, size and time of its file."
+    if view.pixels is not None:
+        return sha256_of(np.asarray(view.pixels))
+    if view.path is None:
+        raise UARError(
+            'view has neither file nor pixels',
+            field=f'study {study_id!r}',
+            remedy='give each view a path or pixels',
+        )
+    try:
+        stat = os.stat(view.path)
+    except OSError:
+        return str(view.path)
+    return [os.path.abspath(view.path), stat.st_size, stat.st_mtime_ns]
+
+
 def _source(study):
-    "What tells whether a study's pictures changed: path, size and time of a file, content of pixels in memory."
-
-    def one(view):
-        if view.pixels is not None:
-            return sha256_of(np.asarray(view.pixels))
-        if view.path is None:
-            raise UARError(
-                'view has neither file nor pixels',
-                field=f'study {study.id!r}',
-                remedy='give each view a path or pixels',
-            )
-        try:
-            stat = os.stat(view.path)
-        except OSError:
-            return str(view.path)
-        return [os.path.abspath(view.path), stat.st_size, stat.st_mtime_ns]
-
-    return [study.id, [[v.name, one(v)] for v in study.views]]
+    "What tells whether a study's pictures changed: its id, name and identity of each view."
+    return [study.id, [[view.name, _identity(view, study.id)] for view in study.views]]
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c010
 class PixelStore(MappedArrays):
@@ -79,40 +70,53 @@ class PixelStore(MappedArrays):
         rows,  # study id -> list of (view name, row)
         key=None,  # hash of the content
     ):
-        self.pictures, self.rows = (
-            pictures,
-            {i: [tuple(v) for v in some] for i, some in rows.items()},
-        )
+        self.pictures = pictures
+        self.rows = {study: [tuple(view) for view in views] for study, views in rows.items()}
         self.key = key or store_key(content=content_hash(pictures), rows=self.rows)
 
     def __len__(self):
         return len(self.pictures)
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c013
-def _read(views, workers=1):
-    "Pictures [n, 128, 128] of (study, view); all faults together."
-    pictures = np.zeros((len(views), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+def _read_view(study_and_view):
+    "(picture, None), or (None, fault) with a fault as `DataFaults` lists it."
+    study, view = study_and_view
+    try:
+        picture = np.asarray(view.picture())
+    except UARError as error:
+        field = error.field or f'study {study.id!r}'
+        return None, (error.file or study.id, field, error.what, error.remedy)
+    wanted = (IMAGE_SIZE, IMAGE_SIZE)
+    if picture.shape != wanted or picture.dtype != np.uint8:
+        what = f'are {picture.dtype} {picture.shape}, not uint8 {wanted}'
+        return None, (study.id, 'pixels', what, 'use read_picture')
+    return picture, None
 
-    def one(item):
-        row, (study, view) = item
-        try:
-            picture = np.asarray(view.picture())
-        except UARError as e:
-            return e.file or study.id, e.field or f'study {study.id!r}', e.what, e.remedy
-        if picture.shape != pictures.shape[1:] or picture.dtype != np.uint8:
-            return (
-                study.id,
-                'pixels',
-                f'are {picture.dtype} {picture.shape}, not uint8 {pictures.shape[1:]}',
-                'use read_picture',
-            )
-        pictures[row] = picture
 
+def _read_views(views, workers=1):
+    "Pictures uint8 [n, 128, 128] of (study, view) pairs; all faults together."
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        faults = [f for f in pool.map(one, enumerate(views)) if f]
+        results = list(pool.map(_read_view, views))
+    faults = [fault for _, fault in results if fault is not None]
     if faults:
         raise DataFaults(faults)
-    return pictures
+    return np.stack([picture for picture, _ in results])
+
+
+def _assign_rows(studies):
+    "The row of each view in the array of pictures: {study id: [(view name, row)]}."
+    rows = {}
+    taken = 0
+    for study in studies:
+        if study.id in rows:
+            raise UARError(
+                f'two studies have the id {study.id!r}',
+                field='id',
+                remedy='give each study its own id',
+            )
+        rows[study.id] = [(view.name, taken + n) for n, view in enumerate(study.views)]
+        taken += len(study.views)
+    return rows
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c014
 @patch(cls_method=True)
@@ -125,50 +129,40 @@ def build(
     part=512,  # pictures between two savings
     make=True,  # False: only open; an error where the folder doesn't hold these pictures
 ):  # `PixelStore`
-    "Read all pictures, or open the store in `folder` where it was made from the same ones; an interrupted build goes on."
-    views, rows, row = [(s, v) for s in studies for v in s.views], {}, 0
-    for s in studies:
-        if s.id in rows:
-            raise UARError(
-                f'two studies have the id {s.id!r}', field='id', remedy='give each study its own id'
-            )
-        rows[s.id] = [(v.name, row + i) for i, v in enumerate(s.views)]
-        row += len(s.views)
-    shape, fill = (
-        (len(views), IMAGE_SIZE, IMAGE_SIZE),
-        lambda array, kept: fill_in_parts(
-            array, lambda a, b: _read(views[a:b], workers), kept, part, 'pictures', progress
-        ),
-    )
+    "Read all pictures, or open the store of the same ones; an interrupted build goes on."
+    views = [(study, view) for study in studies for view in study.views]
+    rows = _assign_rows(studies)
+    shape = (len(views), IMAGE_SIZE, IMAGE_SIZE)
+
+    def read_part(first, last):
+        return _read_views(views[first:last], workers)
+
+    fill = partial(fill_in_parts, make=read_part, part=part, name='pictures', progress=progress)
     if folder is None:
-        return cls(fill(np.zeros(shape, np.uint8), None), rows)
-    wanted = dict(source=store_key(source=[_source(s) for s in studies]))
-    if not (found := open_store(folder, 'pictures.npy', wanted)):
-        if not make:
-            raise UARError(
-                'is no store of these pictures',
-                file=folder,
-                remedy='make it from the same studies, in the same order and from the same files',
-            )
-        with atomic_folder(folder) as new:
-            pictures = fill(
-                np.lib.format.open_memmap(new / 'pictures.npy', 'w+', np.uint8, shape),
-                kept := parts_folder(folder, wanted['source']),
-            )
-            pictures.flush()
-            content = content_hash(pictures)
-            del pictures  # closes the file, so that the folder can be moved
-            about = dict(
-                wanted, content=content, key=store_key(content=content, rows=rows), rows=rows
-            )
-            atomic_write(new / 'store.json', json.dumps(about))
-        shutil.rmtree(kept, ignore_errors=True)
-        found = np.load(Path(folder) / 'pictures.npy', mmap_mode='r'), about
-    return cls(found[0], found[1]['rows'], found[1]['key'])
+        return cls(fill(np.zeros(shape, np.uint8)), rows)
+
+    source = store_key(source=[_source(study) for study in studies])
+
+    def describe(content):
+        key = store_key(content=content, rows=rows)
+        return dict(source=source, content=content, key=key, rows=rows)
+
+    found = open_store(folder, 'pictures.npy', wanted=dict(source=source))
+    if found is None and not make:
+        raise UARError(
+            'is no store of these pictures',
+            file=folder,
+            remedy='make it from the same studies, in the same order and from the same files',
+        )
+    if found is None:
+        array = dict(name='pictures.npy', shape=shape, dtype=np.uint8)
+        found = write_store(folder, **array, fill=fill, key=source, describe=describe)
+    pictures, about = found
+    return cls(pictures, about['rows'], about['key'])
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c023
 class TokenStore(MappedArrays):
-    "The visual tokens of every picture: of its direct resize (slot 0) and of K random crops (slots 1..K), @eq-store."
+    "Visual tokens of every picture: slot 0 of its resize, slots 1..K of random crops, @eq-store."
 
     def __init__(
         self,
@@ -176,69 +170,88 @@ class TokenStore(MappedArrays):
         key,  # hash of all that the ids depend on
         about,  # dict: tokenizer, sha256, codebook_size, grid, pixels (key), protocol, crops, seed
     ):
-        self.ids, self.key, self.about = ids, key, about
-        self.crops, self.codebook_size = about['crops'], about['codebook_size']
+        self.ids = ids
+        self.key = key
+        self.about = about
+        self.crops = about['crops']
+        self.codebook_size = about['codebook_size']
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c025
+def _device_of(tokenizer):
+    "Where a tokenizer's weights are; the CPU where it has none."
+    weights = tokenizer.parameters() if hasattr(tokenizer, 'parameters') else ()
+    first = next(iter(weights), None)
+    return 'cpu' if first is None else first.device
+
+
 def _encode(pixels, tokenizer, batch=256):
-    "Ids of pixels [N,1,112,112], checked: array [N, L]."
-    weights = next(iter(tokenizer.parameters()), None) if hasattr(tokenizer, 'parameters') else None
-    device, shape = 'cpu' if weights is None else weights.device, (len(pixels), tokenizer.grid**2)
+    "Visual tokens [N, L] of pixels [N, 1, 112, 112], as an array, checked."
+    device = _device_of(tokenizer)
     with torch.no_grad():
-        ids = torch.cat(
-            [tokenizer.encode(part.to(device)).cpu() for part in pixels.split(batch)]
-        ).numpy()
-    if ids.shape != shape or not 0 <= ids.min() <= ids.max() < tokenizer.codebook_size:
+        parts = [tokenizer.encode(part.to(device)).cpu() for part in pixels.split(batch)]
+    ids = torch.cat(parts).numpy()
+    shape = (len(pixels), tokenizer.grid**2)
+    low, high = ids.min(), ids.max()
+    if ids.shape != shape or low < 0 or high >= tokenizer.codebook_size:
+        expected = f'shape {shape} and ids below {tokenizer.codebook_size} are expected'
         raise UARError(
-            f'gave ids of shape {ids.shape}, {ids.min()}..{ids.max()}',
+            f'gave ids of shape {ids.shape}, {low}..{high}',
             field=f'tokenizer {tokenizer.name}',
-            remedy=f'shape {shape} and ids below {tokenizer.codebook_size} are expected: check grid and codebook_size',
+            remedy=f'{expected}: check grid and codebook_size',
         )
     return ids
 
 
-def _tokenize(pictures, names, tokenizer, crops, seed, protocol):
-    "Ids [n, K+1, L] of pictures uint8 [n,128,128], each with its (study, position of the view)."
+def _dtype_of_ids(codebook_size):
+    "The smallest type that holds the ids of a codebook."
+    return np.uint8 if codebook_size <= 256 else np.uint16
+
+
+def _tokenize(
+    pictures,  # uint8 [n, 128, 128]
+    names,  # (study id, position of the view) of each
+    tokenizer,
+    crops,  # K
+    seed,  # of the crops
+    protocol,  # `ImageProtocol`
+):  # ids [n, K+1, L]
+    "Visual tokens of the direct resize and of K random crops of some pictures, @eq-store."
     whole = to_float(pictures)
     slots = [_encode(resize_image(whole, protocol.crop), tokenizer)]
-    for k in range(1, crops + 1):
-        tops, lefts = zip(
-            *(crop_offsets(seed, k, *name, protocol.size, protocol.crop) for name in names)
-        )
+    for number in range(1, crops + 1):
+        offsets = [
+            crop_offsets(seed, number, *name, protocol.size, protocol.crop) for name in names
+        ]
+        tops, lefts = zip(*offsets)
         slots.append(_encode(random_crop(whole, tops, lefts, protocol.crop), tokenizer))
-    return np.stack(slots, 1).astype(np.uint8 if tokenizer.codebook_size <= 256 else np.uint16)
+    return np.stack(slots, 1).astype(_dtype_of_ids(tokenizer.codebook_size))
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c026
-def _names(pixels):
-    "(study, position of the view) of each row of a pixel store."
-    return [
-        name
-        for _, name in sorted(
-            (row, (i, place))
-            for i, some in pixels.rows.items()
-            for place, (_, row) in enumerate(some)
-        )
-    ]
+def _names_of_rows(pixels):
+    "(study id, position of the view) of each row of a pixel store."
+    names = {}
+    for study, views in pixels.rows.items():
+        for position, (_, row) in enumerate(views):
+            names[row] = (study, position)
+    return [names[row] for row in sorted(names)]
 
 
 def _other_store(folder, wanted):
-    "The error for a store that isn't the wanted one: what it was made with, and what was asked for."
+    "The error for a store that isn't the wanted one: how it was made, and what was asked for."
     try:
         found = read_json(Path(folder) / 'store.json')['about']
     except (UARError, KeyError, TypeError):
         found = {}
     wanted = json.loads(json.dumps(wanted))
-    other = [k for k in wanted if found.get(k) != wanted[k]] if found else []
-    what = (
-        'was made with '
-        + ', '.join(f'{k} {str(found.get(k))[:12]}, not {str(wanted[k])[:12]}' for k in other)
-        if other
-        else 'is no whole store of tokens'
-    )
+    differing = [name for name in wanted if found and found.get(name) != wanted[name]]
+    what = 'is no whole store of tokens'
+    if differing:
+        pairs = [(name, str(found.get(name))[:12], str(wanted[name])[:12]) for name in differing]
+        what = 'was made with ' + ', '.join(f'{name} {old}, not {new}' for name, old, new in pairs)
     return UARError(
         what,
         file=folder,
-        field=other[0] if other else None,
+        field=differing[0] if differing else None,
         remedy='make another store, or ask for what this one holds',
     )
 
@@ -255,51 +268,49 @@ def build(
     part=512,  # pictures between two savings
     make=True,  # False: only open; an error where the folder doesn't hold these tokens
 ):  # `TokenStore`
-    "Tokenise all pictures, or open the store in `folder` where its key is the same; an interrupted build goes on."
-    size, protocol = int(tokenizer.codebook_size), ImageProtocol(size=pixels.pictures.shape[1])
-    if size > 65_536:
+    "Tokenise all pictures, or open the store of the same key; an interrupted build goes on."
+    codes = int(tokenizer.codebook_size)
+    if codes > 65_536:
         raise UARError(
-            f'{size:,} codes do not fit 16 bits', field='codebook_size', remedy='use at most 65,536'
+            f'{codes:,} codes do not fit 16 bits',
+            field='codebook_size',
+            remedy='use at most 65,536',
         )
+    protocol = ImageProtocol(size=pixels.pictures.shape[1])
     about = dict(
         tokenizer=tokenizer.name,
         sha256=tokenizer.sha256,
-        codebook_size=size,
+        codebook_size=codes,
         grid=tokenizer.grid,
         pixels=pixels.key,
         protocol=protocol.to_dict(),
         crops=crops,
         seed=seed,
     )
-    if found := open_store(folder, 'ids.npy', dict(key=(key := store_key(**about)))):
+    key = store_key(**about)
+    found = open_store(folder, 'ids.npy', wanted=dict(key=key))
+    if found is not None:
         return cls(found[0], key, about)
     if not make:
         raise _other_store(folder, about)
-    names, shape, dtype = (
-        _names(pixels),
-        (len(pixels), crops + 1, tokenizer.grid**2),
-        np.uint8 if size <= 256 else np.uint16,
-    )
-    fill = lambda array, kept: fill_in_parts(
-        array,
-        lambda a, b: _tokenize(pixels.pictures[a:b], names[a:b], tokenizer, crops, seed, protocol),
-        kept,
-        part,
-        'tokens',
-        progress,
-    )
+
+    names = _names_of_rows(pixels)
+
+    def tokenize_part(first, last):
+        pictures = pixels.pictures[first:last]
+        return _tokenize(pictures, names[first:last], tokenizer, crops, seed, protocol)
+
+    def describe(content):
+        return dict(key=key, content=content, about=about)
+
+    fill = partial(fill_in_parts, make=tokenize_part, part=part, name='tokens', progress=progress)
+    shape = (len(pixels), crops + 1, tokenizer.grid**2)
+    dtype = _dtype_of_ids(codes)
     if folder is None:
-        return cls(fill(np.empty(shape, dtype), None), key, about)
-    with atomic_folder(folder) as new:
-        ids = fill(
-            np.lib.format.open_memmap(new / 'ids.npy', 'w+', dtype, shape),
-            kept := parts_folder(folder, key),
-        )
-        ids.flush()
-        atomic_write(new / 'store.json', dict(key=key, content=content_hash(ids), about=about))
-        del ids  # closes the file, so that the folder can be moved
-    shutil.rmtree(kept, ignore_errors=True)
-    return cls(np.load(Path(folder) / 'ids.npy', mmap_mode='r'), key, about)
+        return cls(fill(np.empty(shape, dtype)), key, about)
+    array = dict(name='ids.npy', shape=shape, dtype=dtype)
+    ids, _ = write_store(folder, **array, fill=fill, key=key, describe=describe)
+    return cls(ids, key, about)
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c036
 @dataclass
@@ -311,62 +322,82 @@ class Batch:
     images: torch.Tensor | None  # float32 [B, V, 1, 112, 112]
     view_ids: torch.Tensor  # int64 [B, V]
     view_mask: torch.Tensor  # bool [B, V]
-    report_ids: torch.Tensor  # int64 [B, T+1]
-    report_keys: torch.Tensor  # int64 [B]
+    report_ids: torch.Tensor | None = None  # int64 [B, T+1]; None: pictures alone
+    report_keys: torch.Tensor | None = None  # int64 [B]; None: pictures alone
 
     def __len__(self):
         return len(self.study_ids)
 
-    text_in = property(
-        lambda self: self.report_ids[:, :-1],
-        doc='int64 [B, T]: what the decoder has read before each word.',
-    )
-    targets = property(
-        lambda self: self.report_ids[:, 1:], doc='int64 [B, T]: the words to predict, `<eos>` last.'
-    )
-    text_mask = property(
-        lambda self: self.targets != PAD_ID, doc='bool [B, T]: where there is a word to predict.'
-    )
+    def _reports(self):
+        "The ids of the reports; an error in a batch of pictures alone."
+        if self.report_ids is None:
+            raise UARError(
+                'the batch holds pictures and no reports',
+                field='report_ids',
+                remedy='use a batch of `StudyData`',
+            )
+        return self.report_ids
+
+    @property
+    def text_in(self):
+        "int64 [B, T]: what the decoder has read before each word."
+        return self._reports()[:, :-1]
+
+    @property
+    def targets(self):
+        "int64 [B, T]: the words to predict, `<eos>` last."
+        return self._reports()[:, 1:]
+
+    @property
+    def text_mask(self):
+        "bool [B, T]: where there is a word to predict."
+        return self.targets != PAD_ID
 
     def _map(self, function, study_ids):
-        return Batch(
-            study_ids,
-            *(
-                v if v is None else function(v)
-                for v in (getattr(self, f.name) for f in fields(self)[1:])
-            ),
-        )
+        "The batch of these studies, with each of its tensors given to a function."
+        tensors = {k: v for k, v in vars(self).items() if torch.is_tensor(v)}
+        changed = {name: function(tensor) for name, tensor in tensors.items()}
+        return replace(self, study_ids=study_ids, **changed)
 
     def to(self, device):
         "The same batch on another device."
-        return self._map(lambda t: t.to(device, non_blocking=True), self.study_ids)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True), self.study_ids)
 
     def select(self, indices):
         "Some of its studies, in the order given."
         indices = [int(i) for i in indices]
+        study_ids = [self.study_ids[i] for i in indices]
         return self._map(
-            lambda t: t[torch.as_tensor(indices, device=t.device)],
-            [self.study_ids[i] for i in indices],
+            lambda tensor: tensor[torch.as_tensor(indices, device=tensor.device)], study_ids
         )
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c039
-def view_slots(names, n_views):
-    "Which of a study's views fill the model's slots; -1 where none is left."
+def view_slots(
+    names,  # of a study's views, in its order
+    n_views,  # V
+):  # list of V positions among the study's views; -1 where none is left
+    "Which of a study's views fill the model's slots: one of each kind first, then the rest."
     first = [names.index(name) for name in VIEWS if name in names]
-    return (first + [i for i in range(len(names)) if i not in first] + [-1] * n_views)[:n_views]
+    rest = [position for position in range(len(names)) if position not in first]
+    empty = [-1] * n_views
+    return (first + rest + empty)[:n_views]
 
-
+# %% ../../nbs/wings/data/12_batch.ipynb #d3682a07
 def _view_tables(views, n_views):
     "Lists of (view name, row) -> rows [n, V], -1 where missing; view ids [n, V]; mask [n, V]."
-    rows, ids = np.full((len(views), n_views), -1), np.zeros((len(views), n_views), np.int64)
-    for i, some in enumerate(views):
-        for slot, place in enumerate(view_slots([name for name, _ in some], n_views)):
-            if place >= 0:
-                rows[i, slot], ids[i, slot] = some[place][1], VIEWS.index(some[place][0])
+    rows = np.full((len(views), n_views), -1)
+    ids = np.zeros((len(views), n_views), np.int64)
+    for study, named in enumerate(views):
+        for slot, position in enumerate(view_slots([name for name, _ in named], n_views)):
+            if position < 0:
+                continue
+            name, row = named[position]
+            rows[study, slot] = row
+            ids[study, slot] = VIEWS.index(name)
     return rows, torch.from_numpy(ids), torch.from_numpy(rows >= 0)
 
 
-def _spread(values, mask):
+def _fill_slots(values, mask):
     "Values of the views that are there -> [B, V, …], zeros where one is missing."
     out = values.new_zeros(*mask.shape, *values.shape[1:])
     out[mask] = values
@@ -377,7 +408,7 @@ def image_batch(
     views,  # for each study a list of `View`
     tokenizer,  # name, sha256, codebook_size, grid, encode; None for a model that reads pixels
     n_views=2,  # V
-):  # `Batch` whose reports are empty
+):  # `Batch` without reports
     "Pictures as a batch, by direct resize."
     if not views or not all(views):
         raise UARError(
@@ -385,45 +416,40 @@ def image_batch(
             field='views',
             remedy='give at least one for each report',
         )
-    flat, counted = [v for some in views for v in some], []
-    for some in views:
-        counted.append([(v.name, sum(map(len, counted)) + i) for i, v in enumerate(some)])
-    rows, view_ids, mask = _view_tables(counted, n_views)
-    pixels = resize_image(to_float(np.stack([flat[r].picture() for r in rows[rows >= 0]])))
-    ids = (
-        None
-        if tokenizer is None
-        else _spread(torch.from_numpy(_encode(pixels, tokenizer)).long(), mask)
-    )
-    return Batch(
-        [str(i) for i in range(len(views))],
-        ids,
-        _spread(pixels, mask) if tokenizer is None else None,
-        view_ids,
-        mask,
-        torch.tensor([[BOS_ID, EOS_ID]] * len(views)),
-        torch.arange(len(views)),
-    )
+    numbered = []
+    flat = []
+    for study in views:
+        numbered.append([(view.name, len(flat) + n) for n, view in enumerate(study)])
+        flat.extend(study)
+    rows, view_ids, mask = _view_tables(numbered, n_views)
+    pictures = np.stack([flat[row].picture() for row in rows[rows >= 0]])
+    pixels = resize_image(to_float(pictures))
+    image_ids = images = None
+    if tokenizer is None:
+        images = _fill_slots(pixels, mask)
+    else:
+        image_ids = _fill_slots(torch.from_numpy(_encode(pixels, tokenizer)).long(), mask)
+    study_ids = [str(n) for n in range(len(views))]
+    return Batch(study_ids, image_ids, images, view_ids, mask)
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c044
-def _coded(cleaned, vocabulary, max_words):
-    "Cleaned reports -> word ids int32 [n, T+1], their lengths and keys int64 [n]; no text and no list of one report stays."
-    words, lengths, keys = array('i'), [], []
-    for c in cleaned:
-        coded = vocabulary.encode(c, max_words)
-        (
-            words.extend(coded),
-            lengths.append(len(coded)),
-            keys.append(derive_seed('report', *c.split())),
-        )
-    ids, lengths = (
-        torch.full((len(keys), max(lengths, default=2)), PAD_ID, dtype=torch.int32),
-        torch.tensor(lengths, dtype=torch.int64),
-    )
-    ids.numpy()[(torch.arange(ids.shape[1]) < lengths[:, None]).numpy()] = np.array(
-        words, np.int32
-    )  # torch would list every place as two int64
-    return ids, lengths, torch.tensor(keys, dtype=torch.int64)
+def _encode_reports(cleaned, vocabulary, max_words):
+    "Cleaned reports -> word ids int32 [n, T+1], their lengths and keys int64 [n]; no text stays."
+    words = array('i')
+    lengths = []
+    keys = []
+    for report in cleaned:
+        ids = vocabulary.encode(report, max_words)
+        words.extend(ids)
+        lengths.append(len(ids))
+        keys.append(derive_seed('report', *report.split()))
+    longest = max(lengths, default=2)
+    lengths = torch.tensor(lengths, dtype=torch.int64)
+    table = torch.full((len(lengths), longest), PAD_ID, dtype=torch.int32)
+    is_word = torch.arange(longest) < lengths[:, None]
+    # through NumPy: torch would list every position as two int64
+    table.numpy()[is_word.numpy()] = np.array(words, np.int32)
+    return table, lengths, torch.tensor(keys, dtype=torch.int64)
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c046
 class StudyData:
@@ -439,117 +465,123 @@ class StudyData:
         max_words=60,  # longer reports are cut
         views=2,  # V
         seed=0,  # of order and crops
-        resize=0.25,  # share of training looks that show the direct resize instead of a crop; the paper's text means 0
+        resize=0.25,  # share of a study's epochs that show the direct resize; the paper's is 0
     ):
-        if not 0 <= resize <= 1:
+        self.studies = list(studies)
+        self.notes = tuple(getattr(studies, 'notes', ()))  # on the data set; shown with results
+        self.pixels = pixels
+        self.tokens = tokens
+        self.vocabulary = vocabulary
+        self.rules = rules
+        self.max_words = max_words
+        self.views = views
+        self.seed = seed
+        self.resize = resize
+        self.ids = [study.id for study in self.studies]
+        self._check()
+        rows_of_views = [pixels.rows[study] for study in self.ids]
+        self.rows, self.view_ids, self.view_mask = _view_tables(rows_of_views, views)
+        reports = map(self._clean, self.studies)
+        coded = _encode_reports(reports, vocabulary, max_words)
+        self.report_ids, self.lengths, self.report_keys = coded
+
+    def __len__(self):
+        return len(self.ids)
+
+    def _check(self):
+        "Refuse stores that are of other pictures."
+        if not 0 <= self.resize <= 1:
             raise UARError(
-                f'{resize} is not a share', field='resize', remedy='use a number from 0 to 1'
+                f'{self.resize} is not a share',
+                field='resize',
+                remedy='use a number from 0 to 1',
             )
-        self.studies, self.pixels, self.tokens, self.vocabulary = (
-            list(studies),
-            pixels,
-            tokens,
-            vocabulary,
-        )
-        self.notes = tuple(
-            getattr(studies, 'notes', ())
-        )  # said of the data set; whatever shows results shows them too
-        self.rules, self.max_words, self.views, self.seed, self.resize = (
-            rules,
-            max_words,
-            views,
-            seed,
-            resize,
-        )
-        self.ids = [s.id for s in self.studies]
-        if tokens is not None and tokens.about['pixels'] != pixels.key:
+        if self.tokens is not None and self.tokens.about['pixels'] != self.pixels.key:
             raise UARError(
                 'the tokens are of other pictures',
                 field='tokens',
                 remedy='build the TokenStore from this PixelStore',
             )
-        missing = [i for i in self.ids if i not in pixels.rows]
+        missing = [study for study in self.ids if study not in self.pixels.rows]
         if missing:
             raise UARError(
                 f'the pixel store lacks {len(missing)} studies, {missing[0]!r} first',
                 field='pixels',
                 remedy='build it from all splits',
             )
-        self.rows, self.view_ids, self.view_mask = _view_tables(
-            [pixels.rows[i] for i in self.ids], views
-        )
-        self.report_ids, self.lengths, self.report_keys = _coded(
-            map(self._clean, self.studies), vocabulary, max_words
-        )
-
-    def __len__(self):
-        return len(self.ids)
 
     def _clean(self, study):
+        "A study's report as words; empty where it has none."
         return clean_report(study.report, self.rules) if study.report.strip() else ''
 
-    cleaned = property(
-        lambda self: [self._clean(s) for s in self.studies],
-        doc='The reports as words, made anew at each call.',
-    )
-    references = property(
-        lambda self: [
-            ground_truth(c, self.vocabulary, self.max_words) if c else '' for c in self.cleaned
-        ],
-        doc='What reports are scored against.',
-    )
+    def _reference(self, cleaned):
+        "What a report is scored against."
+        return ground_truth(cleaned, self.vocabulary, self.max_words) if cleaned else ''
+
+    @property
+    def cleaned(self):
+        "The reports as words, made anew at each call."
+        return [self._clean(study) for study in self.studies]
+
+    @property
+    def references(self):
+        "What reports are scored against."
+        return [self._reference(cleaned) for cleaned in self.cleaned]
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c049
 @patch
-def _crops(self: StudyData, indices, epoch):
-    "Which of some studies show crops: bool [B]."
-    return np.array(
-        [
-            epoch is not None
-            and derive_seed('look', self.seed, epoch, self.ids[i]) >= self.resize * 2**63
-            for i in indices
-        ],
-        bool,
-    )
+def _shows_crop(self: StudyData, indices, epoch):
+    "Which of some studies show crops, not the direct resize: bool [B]."
+    shows = np.zeros(len(indices), bool)
+    if epoch is None:
+        return shows
+    for n, i in enumerate(indices):
+        draw = derive_seed('look', self.seed, epoch, self.ids[i])  # the name is part of the stream
+        shows[n] = draw >= self.resize * 2**63
+    return shows
 
 
 @patch
 def _image_ids(self: StudyData, indices, epoch):
     "Visual tokens [B, V, L] of some studies, @eq-slot."
-    rows, k = self.rows[indices], max(self.tokens.crops, 1)
-    drawn = [1 + derive_seed('slot', self.seed, epoch, self.ids[i]) % k for i in indices]
-    slots = np.where(self._crops(indices, epoch) & (self.tokens.crops > 0), drawn, 0)
-    return torch.from_numpy(
-        np.where(rows[..., None] >= 0, self.tokens.ids[rows, slots[:, None]], 0).astype(np.int64)
-    )
+    rows = self.rows[indices]
+    slots = np.zeros(len(indices), int)
+    if self.tokens.crops:
+        for n in np.flatnonzero(self._shows_crop(indices, epoch)):
+            draw = derive_seed('slot', self.seed, epoch, self.ids[indices[n]])
+            slots[n] = 1 + draw % self.tokens.crops
+    stored = self.tokens.ids[rows, slots[:, None]]
+    ids = np.where(rows[..., None] >= 0, stored, 0)
+    return torch.from_numpy(ids.astype(np.int64))
 
 
 @patch
 def _images(self: StudyData, indices, epoch):
     "Pixels [B, V, 1, 112, 112] of some studies."
     mask = self.view_mask[indices]
-    studies, views = mask.nonzero().T.numpy()
-    whole, cut = (
-        to_float(self.pixels.pictures[self.rows[indices[studies], views]]),
-        self._crops(indices, epoch)[studies],
-    )
-    out = whole.new_empty(len(whole), 1, CROP_SIZE, CROP_SIZE)
-    if not cut.all():
-        out[~cut] = resize_image(whole[~cut])
-    offsets = [
-        crop_offsets(self.seed, epoch, self.ids[indices[b]], int(v))
-        for b, v in zip(studies[cut], views[cut])
-    ]
-    if offsets:
-        out[cut] = random_crop(whole[cut], *zip(*offsets))
-    return _spread(out, mask)
+    studies, slots = mask.nonzero().T.numpy()
+    whole = to_float(self.pixels.pictures[self.rows[indices[studies], slots]])
+    cropped = self._shows_crop(indices, epoch)[studies]
+    shown = whole.new_empty(len(whole), 1, CROP_SIZE, CROP_SIZE)
+    if not cropped.all():
+        shown[~cropped] = resize_image(whole[~cropped])
+    if cropped.any():
+        ids = [self.ids[i] for i in indices[studies[cropped]]]
+        offsets = [
+            crop_offsets(self.seed, epoch, study, int(slot))
+            for study, slot in zip(ids, slots[cropped])
+        ]
+        tops, lefts = zip(*offsets)
+        shown[cropped] = random_crop(whole[cropped], tops, lefts)
+    return _fill_slots(shown, mask)
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c050
 @patch
 def without_texts(self: StudyData):
     "The same batches without the studies and their texts: what to hand to loader processes."
     new = copy.copy(self)
-    new.studies, new.pixels = [], PixelStore(self.pixels.pictures, {}, self.pixels.key)
+    new.studies = []
+    new.pixels = PixelStore(self.pixels.pictures, {}, self.pixels.key)
     return new
 
 
@@ -562,18 +594,19 @@ def batch(
     "Some studies as a batch; a function of the arguments and the seed alone."
     indices = np.asarray(indices, int).reshape(-1)
     length = int(self.lengths[indices].max()) if len(indices) else 2
-    images = (
-        (None, self._images(indices, epoch))
-        if self.tokens is None
-        else (self._image_ids(indices, epoch), None)
-    )
+    image_ids = images = None
+    if self.tokens is None:
+        images = self._images(indices, epoch)
+    else:
+        image_ids = self._image_ids(indices, epoch)
     return Batch(
-        [self.ids[i] for i in indices],
-        *images,
-        self.view_ids[indices],
-        self.view_mask[indices],
-        self.report_ids[indices, :length].long(),
-        self.report_keys[indices],
+        study_ids=[self.ids[i] for i in indices],
+        image_ids=image_ids,
+        images=images,
+        view_ids=self.view_ids[indices],
+        view_mask=self.view_mask[indices],
+        report_ids=self.report_ids[indices, :length].long(),
+        report_keys=self.report_keys[indices],
     )
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c055
@@ -583,7 +616,7 @@ def order(
     epoch,  # number of the pass over the data
 ):  # list of positions
     "The order of an epoch, @eq-order."
-    draws = [derive_seed('order', self.seed, epoch, i) for i in self.ids]
+    draws = [derive_seed('order', self.seed, epoch, study) for study in self.ids]
     return sorted(range(len(self)), key=draws.__getitem__)
 
 
@@ -600,8 +633,7 @@ def batches(
         raise UARError(
             'shuffling needs an epoch', field='epoch', remedy='give the number of the epoch'
         )
-    order = list(range(len(self))) if epoch is None or shuffle is False else self.order(epoch)
-    return (
-        self.batch(order[i : i + batch_size], epoch)
-        for i in range(start * batch_size, len(order), batch_size)
-    )
+    in_order = epoch is None or shuffle is False
+    order = list(range(len(self))) if in_order else self.order(epoch)
+    starts = range(start * batch_size, len(order), batch_size)
+    return (self.batch(order[i : i + batch_size], epoch) for i in starts)
