@@ -239,7 +239,7 @@ def unused_folder(
     folder = Path(folder)
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty:
-        raise UARError('is there already', file=folder, remedy='choose another, or delete it')
+        raise UARError('is there already', file=folder, remedy='choose another folder, or delete it')
     return folder
 
 # %% ../nbs/12_core.ipynb #c029
