@@ -14,8 +14,9 @@ import torch
 
 from ..core import UARError, UNK_ID
 from .retrieval import _interval
-from .token_fidelity import _inside, without_each
+from .token_fidelity import _inside
 from ..generation import word_log_probs
+from ..phantom.generator import without_each
 from ..scoring.metrics import bootstrap
 from ..data.labels import read_findings, sentence_spans
 

@@ -19,6 +19,7 @@ from ..show import plots
 from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from ..data.labels import read_findings
 from ..phantom.generator import make_studies
+from ..phantom.language import ceiling
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from ..data.image import resize_image, to_float
 from ..config import RunConfig
@@ -199,7 +200,8 @@ def demo_scores(
 ) -> dict:  # evaluation, floors, shuffle, rows (name → numbers), summary
     "Scores of the test set with floors, ceiling and the image-shuffle control."
     done = evaluate(model, data['test'], beams, folder, progress=progress)
-    floors = all_floors(data['train'], data['val'], data['test'], style=plan.style)
+    best_possible = {'ceiling': ceiling(data['test'], plan.style)}
+    floors = all_floors(data['train'], data['val'], data['test'], best_possible)
     true = [list(s.findings) for s in data['test'].studies]
     shuffle = shuffle_control(
         done.reports,

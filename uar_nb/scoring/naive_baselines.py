@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PairScores', 'constant_floor', 'frequent_floor', 'random_floor', 'nearest_studies', 'nearest_floor', 'derangements',
-           'shuffle_control', 'ceiling', 'Floors', 'all_floors']
+           'shuffle_control', 'Floors', 'all_floors']
 
 # %% ../../nbs/wings/scoring/02_naive_baselines.ipynb #c003
 import math
@@ -15,7 +15,6 @@ from fastcore.basics import patch
 
 from ..core import UARError, numpy_rng
 from ..data.labels import read_findings
-from ..phantom.language import write_report
 from .metrics import Scores, corpus_bleu, findings_scores, score_reports, score_table
 from ..data.study import VIEWS
 from ..data.text import clean_report, ground_truth
@@ -317,26 +316,6 @@ def shuffle_control(
         'std': {k: float(v.std()) for k, v in scores.items()},
     }
 
-# %% ../../nbs/wings/scoring/02_naive_baselines.ipynb #c035
-def ceiling(
-    data,  # `StudyData` whose studies have findings
-    style='fast',  # of the reports: `phantom.language.STYLES`
-    seed: int = 0,  # of the wording
-) -> list[str]:  # one report a study, as references are written
-    "Reports with all true findings in fresh wording."
-    if any(s.findings is None for s in data.studies):
-        raise UARError(
-            'some studies have no known findings',
-            field='findings',
-            remedy='the ceiling needs phantoms',
-        )
-    fresh = [
-        write_report(s.findings, style, numpy_rng('ceiling', seed, s.id)) for s in data.studies
-    ]
-    return [
-        ground_truth(clean_report(r, data.rules), data.vocabulary, data.max_words) for r in fresh
-    ]
-
 # %% ../../nbs/wings/scoring/02_naive_baselines.ipynb #c038
 class Floors(dict):
     "Floor name → reports; `scores` and `findings` hold what they reach."
@@ -376,7 +355,7 @@ def all_floors(
     train,  # `StudyData` of the training split
     val,  # of the validation split, or None
     test,  # of the split to answer for
-    style=None,  # style of phantom reports, for the ceiling; None: no ceiling
+    extra_rows=(),  # name → reports of `test`, e.g. a phantom's ceiling
     metrics=('BLEU', 'ROUGE_L', 'CIDEr'),  # METEOR is slow, and left out
     candidates: int = 100,  # of the constants
     seed: int = 0,  # of everything that is drawn
@@ -396,8 +375,7 @@ def all_floors(
         else ('pixels',)
     ):
         out[f'nearest {by}'] = [reports[i] for i in nearest_studies(train, test, by)]
-    if style is not None:
-        out['ceiling'] = ceiling(test, style, seed)
+    out |= dict(extra_rows)
     split = test.studies[0].split if n else 'none'
     recipe = dict(
         split=split, truncation=test.max_words, unknown_words='<unk>', cleaning=test.rules
