@@ -26,7 +26,7 @@ from uar_nb.experiment.run_folder import (
     Position,
     append_row,
     find_state,
-    gentle_stop,
+    stop_on_signal,
     hardware,
     load_state,
     memory_used,
@@ -551,7 +551,7 @@ def fit(
     with (
         nullcontext() if locked or int(os.environ.get('RANK', 0)) else run_lock(self.folder),
         hardware(self.config.train) as self.accelerator,
-        gentle_stop(quiet=not self.progress) as self.asked,
+        stop_on_signal(quiet=not self.progress) as self.asked,
     ):
         self.model.to(self.accelerator.device)
         self._open()

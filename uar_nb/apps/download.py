@@ -14,12 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastcore.basics import patch
+from filelock import lock_descriptor
 from tqdm.auto import tqdm
 
 from .. import __version__
 from ..core import UARError, atomic_write, read_json, settle_folder, sha256_of
 from ..tokenizer.dalle import convert_pickle, dalle_package
-from ..experiment.run_folder import _lock_file
 from .archives import check_archive, unpack
 from .audit import Audit, audit
 
@@ -96,7 +96,7 @@ class _Part:
             raise UARError(
                 f'cannot be written ({e.strerror})', file=self.path, remedy='choose another folder'
             ) from e
-        if not _lock_file(self.handle):
+        if not lock_descriptor(self.handle, blocking=False):
             os.close(self.handle)
             raise UARError(
                 'is being fetched by another process',

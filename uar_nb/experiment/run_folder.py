@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Position', 'save_state', 'find_state', 'read_position', 'load_state', 'read_log', 'append_row', 'run_lock',
-           'gentle_stop', 'hardware', 'memory_used', 'main_first']
+           'stop_on_signal', 'hardware', 'memory_used', 'main_first']
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c003
 import json, os, shutil, signal, socket, sys, threading
@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import safetensors.torch
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from filelock import FileLock, Timeout
 from torch import nn
 
 from uar_nb.core import (
@@ -43,16 +45,22 @@ class Position:
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c011
 def _weights(model):
-    return {n: t for named in (model.named_parameters(), model.named_buffers()) for n, t in named}
+    "Parameters and buffers by name."
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _named_parameters(optimizer):
+    "The parameters that an optimizer moves, by name."
+    groups = optimizer.param_groups
+    return {name: p for group in groups for name, p in zip(group['names'], group['params'])}
 
 
 def _moments(optimizer):
     "AdamW's moments by the names of their parameters."
     return {
-        f'{n}:{k}': torch.as_tensor(v)
-        for g in optimizer.param_groups
-        for n, p in zip(g['names'], g['params'])
-        for k, v in optimizer.state.get(p, {}).items()
+        f'{name}:{part}': torch.as_tensor(value)
+        for name, p in _named_parameters(optimizer).items()
+        for part, value in optimizer.state.get(p, {}).items()
     }
 
 
@@ -98,36 +106,36 @@ def find_state(
     return settle_folder(pointer.parent / state['state'])
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c016
-def read_position(file):
-    found = read_json(file)
-    if not isinstance(found, dict) or set(found) != set(Position.__annotations__):
+def read_position(
+    file,  # `position.json` of a state
+) -> Position:
+    "Where the training of a state stands."
+    values = read_json(file)
+    if not isinstance(values, dict) or set(values) != set(Position.__annotations__):
         raise UARError(
             'is not the position of a training',
             file=file,
             remedy='it is of another version: delete the run folder to begin anew',
         )
-    return Position(**found)
+    return Position(**values)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c018
-def _fill(targets, found, file):
+def _unfit(file, name, what):
+    remedy = 'it is of another model or version: choose another folder'
+    return UARError(what, file=file, field=name, remedy=remedy)
+
+
+def _fill(targets, tensors, file):
     "Copy tensors into those of the same name and shape, or say what does not fit."
-    for name in sorted(targets.keys() ^ found.keys()):
-        raise UARError(
-            f'the state {"lacks" if name in targets else "has an unknown"} tensor {name!r}',
-            file=file,
-            field=name,
-            remedy='it is of another model or version: choose another folder',
-        )
+    for name in sorted(targets.keys() ^ tensors.keys()):
+        kind = 'lacks' if name in targets else 'has an unknown'
+        raise _unfit(file, name, f'the state {kind} tensor {name!r}')
     with torch.no_grad():
-        for name, t in targets.items():
-            if t.shape != found[name].shape:
-                raise UARError(
-                    f'has shape {tuple(found[name].shape)}, not {tuple(t.shape)}',
-                    file=file,
-                    field=name,
-                    remedy='it is of another model: choose another folder',
-                )
-            t.copy_(found[name])
+        for name, target in targets.items():
+            shape = tuple(tensors[name].shape)
+            if target.shape != shape:
+                raise _unfit(file, name, f'has shape {shape}, not {tuple(target.shape)}')
+            target.copy_(tensors[name])
 
 
 def load_state(
@@ -136,27 +144,25 @@ def load_state(
     optimizer=None,  # filled in place, where its stage goes on
 ):
     "Put weights, and moments where an optimizer is given, back as they were."
-    found, _ = load_tensors(state / 'model.safetensors')
-    _fill(_weights(model), found, state / 'model.safetensors')
+    file = state / 'model.safetensors'
+    tensors, _ = load_tensors(file)
+    _fill(_weights(model), tensors, file)
     if optimizer is None:
         return
-    found, _ = load_tensors(state / 'optimizer.safetensors')
-    owners = {n: p for g in optimizer.param_groups for n, p in zip(g['names'], g['params'])}
-    for key, t in found.items():
+    file = state / 'optimizer.safetensors'
+    moments, _ = load_tensors(file)
+    parameters = _named_parameters(optimizer)
+    for key, moment in moments.items():
         name, _, part = key.rpartition(':')
-        if name not in owners:
-            raise UARError(
-                f'moments of an unknown parameter {name!r}',
-                file=state / 'optimizer.safetensors',
-                field=name,
-                remedy='it is of another model: choose another folder',
-            )
-        optimizer.state[owners[name]][part] = t if part == 'step' else t.to(owners[name].device)
+        if name not in parameters:
+            raise _unfit(file, name, f'moments of an unknown parameter {name!r}')
+        p = parameters[name]
+        optimizer.state[p][part] = moment if part == 'step' else moment.to(p.device)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c025
 def read_log(
     folder,  # run folder
-    kind=None,  # 'train', 'val', … ; None for all rows
+    kind: str | None = None,  # 'train', 'val', …; None for all rows
 ) -> list[dict]:  # rows in order
     "The rows of a run's log."
     path = Path(folder) / 'log.jsonl'
@@ -168,10 +174,13 @@ def read_log(
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             break  # the line that a kill cut short
-    return [r for r in rows if kind is None or r['kind'] == kind]
+    return [row for row in rows if kind is None or row['kind'] == kind]
 
 
-def append_row(path, row):
+def append_row(
+    path,  # `log.jsonl` of a run
+    row: dict,  # what JSON can hold
+):
     "Add one line to the log: the one file that grows instead of being written whole."
     try:
         with Path(path).open('a', encoding='utf-8') as f:
@@ -184,34 +193,17 @@ def append_row(path, row):
         ) from e
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c028
-def _lock_file(handle):
-    "Whether this process now holds the file; the system lets go of it when the process ends, however it ends."
-    try:
-        if os.name == 'nt':
-            import msvcrt
-
-            os.lseek(handle, 1 << 30, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError:
-        return False
-
-
 def _holder(path):
-    "What a lock file says about its owner."
+    "What `lock.json` says about who holds the lock; {} where it says nothing."
     try:
-        said = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        said = {}
-    return said if isinstance(said, dict) else {}
+        holder = read_json(path)
+    except UARError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
 
 
-def _taken(path, said):
-    who = f"process {said.get('pid', '?')} on {said.get('host', 'an unknown host')}"
+def _in_use(path, holder):
+    who = f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown host')}"
     return UARError(
         f'a training runs in this folder already: {who}',
         file=path.parent,
@@ -219,45 +211,24 @@ def _taken(path, said):
         remedy=f'choose another folder, or wait for it; if it is surely gone, delete {path}',
     )
 
-# %% ../../nbs/wings/experiment/01_run_folder.ipynb #c029
-def _open_lock(path):
-    "The lock file, opened and held; or who holds it."
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as e:
-            raise UARError(
-                f'cannot be written ({e.strerror})',
-                file=path,
-                remedy='free space or choose another folder',
-            ) from e
-        said = _holder(path)
-        if not _lock_file(handle) or said.get('host', socket.gethostname()) != socket.gethostname():
-            os.close(handle)
-            raise _taken(path, said)
-        try:
-            same = (
-                os.fstat(handle).st_ino == path.stat().st_ino
-            )  # not a file that its owner has just removed
-        except FileNotFoundError:
-            same = False
-        if same:
-            return handle
-        os.close(handle)
 
-
-def _write_lock(handle, path):
+def _take(lock, path):
+    "Take the lock at once, or say who holds it."
     try:
-        os.ftruncate(handle, 0)
-        os.lseek(handle, 0, os.SEEK_SET)
-        os.write(handle, json.dumps(dict(pid=os.getpid(), host=socket.gethostname())).encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise _in_use(path, _holder(path)) from None
     except OSError as e:
         raise UARError(
             f'cannot be written ({e.strerror})',
-            file=path,
+            file=lock.lock_file,
             remedy='free space or choose another folder',
         ) from e
+    holder = _holder(path)
+    if holder.get('host', socket.gethostname()) != socket.gethostname():
+        lock.release()
+        raise _in_use(path, holder)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c030
 @contextmanager
@@ -265,28 +236,30 @@ def run_lock(
     folder,  # run folder
 ):
     "Only one training at a time in a folder; the lock of a process that died is taken over."
-    path = Path(folder) / 'lock'
-    fresh = not path.parent.exists()
-    handle = _open_lock(path)
+    folder = Path(folder)
+    fresh = not folder.exists()
+    lock = FileLock(folder / 'lock')
+    holder = folder / 'lock.json'
+    _take(lock, holder)
     try:
-        _write_lock(handle, path)
+        atomic_write(holder, dict(pid=os.getpid(), host=socket.gethostname()))
         yield
     finally:
-        if os.name != 'nt':
-            path.unlink(missing_ok=True)  # while it is held: nobody can take it in between
-        os.close(handle)
-        if os.name == 'nt':
-            path.unlink(missing_ok=True)  # Windows removes no open file
-        if fresh and not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        holder.unlink(missing_ok=True)
+        if os.name != 'nt':  # Windows removes no open file; there filelock removes it
+            Path(lock.lock_file).unlink(missing_ok=True)  # while nobody else can hold it
+        lock.release()
+        if fresh and not any(folder.iterdir()):
+            folder.rmdir()
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c035
 @contextmanager
-def gentle_stop(
+def stop_on_signal(
     quiet=False,  # say nothing when asked
 ):
     "Gives a list that is empty until the user (Ctrl-C) or the system (SIGTERM) asks to stop; asking twice stops at once."
-    asked, before = [], {}
+    asked = []
+    handlers = {}
 
     def ask(number, frame):
         if asked:
@@ -297,11 +270,11 @@ def gentle_stop(
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
+            handlers[number] = signal.signal(number, ask)
     try:
         yield asked
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c038
@@ -311,7 +284,8 @@ def hardware(
 ):  # gives an `Accelerator`
     "Threads, device and precision for one training; afterwards the process is as before."
     device, precision = pick_hardware(train.device, train.precision)
-    before, alone = torch.get_num_threads(), int(os.environ.get('WORLD_SIZE', 1)) == 1
+    threads = torch.get_num_threads()
+    alone = int(os.environ.get('WORLD_SIZE', 1)) == 1
     if train.threads:
         torch.set_num_threads(train.threads)
     if alone:
@@ -321,25 +295,18 @@ def hardware(
     try:
         yield Accelerator(cpu=device.type == 'cpu', mixed_precision=precision)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
         if alone:
             AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def memory_used(
     device,  # torch.device
-) -> int | None:  # most memory used so far, in MiB; None where nobody can tell
-    "Memory of the device, or of the process."
+) -> int:  # MiB
+    "The most memory that a GPU has held so far; on a CPU what the process holds now."
     if device.type == 'cuda':
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
-    try:
-        import resource
-    except ImportError:
-        return None  # Windows
-    return round(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        / (2**20 if sys.platform == 'darwin' else 2**10)
-    )
+    return round(psutil.Process().memory_info().rss / 2**20)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c041
 @contextmanager
@@ -350,7 +317,6 @@ def main_first(
     if int(os.environ.get('WORLD_SIZE', 1)) == 1:
         yield
         return
-    with PartialState(
-        cpu=pick_hardware(train.device, train.precision)[0].type == 'cpu'
-    ).main_process_first():
+    device, _ = pick_hardware(train.device, train.precision)
+    with PartialState(cpu=device.type == 'cpu').main_process_first():
         yield
