@@ -6,15 +6,13 @@
 __all__ = ['save_checkpoint', 'Checkpoint', 'load_checkpoint']
 
 # %% ../nbs/11_checkpoint.ipynb #c002
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from . import __version__
 from .core import UARError, atomic_folder, atomic_write, read_json, sha256_of
 from .data.text import Vocabulary
 from .data.image import ImageProtocol
-from .tokenizer.dvae import DVAE
-from .tokenizer.dalle import load_dalle
+from .tokenizer.choose import dalle_folder, load_tokenizer
 from .config import DataConfig
 from .model import FORMAT, UAR, find_model, read_config
 
@@ -113,20 +111,16 @@ def _load_tokenizer(folder, card, given):
     "The tokenizer that a checkpoint names: given, its own, or OpenAI's from where the user keeps it."
     if card is None:
         return None
-    given = given or (os.environ.get('UAR_DALLE') if not (folder / 'tokenizer').is_dir() else None)
-    if given is None and not (folder / 'tokenizer').is_dir():
+    own = folder / 'tokenizer'
+    source = given or (own if own.is_dir() else dalle_folder())
+    if source is None:
         raise UARError(
             f'needs the tokenizer {card["name"]!r}, which it does not hold',
             file=folder,
             field='tokenizer',
             remedy='give tokenizer=FOLDER (or set UAR_DALLE to it), where its converted weights are',
         )
-    if given is None:
-        found = DVAE.load(folder / 'tokenizer')
-    elif isinstance(given, (str, Path)):
-        found = load_dalle(given) if card['name'] == 'openai-dalle' else DVAE.load(given)
-    else:
-        found = given
+    found = load_tokenizer(source)
     if found.sha256 != card.get('sha256'):
         raise UARError(
             'the tokenizer is not the one of the training',
