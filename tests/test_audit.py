@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uar_nb.apps.audit import audit, audit_folder, text_floors
+from uar_nb.apps.audit import audit, audit_folder, score_baselines
 from uar_nb.core import UARError
 from uar_nb.data.quality import (
     check_view,
@@ -47,7 +47,7 @@ def phantoms():
 @real
 def test_iu_xray_agrees_with_counts_made_elsewhere():
     "Counted by another program on the same file, with R2Gen's own tokenizer (threshold: words seen so often in training, with <unk>)."
-    n = audit(DATA / 'iu_xray', pictures=False, floors=False).numbers
+    n = audit(DATA / 'iu_xray', pictures=False, baselines=False).numbers
     train, val = n['reports']['train'], n['reports']['val']
     assert [n['splits'][s]['studies'] for s in ('train', 'val')] == [2069, 296]
     assert {s: n['splits'][s]['images_per_study'] for s in ('train', 'val')} == {
@@ -75,8 +75,8 @@ def test_iu_xray_agrees_with_counts_made_elsewhere():
 @real
 def test_the_archive_of_reports_gives_the_same_numbers():
     "Reports, not pictures: how many of those a study keeps is the reader's business."
-    found = audit(DATA / 'iu_xray' / 'NLMCXR_reports.tgz', pictures=False, floors=False)
-    n, other = found.numbers, audit(DATA / 'iu_xray', pictures=False, floors=False).numbers
+    found = audit(DATA / 'iu_xray' / 'NLMCXR_reports.tgz', pictures=False, baselines=False)
+    n, other = found.numbers, audit(DATA / 'iu_xray', pictures=False, baselines=False).numbers
     assert n['left_out'] == {'no FINDINGS': 530, 'one picture only': 382, 'no picture': 88}
     assert (
         'studies left out: 530 no FINDINGS, 382 one picture only, 88 no picture'
@@ -92,7 +92,7 @@ def test_the_archive_of_reports_gives_the_same_numbers():
 
 
 @real
-def test_iu_xray_floors_are_those_of_the_scorer():
+def test_iu_xray_baselines_are_those_of_the_scorer():
     "The most frequent training report against the validation split, written out here once more."
     from collections import Counter
     from pycocoevalcap.bleu.bleu import Bleu
@@ -109,20 +109,20 @@ def test_iu_xray_floors_are_those_of_the_scorer():
         {i: [best] for i in range(len(text['val']))},
         verbose=0,
     )
-    found = text_floors({**cleaned, 'test': []})
-    assert found['split'] == 'val' and found['chosen_on'] == 'train'
+    found = score_baselines({**cleaned, 'test': []})
+    assert found.split == 'val' and found.chosen_on == 'train'
     np.testing.assert_allclose(
-        [found['rows']['most frequent'][f'BLEU_{k}'] for k in range(1, 5)], scores, rtol=1e-9
+        [found.rows['most frequent'][f'BLEU_{k}'] for k in range(1, 5)], scores, rtol=1e-9
     )
     assert (
-        found['rows']['best constant by BLEU_4']['BLEU_4']
-        > found['rows']['random, mean of 3 draws']['BLEU_4']
+        found.rows['best constant by BLEU_4']['BLEU_4']
+        > found.rows['random, mean of 3 draws']['BLEU_4']
     )
 
 
 @real
 def test_real_pictures_that_are_there_and_those_that_are_not():
-    found = audit(DATA / 'iu_xray', floors=False)
+    found = audit(DATA / 'iu_xray', baselines=False)
     n, lines = found.numbers, str(found).splitlines()
     listed = [
         l
@@ -145,7 +145,7 @@ def test_real_pictures_that_are_there_and_those_that_are_not():
 @real
 def test_no_report_text_in_the_result(tmp_path):
     "Of a report, no run of seven words stands in the JSON or on the page."
-    found = audit(DATA / 'iu_xray', floors=True, pictures=False)
+    found = audit(DATA / 'iu_xray', baselines=True, pictures=False)
     page = found.save(tmp_path).read_text(encoding='utf-8') + (tmp_path / 'audit.json').read_text(
         encoding='utf-8'
     )
@@ -208,7 +208,7 @@ def test_near_pairs_are_all_pairs():
 
 @pytest.mark.parametrize('layout', ['r2gen', 'phantom', 'folder'])
 def test_every_layout_of_a_sound_set(phantoms, layout, tmp_path):
-    n = audit(save_studies(phantoms, tmp_path / 'set', layout), floors=False).numbers
+    n = audit(save_studies(phantoms, tmp_path / 'set', layout), baselines=False).numbers
     assert (
         n['faults']['count'] == 0
         and n['pictures']['states'] == {'ok': 88}
@@ -306,7 +306,7 @@ def test_only_a_folder_of_an_audit_is_written_again(phantoms, tmp_path):
     "A new, an empty and an older audit's folder are taken, with what somebody put beside it; anything else is refused untouched."
     broken = [replace(phantoms[0], report=''), *phantoms[1:3]]
     (tmp_path / 'set').mkdir()
-    audit(broken, floors=False).save(tmp_path / 'set')
+    audit(broken, baselines=False).save(tmp_path / 'set')
     assert sorted(p.name for p in (tmp_path / 'set').iterdir()) == [
         'audit.json',
         'faults.txt',
@@ -316,7 +316,7 @@ def test_only_a_folder_of_an_audit_is_written_again(phantoms, tmp_path):
         encoding='utf-8'
     ) == f'{phantoms[0].id}: report is empty — write it, or leave the study out\n'
     (tmp_path / 'set' / 'mine.txt').write_text('stays')
-    again = audit(phantoms[:3], floors=False)
+    again = audit(phantoms[:3], baselines=False)
     again.save(tmp_path / 'set')
     assert (
         sorted(p.name for p in (tmp_path / 'set').iterdir())
@@ -370,17 +370,17 @@ def test_names_of_folders(source, name, tmp_path, monkeypatch):
 def test_a_file_is_named_with_its_folder_and_the_default_is_used(phantoms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_studies(phantoms[:3], 'some set', 'phantom')
-    found = audit('some set/annotation.json', floors=False)
+    found = audit('some set/annotation.json', baselines=False)
     assert found.save() == Path(
         'runs/audit/some-set-annotation/index.html'
     ) and found.folder == Path('runs/audit/some-set-annotation')
     next(Path('some set').rglob('*.png')).unlink()
-    found = audit(Path('some set'), floors=False)
+    found = audit(Path('some set'), baselines=False)
     assert found.failed and found.numbers['faults']['rows'][0]['file'].startswith('images/')
 
 
 def test_the_text_lists_twenty_faults_and_where_the_others_are(phantoms, tmp_path):
-    found = audit([replace(s, views=()) for s in phantoms[:25]], floors=False)
+    found = audit([replace(s, views=()) for s in phantoms[:25]], baselines=False)
     lines = str(found).splitlines()
     assert [l for l in lines if l.startswith('  - train')] == [
         f'  - {s.id}: has no picture — name at least one' for s in phantoms[:20]
@@ -401,7 +401,7 @@ def test_sizes_and_aspect_ratios_stand_in_one_line(phantoms):
     )
     line = next(
         l
-        for l in str(audit([*phantoms[:2], wide], floors=False)).splitlines()
+        for l in str(audit([*phantoms[:2], wide], baselines=False)).splitlines()
         if l.startswith('sizes: ')
     )
     assert (

@@ -311,7 +311,12 @@ def audit(
 
     folder = audit_folder(data, out)
     found = examine(
-        data, rules, not no_pictures, not no_floors, progress=_bar(quiet), **loading(load)
+        data,
+        rules,
+        pictures=not no_pictures,
+        baselines=not no_floors,
+        progress=_bar(quiet),
+        **loading(load),
     )
     page = found.save(folder)
     print(json.dumps(found.numbers, ensure_ascii=False) if as_json else f'{found}\npage: {page}')
