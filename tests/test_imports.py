@@ -43,17 +43,14 @@ KNOWN = [
     'data.study does at import: Faults.new_id = ...',
     'generation does at import: _Beams.advance = ...',
     'generation does at import: (_Beams.close, _Beams.settled, _Beams.select) = ...',
-    'phantom.findings imports phantom.lateral',
     'phantom.iu_tags does at import: read_json(...)',
     'phantom.iu_tags does at import: files(...)',
     'phantom.iu_tags does at import: _WORDS is changed',
     'phantom.language does at import: _WORDINGS is changed',
-    'phantom.lesions imports phantom.lateral',
     'scoring.evaluate imports phantom.generator',
-    'scoring.naive_baselines imports phantom.language',
     'variants.cnn imports tokenizer.dvae',
 ]
-MOST = 44
+MOST = 41
 
 MODULES = 55  # no fewer are looked at
 

@@ -93,7 +93,6 @@ FORMS = dict(
     sorted(FORMS.items(), key=lambda kv: -len(kv[0].split('|')[0]))
 )  # longer phrases first
 OTHER = {
-    'lateral': {'floor'},
     'download': {'retrieval'},
     'dicom': {'modality'},
 }  # pages, by their names without number, where the word means something else

@@ -108,7 +108,7 @@ class Chest:
     "The layers of one view, in cm, and the shapes that findings need"
 
     view: str  # 'frontal' or 'lateral'
-    body: object  # the `Body` of the person, from `anatomy`
+    body: object  # the `Body` of the person, from `phantom.chest`
     pose: Pose  # the exposure
     u: np.ndarray  # body coordinate across, [128, 128]
     v: np.ndarray  # body coordinate down

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core import numpy_rng, UARError
 from .implants import line, pacemaker, sternotomy
-from .lateral import normal_chest
+from .chest import normal_chest
 from uar_nb.phantom.lesions import (
     atelectasis,
     degenerative_spine,

@@ -11,8 +11,7 @@ import math
 
 import numpy as np
 
-from .chest import cage_width, texture
-from .lateral import side_lines
+from .chest import cage_width, side_lines, texture
 from .drawing import dome, ellipse, step
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c005
@@ -79,7 +78,7 @@ def effusion(chest, finding, rng):
     b, v, masks = chest.body, chest.v, []
     for side in sides(finding):
         height = grade(finding, 0.23, 0.44, 0.80) * (1 + 0.15 * rng.uniform(-1, 1))
-        inside, floor = chest.shapes[f'inside_{side}'], chest.shapes[f'floor_{side}']
+        inside = chest.shapes[f'inside_{side}']
         base = b.dome + (b.dome_gap if side == 'left' else 0) + 0.14
         if chest.view == 'frontal':
             a = (1 if side == 'left' else -1) * chest.u
