@@ -29,7 +29,7 @@ from ..experiment.run_folder import read_log
 from ..scoring.evaluate import evaluate
 from ..experiment.prepare import make_data, prepare
 from ..training import Trainer
-from .pipeline import dvae_on
+from .pipeline import find_or_train_dvae
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c005
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _train(plan, studies, folder, device, progress):
     "dVAE, tokens, training: (config, data of train, held-out and validation studies, model that was chosen, about)"
     mine, answer = hold_out(studies, plan.held_out, plan.seed)
     learn = [s for s in mine if s.split == 'train']
-    dvae = dvae_on(
+    dvae = find_or_train_dvae(
         learn,
         folder / 'dvae',
         plan.dvae_steps,
