@@ -46,11 +46,10 @@ KNOWN = [
     'phantom.iu_tags does at import: read_json(...)',
     'phantom.iu_tags does at import: files(...)',
     'phantom.iu_tags does at import: _WORDS is changed',
-    'phantom.language does at import: _WORDINGS is changed',
     'scoring.evaluate imports phantom.generator',
     'variants.cnn imports tokenizer.dvae',
 ]
-MOST = 41
+MOST = 40
 
 MODULES = 55  # no fewer are looked at
 
