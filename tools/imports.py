@@ -188,14 +188,14 @@ MAKERS = set(
     'sorted reversed min max sum ord chr abs round slice property staticmethod classmethod '
     'isinstance getattr hasattr repr type any all iter next namedtuple field dataclass replace '
     'cache lru_cache cached_property wraps partial contextmanager no_grad inference_mode patch '
-    'total_ordering abstractmethod overload computed_field field_validator model_validator '
+    'total_ordering abstractmethod overload dataclass_transform computed_field field_validator model_validator '
     'field_serializer model_serializer getLogger'.split()
 )  # functions that make a value or a wrapper of a function and leave everything else alone
 METHODS = set(
     'split splitlines rsplit partition join items keys values format strip lstrip rstrip lower '
     'upper title replace removeprefix removesuffix get copy union fromkeys maketrans translate '
     'compile escape astype reshape array asarray arange clip floor linspace zeros ones '
-    'startswith endswith index count'.split()
+    'startswith endswith isdigit index count errors get_close_matches'.split()
 )  # methods, and functions of re and numpy, of which the same holds
 CACHES = {'cache', 'lru_cache', 'cached_property'}
 
