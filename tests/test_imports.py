@@ -8,23 +8,6 @@ from pages import ROOT
 
 # What still breaks the rules. This list only gets shorter: an entry that is no breach any more fails the test too.
 KNOWN = [
-    'analysis.errors takes analysis.retrieval._interval',
-    'analysis.errors takes analysis.token_fidelity._inside',
-    'analysis.grounding takes analysis.retrieval._interval',
-    'analysis.grounding takes analysis.retrieval._shown',
-    'analysis.grounding takes analysis.retrieval._slot_names',
-    'analysis.grounding takes analysis.retrieval._stated',
-    'analysis.grounding takes analysis.token_fidelity._inside',
-    'analysis.similarity takes analysis.retrieval._chance',
-    'analysis.similarity takes analysis.retrieval._pair',
-    'analysis.similarity takes analysis.retrieval._ranks',
-    'analysis.similarity takes analysis.retrieval._scaled',
-    'analysis.similarity takes data.labels._FIELD',
-    'analysis.similarity takes data.labels._MODIFIER',
-    'analysis.similarity takes data.labels._cues',
-    'analysis.similarity takes data.labels._denied',
-    'analysis.similarity takes data.labels._mentions',
-    'analysis.similarity takes scoring.metrics._Table',
     'apps.cli takes apps.demo._plan_of',
     'apps.download imports apps.archives',
     'apps.explorers does at import: Explorer.open = ...',
@@ -44,10 +27,9 @@ KNOWN = [
     'phantom.iu_tags does at import: read_json(...)',
     'phantom.iu_tags does at import: files(...)',
     'phantom.iu_tags does at import: _WORDS is changed',
-    'scoring.evaluate imports phantom.generator',
     'variants.cnn imports tokenizer.dvae',
 ]
-MOST = 38
+MOST = 20
 
 MODULES = 55  # no fewer are looked at
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from uar_nb.analysis.retrieval import alignment_score, retrieval, tokens_inside, word_attention
+from uar_nb.analysis.retrieval import alignment_curve, alignment_score, retrieve
+from uar_nb.analysis.grounding import tokens_inside, word_attention
 from uar_nb.cra import CRA, make_basis
 from uar_nb.model import UAR
 from uar_nb.presets import model_preset, run_preset
-from uar_nb.analysis.similarity import alignment_curve
 from uar_nb.tir import TIR
 from uar_nb.data.batch import Batch
 
@@ -138,7 +138,7 @@ def test_figure_3_retrieval_is_scikit_learns_top_k():
     image = rng.normal(size=(40, 8))
     text = image + 1.5 * rng.normal(size=(40, 8))
     cosine = metrics.pairwise.cosine_similarity(image, text)
-    found = retrieval(image, text)
+    found = retrieve(image, text).summary()
     for way, s in (('image_to_text', cosine), ('text_to_image', cosine.T)):
         for k in (1, 5, 10):
             assert found[way][f'recall@{k}'] == pytest.approx(

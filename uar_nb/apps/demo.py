@@ -31,14 +31,8 @@ from ..scoring.evaluate import evaluate
 from ..experiment.prepare import prepare
 from ..training import Trainer
 from ..experiment.run_folder import read_log
-from uar_nb.analysis.retrieval import (
-    alignment_score,
-    attention_figure,
-    grounding,
-    nearest_reports,
-    retrieval,
-    study_vectors,
-)
+from ..analysis.retrieval import alignment_score, nearest_reports, retrieve, study_vectors
+from ..analysis.grounding import attention_figure, pointing_game
 from ..show.page import Page, write_page
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c006
@@ -239,9 +233,9 @@ def demo_alignment(
     image, text, keys = study_vectors(model, data['test'])
     scores = {reading: alignment_score(image @ text.T, reading) for reading in ('global', 'row')}
     return dict(
-        retrieval=retrieval(image, text, keys),
+        retrieval=retrieve(image, text, {'same text': keys}).summary(),
         alignment=scores,
-        grounding=grounding(model, data['val'], data['test']),
+        grounding=pointing_game(model, data['val'], data['test']),
         vectors=(image, text),
     )
 

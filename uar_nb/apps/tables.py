@@ -20,7 +20,8 @@ from ..scoring.evaluate import evaluate
 from ..experiment.prepare import prepare
 from ..training import Trainer
 from ..experiment.run_folder import read_log
-from ..analysis.retrieval import grounding, retrieval, study_vectors
+from ..analysis.grounding import pointing_game
+from ..analysis.retrieval import retrieve, study_vectors
 from .demo import DemoPlan, _plan_of, _threads_of, demo_dvae, demo_studies
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c005
@@ -33,7 +34,8 @@ def measure(
     "What a ladder compares, on the test split."
     done = evaluate(model, data['test'], beams, folder, metrics=('BLEU', 'ROUGE_L', 'CIDEr'))
     image, text, keys = study_vectors(model, data['test'])
-    found, seen = retrieval(image, text, keys), grounding(model, data['val'], data['test'])
+    found = retrieve(image, text, {'same text': keys}).summary()
+    seen = pointing_game(model, data['val'], data['test'])
     return dict(
         f1=done.findings['f1'],
         exact=done.findings['exact'],
