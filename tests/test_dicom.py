@@ -152,26 +152,26 @@ def test_tables(values, first, entries):
     st.floats(2, 8000),
     st.sampled_from(['LINEAR', 'LINEAR_EXACT', 'SIGMOID']),
 )
-def test_windows_in_float64(centre, width, function):
+def test_windows_in_float64(center, width, function):
     x = np.linspace(-3000, 7000, 501)
     by_case = {
         'LINEAR': lambda v: (
             0
-            if v <= centre - 0.5 - (width - 1) / 2
+            if v <= center - 0.5 - (width - 1) / 2
             else 1
-            if v > centre - 0.5 + (width - 1) / 2
-            else (v - (centre - 0.5)) / (width - 1) + 0.5
+            if v > center - 0.5 + (width - 1) / 2
+            else (v - (center - 0.5)) / (width - 1) + 0.5
         ),
         'LINEAR_EXACT': lambda v: (
             0
-            if v <= centre - width / 2
+            if v <= center - width / 2
             else 1
-            if v > centre + width / 2
-            else (v - centre) / width + 0.5
+            if v > center + width / 2
+            else (v - center) / width + 0.5
         ),
-        'SIGMOID': lambda v: 1 / (1 + np.exp(np.clip(-4 * (v - centre) / width, -80, 80))),
+        'SIGMOID': lambda v: 1 / (1 + np.exp(np.clip(-4 * (v - center) / width, -80, 80))),
     }[function]
-    assert np.abs(window_level(x, centre, width, function) - [by_case(v) for v in x]).max() < 2e-3
+    assert np.abs(window_level(x, center, width, function) - [by_case(v) for v in x]).max() < 2e-3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ KNOWN = [
     'apps.reporter does at import: Reporter.__call__ = ...',
     'apps.tables takes apps.demo._plan_of',
     'apps.tables takes apps.demo._threads_of',
-    'data.dicom does at import: DicomInfo.__doc__ = ...',
     'data.iu_xray imports data.openi',
     'data.labels does at import: for _value, _words in _MODIFIER_WORDS.items():',
     'data.load imports data.openi',
@@ -29,7 +28,7 @@ KNOWN = [
     'phantom.iu_tags does at import: _WORDS is changed',
     'variants.cnn imports tokenizer.dvae',
 ]
-MOST = 20
+MOST = 19
 
 MODULES = 55  # no fewer are looked at
 
