@@ -113,7 +113,7 @@ def test_open_choices_has_every_question_with_its_present_answer():
     assert 'In `phantom-small` a token' in text and not re.search(r'(reads|costs|moves) –', text), (
         'run the analyses basis and where_words_look, then open_choices'
     )
-    wanted = 'margin pooling centre negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'
+    wanted = 'margin pooling center negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'
     assert {f'model.{w}' for w in wanted.split()} <= set(rows)
 
 

@@ -7,6 +7,7 @@ __all__ = ['KeyValue', 'Attended', 'MultiHeadAttention', 'FeedForward', 'Encoder
            'Decoded', 'Decoder']
 
 # %% ../nbs/03_attention.ipynb #c003
+from functools import partial
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
@@ -16,19 +17,21 @@ from .core import UARError, check_options, dropout
 
 # %% ../nbs/03_attention.ipynb #c007
 class KeyValue(NamedTuple):
-    "What attention looks at, projected once and used many times"
+    "What attention reads, projected once and used many times"
 
     k: torch.Tensor  # keys [B, h, L, d_h]
     v: torch.Tensor  # values [B, h, L, d_h]
-    m: torch.Tensor | None = None  # mask keys [B, h_m, L, d_m] of a `TIR` with a predicted mask
+
+    def select(self, rows):
+        "The keys and values of some of the B studies"
+        return KeyValue(self.k[rows], self.v[rows])
 
 
 class Attended(NamedTuple):
-    "What one attention module gives back"
+    "What attention gives"
 
     out: torch.Tensor  # attended features [R, T, d]
     weights: torch.Tensor | None = None  # softmax weights [R, h, T, L], where asked for
-    sigma: torch.Tensor | None = None  # sigma(M) [R|1, h_m, T, L] of a `TIR` that is on
 
 # %% ../nbs/03_attention.ipynb #c010
 class MultiHeadAttention(nn.Module):
@@ -36,23 +39,28 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(
         self,
-        d: int,  # model width
-        heads: int,  # number of heads; divides d
-        dropout: float = 0.0,  # dropout on the attention weights, in training
-        bias: bool = True,  # bias in the four projections
-        scale: str = 'head',  # 'head': divide by sqrt(d_h); 'model': by sqrt(d), as Eq. 7 prints it
+        d: int,  # width
+        heads: int,  # attention heads; d is a multiple of it
+        dropout: float = 0.0,  # on the attention weights
+        bias: bool = True,  # in the projections
+        scale: str = 'head',  # 'head': 1/sqrt(d_h); 'model': 1/sqrt(d), as Eq. 7 prints it
     ):
         super().__init__()
-        if heads < 1 or d % heads:
+        if d % heads:
             raise UARError(
-                f'width d={d} cannot be split into {heads} heads',
+                f'a width of {d} cannot be cut into {heads} heads',
                 field='heads',
                 remedy='choose a number of heads that divides d',
             )
         check_options(scale=(scale, 'head', 'model'))
-        self.d, self.heads, self.dropout = d, heads, dropout
+        self.d = d
+        self.heads = heads
+        self.dropout = dropout
         self.scale = (d // heads if scale == 'head' else d) ** -0.5
-        self.q, self.k, self.v, self.out = (nn.Linear(d, d, bias=bias) for _ in range(4))
+        self.q = nn.Linear(d, d, bias=bias)
+        self.k = nn.Linear(d, d, bias=bias)
+        self.v = nn.Linear(d, d, bias=bias)
+        self.out = nn.Linear(d, d, bias=bias)
         for linear in (self.q, self.k, self.v, self.out):
             nn.init.xavier_uniform_(linear.weight)
             if bias:
@@ -67,34 +75,37 @@ class MultiHeadAttention(nn.Module):
         return KeyValue(self.split(self.k(x)), self.split(self.v(x)))
 
 # %% ../nbs/03_attention.ipynb #c013
-def _fold(t, rows, groups, T):
+def _fold(mask, rows, groups, T):
     "A mask or bias of `rows` rows as one of `groups`: [R, h, T, L] -> [B, h, K*T, L]"
-    if t is None:
-        return t
-    t, K = t[(None,) * (4 - t.dim())], rows // groups
+    if mask is None:
+        return None
+    mask = mask[(None,) * (4 - mask.dim())]
+    K = rows // groups  # rows that share a group
     if K == 1:
-        return t
-    if t.shape[0] == rows:
-        t = t.unflatten(0, (groups, K)).transpose(1, 2)
-        return t.expand(-1, -1, -1, T, -1).flatten(2, 3)
-    if t.shape[2] in (1, K * T):
-        return t
-    return t.unsqueeze(2).expand(-1, -1, K, -1, -1).flatten(2, 3)
+        return mask
+    if mask.shape[0] == rows:
+        mask = mask.unflatten(0, (groups, K)).transpose(1, 2)
+        return mask.expand(-1, -1, -1, T, -1).flatten(2, 3)
+    if mask.shape[2] in (1, K * T):
+        return mask
+    return mask.unsqueeze(2).expand(-1, -1, K, -1, -1).flatten(2, 3)
 
 
-def _unfold(t, rows, T):
+def _unfold(weights, rows, T):
     "[B, h, K*T, L] -> [R, h, T, L], the inverse of folding"
-    if t is None or t.shape[0] == rows:
-        return t
-    return t.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1)
+    if weights is None or weights.shape[0] == rows:
+        return weights
+    return weights.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1)
 
 # %% ../nbs/03_attention.ipynb #c016
-def _mask(q, allowed, logit_bias):
+def _join_masks(q, allowed, logit_bias):
     "One mask for `F.scaled_dot_product_attention` out of a boolean mask and a bias"
     if logit_bias is None:
         return allowed
     logit_bias = logit_bias.to(q.dtype)
-    return logit_bias if allowed is None else logit_bias.masked_fill(~allowed, float('-inf'))
+    if allowed is None:
+        return logit_bias
+    return logit_bias.masked_fill(~allowed, float('-inf'))
 
 
 def _explicit(q, kv, mask, scale, dropout, causal):
@@ -106,13 +117,10 @@ def _explicit(q, kv, mask, scale, dropout, causal):
         logits = logits.masked_fill(~mask, float('-inf'))
     elif mask is not None:
         logits = logits + mask
-    weights = logits.softmax(
-        -1, dtype=torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else None
-    )
-    if mask is not None:
-        weights = weights.masked_fill(
-            logits.isneginf(), 0.0
-        )  # a row that may look at nothing gets nothing
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    weights = logits.softmax(-1, dtype=torch.float32 if half else None)
+    if mask is not None:  # a row that may look at nothing gets nothing
+        weights = weights.masked_fill(logits.isneginf(), 0.0)
     return F.dropout(weights, dropout).to(q.dtype) @ kv.v, weights
 
 # %% ../nbs/03_attention.ipynb #c017
@@ -125,37 +133,57 @@ def attend(
     logit_bias: torch.Tensor | None = None,  # added to the scaled logits; same shapes
     weights: bool = False,  # also return the softmax weights (slower)
     causal: bool = False,  # position t sees positions up to t only
-    offset: int = 0,  # word position of the first query; only a `TIR` reads it
-    columns: torch.Tensor | None = None,  # columns of a free mask; only a `TIR` reads it
 ) -> Attended:  # out [R, T, d], weights [R, h, T, L] or None
     "Attention of R rows to the keys and values of B groups (Eq. 7)"
-    (R, T), B = x.shape[:2], kv.k.shape[0]
+    R, T = x.shape[:2]
+    B = kv.k.shape[0]
     if R % B:
         raise UARError(
             f'{R} query rows cannot share {B} groups of keys',
             remedy='give a multiple of the number of key rows',
         )
     q = self.split(self.q(x.reshape(B, -1, self.d)))
-    mask = _mask(q, _fold(allowed, R, B, T), _fold(logit_bias, R, B, T))
+    mask = _join_masks(q, _fold(allowed, R, B, T), _fold(logit_bias, R, B, T))
     p = self.dropout if self.training else 0.0
     if weights:
-        out, w = _explicit(q, kv, mask, self.scale, p, causal)
+        out, seen = _explicit(q, kv, mask, self.scale, p, causal)
     else:
-        out, w = (
-            F.scaled_dot_product_attention(q, kv.k, kv.v, mask, p, causal, scale=self.scale),
-            None,
-        )
+        out = F.scaled_dot_product_attention(q, kv.k, kv.v, mask, p, causal, scale=self.scale)
+        seen = None
     out = self.out(out.transpose(1, 2).reshape(R, T, self.d))
-    return Attended(out, _unfold(w, R, T))
+    return Attended(out, _unfold(seen, R, T))
 
 # %% ../nbs/03_attention.ipynb #c026
 @patch
 def forward(
-    self: MultiHeadAttention, x, kv, allowed=None, logit_bias=None, weights=False, **kwargs
+    self: MultiHeadAttention, x, kv, allowed=None, logit_bias=None, weights=False, causal=False
 ):
     "`attend`, giving the output alone or (output, weights)"
-    got = self.attend(x, kv, allowed, logit_bias, weights, **kwargs)
-    return (got.out, got.weights) if weights else got.out
+    attended = self.attend(x, kv, allowed, logit_bias, weights, causal)
+    return (attended.out, attended.weights) if weights else attended.out
+
+
+@patch
+def prepare(
+    self: MultiHeadAttention,
+    memory: torch.Tensor,  # what will be read [B, L, d]
+    view_ids: torch.Tensor | None = None,  # int64 [B, V]: the views that the L tokens belong to
+):  # the context of `read`; it has `select(rows)`
+    "What reading a memory needs, made once for all words"
+    return self.keys_values(memory)
+
+
+@patch
+def read(
+    self: MultiHeadAttention,
+    x: torch.Tensor,  # words [R, T, d]
+    context,  # of B studies, from `prepare`; R = B*K rows share them
+    allowed: torch.Tensor | None = None,  # bool, fits [R or B, h, T, L]; True = may look
+    weights: bool = False,  # also the softmax weights
+    start: int = 0,  # position of the first word in its report
+) -> Attended:
+    "Cross-attention: words read a prepared memory"
+    return self.attend(x, context, allowed, weights=weights)
 
 # %% ../nbs/03_attention.ipynb #c038
 class FeedForward(nn.Module):
@@ -167,7 +195,8 @@ class FeedForward(nn.Module):
         d_ff: int,  # inner width
     ):
         super().__init__()
-        self.inner, self.outer = nn.Linear(d, d_ff), nn.Linear(d_ff, d)
+        self.inner = nn.Linear(d, d_ff)
+        self.outer = nn.Linear(d_ff, d)
         for linear in (self.inner, self.outer):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -189,9 +218,12 @@ class EncoderLayer(nn.Module):
         norm_first: bool = True,  # normalise what a part reads (True) or the sum after it (False)
     ):
         super().__init__()
-        self.attention, self.feed_forward = MultiHeadAttention(d, heads), FeedForward(d, d_ff)
-        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.dropout, self.norm_first = dropout, norm_first
+        self.attention = MultiHeadAttention(d, heads)
+        self.feed_forward = FeedForward(d, d_ff)
+        self.norm1 = nn.LayerNorm(d)
+        self.norm2 = nn.LayerNorm(d)
+        self.dropout = dropout
+        self.norm_first = norm_first
 
     def forward(
         self,
@@ -202,16 +234,15 @@ class EncoderLayer(nn.Module):
         "One encoder layer"
         mask = None if allowed is None else allowed[:, None, None]
         h = self.norm1(x) if self.norm_first else x
-        got = self.attention.attend(h, self.attention.keys_values(h), mask, weights=weights)
-        x = x + dropout(got.out, self.dropout, self.training)
+        attended = self.attention.attend(h, self.attention.keys_values(h), mask, weights=weights)
+        x = x + dropout(attended.out, self.dropout, self.training)
         if not self.norm_first:
             x = self.norm1(x)
-        x = x + dropout(
-            self.feed_forward(self.norm2(x) if self.norm_first else x), self.dropout, self.training
-        )
+        h = self.norm2(x) if self.norm_first else x
+        x = x + dropout(self.feed_forward(h), self.dropout, self.training)
         if not self.norm_first:
             x = self.norm2(x)
-        return (x, got.weights) if weights else x
+        return (x, attended.weights) if weights else x
 
 # %% ../nbs/03_attention.ipynb #c044
 class Encoder(nn.Module):
@@ -223,11 +254,8 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.norm = (
-            nn.LayerNorm(layers[0].attention.d)
-            if layers and layers[0].norm_first
-            else nn.Identity()
-        )
+        last_norm = bool(layers) and layers[0].norm_first
+        self.norm = nn.LayerNorm(layers[0].attention.d) if last_norm else nn.Identity()
 
     def forward(
         self,
@@ -238,10 +266,11 @@ class Encoder(nn.Module):
         "x after all layers, or (x, [weights of each layer])"
         seen = []
         for layer in self.layers:
-            got = layer(x, allowed, weights)
-            x = got[0] if weights else got
             if weights:
-                seen.append(got[1])
+                x, layer_weights = layer(x, allowed, weights=True)
+                seen.append(layer_weights)
+            else:
+                x = layer(x, allowed)
         return (self.norm(x), seen) if weights else self.norm(x)
 
 # %% ../nbs/03_attention.ipynb #c048
@@ -254,23 +283,24 @@ class DecoderLayer(nn.Module):
         heads: int,  # heads of the self-attention
         d_ff: int,  # inner width of the feed-forward part
         dropout: float,  # on what each part adds to the residual stream
-        cross: nn.Module,  # text-to-image attention: `MultiHeadAttention` or `TIR`
+        cross: nn.Module,  # text-to-image attention: has `prepare` and `read`
         norm_first: bool = True,  # as in `EncoderLayer`
     ):
         super().__init__()
-        self.attention, self.cross, self.feed_forward = (
-            MultiHeadAttention(d, heads),
-            cross,
-            FeedForward(d, d_ff),
-        )
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(d) for _ in range(3))
-        self.dropout, self.norm_first = dropout, norm_first
+        self.attention = MultiHeadAttention(d, heads)
+        self.cross = cross
+        self.feed_forward = FeedForward(d, d_ff)
+        self.norm1 = nn.LayerNorm(d)
+        self.norm2 = nn.LayerNorm(d)
+        self.norm3 = nn.LayerNorm(d)
+        self.dropout = dropout
+        self.norm_first = norm_first
 
     def add(self, x, norm, part):
         "Residual, dropout and norm around one part; `part` gives an `Attended`"
-        got = part(norm(x) if self.norm_first else x)
-        x = x + dropout(got.out, self.dropout, self.training)
-        return (x if self.norm_first else norm(x)), got
+        attended = part(norm(x) if self.norm_first else x)
+        x = x + dropout(attended.out, self.dropout, self.training)
+        return (x if self.norm_first else norm(x)), attended
 
 # %% ../nbs/03_attention.ipynb #c051
 class DecoderCache:
@@ -282,12 +312,12 @@ class DecoderCache:
         rows: int,  # studies times beams
         max_len: int,  # longest report, in positions
     ):
-        self.layers, self.rows, self.max_len, self.length, self.memory = (
-            layers,
-            rows,
-            max_len,
-            0,
-            None,
+        self.layers = layers
+        self.rows = rows
+        self.max_len = max_len
+        self.length = 0  # words written so far
+        self.memory = (
+            None  # [layers, keys and values, rows, h, max_len, d_h], from the first word on
         )
 
     def write(self, layer, kv):
@@ -295,63 +325,57 @@ class DecoderCache:
         if self.memory is None:
             R, h, _, d = kv.k.shape
             self.memory = kv.k.new_empty(self.layers, 2, R, h, self.max_len, d)
-        now = self.memory[layer]
-        now[0, :, :, self.length], now[1, :, :, self.length] = kv.k[:, :, 0], kv.v[:, :, 0]
-        return KeyValue(*now[..., : self.length + 1, :])
+        here = self.memory[layer]
+        here[0, :, :, self.length] = kv.k[:, :, 0]
+        here[1, :, :, self.length] = kv.v[:, :, 0]
+        return KeyValue(*here[..., : self.length + 1, :])
 
     def reorder(self, index):
         "Row i goes on from what row index[i] has written (beam search)"
         index = index.to(self.memory.device)
-        kept = self.memory[..., : self.length, :].index_select(2, index)
+        written = self.memory[..., : self.length, :].index_select(2, index)
         if len(index) != self.rows:
-            self.rows, self.memory = (
-                len(index),
-                self.memory.new_empty(*self.memory.shape[:2], len(index), *self.memory.shape[3:]),
-            )
-        self.memory[..., : self.length, :] = kept
+            layers, two, _, *rest = self.memory.shape
+            self.memory = self.memory.new_empty(layers, two, len(index), *rest)
+            self.rows = len(index)
+        self.memory[..., : self.length, :] = written
 
 # %% ../nbs/03_attention.ipynb #c053
 @patch
 def forward(
     self: DecoderLayer,
     x: torch.Tensor,  # words [R, T, d]
-    cross_kv: KeyValue,  # the image's keys and values
-    image_allowed: torch.Tensor | None = None,  # bool, broadcastable to [R or B, h, T, N]
-    remember=None,  # None: whole sequence, causal; else a function KeyValue -> KeyValue so far (one step)
-    offset: int = 0,  # position of the first word
-    columns: torch.Tensor | None = None,  # columns of a free mask
+    context,  # what `cross.prepare` made of the image
+    image_allowed: torch.Tensor | None = None,  # bool, fits [R or B, h, T, N]
+    remember=None,  # None: all words, causal; one step: KeyValue -> KeyValue of all words so far
+    start: int = 0,  # position of the first word
     weights: bool = False,  # also the cross-attention weights
 ):
-    "(x [R, T, d], what the cross-attention gave, what it read)"
+    "(x [R, T, d], what the cross-attention gave)"
 
-    def look_back(h):
+    def read_words(h):
         kv = self.attention.keys_values(h)
-        return self.attention.attend(h, remember(kv) if remember else kv, causal=remember is None)
+        if remember is None:
+            return self.attention.attend(h, kv, causal=True)
+        return self.attention.attend(h, remember(kv))
 
-    def look_at_image(h):
-        read.append(h)
-        return self.cross.attend(
-            h, cross_kv, image_allowed, weights=weights, offset=offset, columns=columns
-        )
+    def read_image(h):
+        return self.cross.read(h, context, image_allowed, weights=weights, start=start)
 
-    read = []
-    x, _ = self.add(x, self.norm1, look_back)
-    x, seen = self.add(x, self.norm2, look_at_image)
-    x, _ = self.add(x, self.norm3, lambda h: Attended(self.feed_forward(h)))
-    return x, seen, read[0]
+    def feed_forward(h):
+        return Attended(self.feed_forward(h))
+
+    x, _ = self.add(x, self.norm1, read_words)
+    x, attended = self.add(x, self.norm2, read_image)
+    x, _ = self.add(x, self.norm3, feed_forward)
+    return x, attended
 
 # %% ../nbs/03_attention.ipynb #c056
 class Decoded(NamedTuple):
-    "What the decoder gives back"
+    "What the decoder gives"
 
     h: torch.Tensor  # hidden states [R, T, d]
-    weights: list | None = None  # cross-attention [R, h, T, N] of each layer, when traced
-    sigmas: list | None = (
-        None  # sigma(M) [R|1, h_m, T, N] of each layer (None for a layer without); None when no mask is on
-    )
-    queries: list | None = (
-        None  # what each layer's cross-attention read [R, T, d], when a mask is on or traced
-    )
+    cross: list  # what each layer's cross-attention gave: an `Attended`, or more than that
 
 
 class Decoder(nn.Module):
@@ -371,11 +395,11 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(layers[0].attention.d) if layers[0].norm_first else nn.Identity()
 
-    def cross_keys_values(self, memory):
-        "The image's keys and values for each layer, computed once a report"
-        return [layer.cross.keys_values(memory) for layer in self.layers]
+    def prepare(self, memory, view_ids=None):
+        "The context of each layer: what reading `memory` [B, N, d] needs, made once a report"
+        return [layer.cross.prepare(memory, view_ids) for layer in self.layers]
 
-    def start(self, rows, max_len):
+    def open_cache(self, rows, max_len):
         "An empty cache for `rows` reports of at most `max_len` positions"
         return DecoderCache(len(self.layers), rows, max_len)
 
@@ -384,41 +408,30 @@ class Decoder(nn.Module):
 def forward(
     self: Decoder,
     x: torch.Tensor,  # embedded words [R, T, d]
-    cross_kv: list,  # from `cross_keys_values`
+    contexts: list,  # from `prepare`, one a layer
     image_allowed: torch.Tensor | None = None,  # bool [B, N] or [R, N]
-    trace: bool = False,  # also the cross-attention weights
-    columns: torch.Tensor | None = None,  # columns of a free mask: [N] or [B, N]
+    weights: bool = False,  # also the cross-attention weights
     cache: DecoderCache | None = None,  # given by `step` only
 ) -> Decoded:
     "All words at once, or with a cache the next word of each row (Eq. 3)"
     allowed = None if image_allowed is None else image_allowed[:, None, None]
-    seen, read = [], []
-    for i, (layer, kv) in enumerate(zip(self.layers, cross_kv)):
-        remember = None if cache is None else (lambda now, i=i: cache.write(i, now))
-        x, got, query = layer(
-            x, kv, allowed, remember, cache.length if cache else 0, columns, trace
-        )
-        seen.append(got)
-        read.append(query)
-    sigmas = [got.sigma for got in seen]
-    masked = any(s is not None for s in sigmas)
-    return Decoded(
-        self.norm(x),
-        [got.weights for got in seen] if trace else None,
-        sigmas if masked else None,
-        read if masked or trace else None,
-    )
+    start = cache.length if cache else 0
+    cross = []
+    for number, (layer, context) in enumerate(zip(self.layers, contexts, strict=True)):
+        remember = partial(cache.write, number) if cache else None
+        x, attended = layer(x, context, allowed, remember, start, weights)
+        cross.append(attended)
+    return Decoded(self.norm(x), cross)
 
 # %% ../nbs/03_attention.ipynb #c061
 @patch
 def step(
     self: Decoder,
     x: torch.Tensor,  # the next word of each row, embedded [R, 1, d]
-    cache: DecoderCache,  # from `start`; grows by one
-    cross_kv: list,  # of B studies; R = B*K rows share them
+    cache: DecoderCache,  # from `open_cache`; grows by one
+    contexts: list,  # of B studies; R = B*K rows share them
     image_allowed: torch.Tensor | None = None,  # bool [B, N] or [R, N]
-    trace: bool = False,  # also the cross-attention weights
-    columns: torch.Tensor | None = None,  # columns of a free mask
+    weights: bool = False,  # also the cross-attention weights
 ) -> Decoded:
     "One step of writing, equal to the last position of the full pass"
     if x.shape[1] != 1:
@@ -430,8 +443,8 @@ def step(
         raise UARError(
             f'the cache is full after {cache.max_len} words',
             field='max_len',
-            remedy='start with a larger max_len',
+            remedy='open a cache for a larger max_len',
         )
-    got = self(x, cross_kv, image_allowed, trace, columns, cache)
+    decoded = self(x, contexts, image_allowed, weights, cache)
     cache.length += 1
-    return got
+    return decoded

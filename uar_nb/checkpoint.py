@@ -8,13 +8,21 @@ __all__ = ['save_checkpoint', 'Checkpoint', 'load_checkpoint']
 # %% ../nbs/11_checkpoint.ipynb #c002
 from dataclasses import dataclass
 from pathlib import Path
-from . import __version__
-from .core import UARError, atomic_folder, atomic_write, read_json, sha256_of
+from uar_nb.core import (
+    UARError,
+    atomic_folder,
+    atomic_write,
+    find_model,
+    read_json,
+    read_model_config,
+    sha256_of,
+    write_model,
+)
 from .data.text import Vocabulary
 from .data.image import ImageProtocol
 from .tokenizer.choose import dalle_folder, load_tokenizer
 from .config import DataConfig
-from .model import FORMAT, UAR, find_model, read_config
+from .model import UAR
 
 # %% ../nbs/11_checkpoint.ipynb #c005
 def _tokenizer_card(tokenizer):
@@ -73,23 +81,17 @@ def save_checkpoint(
 ) -> Path:  # the folder
     "Write a checkpoint folder, whole or not at all."
     tokenizer = tokenizer if model.config.visual == 'tokens' else None
-    card, words = _tokenizer_card(tokenizer), _vocabulary_card(vocabulary)
-    _check_parts(model.config, data, words, card)
+    tokenizer_card, words = _tokenizer_card(tokenizer), _vocabulary_card(vocabulary)
+    _check_parts(model.config, data, words, tokenizer_card)
+    parts = dict(
+        data=data.to_dict(),
+        images=ImageProtocol(data.image_size, data.crop_size).to_dict(),
+        tokenizer=tokenizer_card,
+        vocabulary=words,
+    )
     with atomic_folder(folder) as tmp:
-        atomic_write(
-            tmp / 'config.json',
-            dict(
-                format=FORMAT,
-                version=__version__,
-                model=model.config.to_dict(),
-                data=data.to_dict(),
-                images=ImageProtocol(data.picture, data.crop).to_dict(),
-                tokenizer=card,
-                vocabulary=words,
-            ),
-        )
+        write_model(tmp, model.card() | parts, model.state_dict())
         atomic_write(tmp / 'vocabulary.json', vocabulary.to_dict())
-        model.save_pretrained(tmp)
         if hasattr(tokenizer, 'save'):
             tokenizer.save(tmp / 'tokenizer')
     return Path(folder)
@@ -154,7 +156,7 @@ def load_checkpoint(
     if isinstance(name, Checkpoint):
         return name
     folder = find_model(name)
-    values, file = read_config(folder), folder / 'config.json'
+    values, file = read_model_config(folder), folder / 'config.json'
     data = _parsed(file, 'data', DataConfig.from_dict, values.get('data'))
     images = _parsed(file, 'images', ImageProtocol.from_dict, values.get('images'))
     card, words = (
@@ -183,7 +185,7 @@ def load_checkpoint(
             field='tokenizer',
             remedy='fetch the whole checkpoint again',
         )
-    model = UAR.from_pretrained(folder)
+    model = UAR.from_card(values, folder)
     _check_parts(model.config, data, words, card, file)
     return Checkpoint(
         model, vocabulary, data, images, _load_tokenizer(folder, card, tokenizer), folder

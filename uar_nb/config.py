@@ -230,7 +230,7 @@ class UARConfig(_Config):
     # positions of visual tokens: row + column vectors ('2d'), the same but smooth at first,
     # one vector a position, none
     positions: Literal['2d', 'smooth', 'flat', 'none'] = '2d'
-    neighbours: int = Field(0, ge=0)  # 3x3 convolutions before the encoder (ours)
+    local_mixing: int = Field(0, ge=0)  # 3x3 convolutions before the encoder (ours)
     scale_features: bool = True  # times sqrt(d) before the Transformer
     tie_head: bool = False  # Head shares W_R
     qk_gain: float = Field(1.0, ge=0.01, le=10)  # factor on the initial W_Q and W_K
@@ -260,26 +260,21 @@ class UARConfig(_Config):
     negatives: Literal['all', 'hardest'] = 'all'
     pooling: Literal['mean', 'max'] = 'mean'
     aligned: Literal['cra', 'encoder'] = 'cra'  # Eq. 10 pools F^(I) or encoded (ours)
-    centre: bool = True  # subtract the running mean before the cosine
+    center: bool = True  # subtract the running mean before the cosine
 
     # Refine: TIR, Eq. 11
     mask: Literal['none', 'free', 'predicted'] = 'none'  # M: T x L, or from h and F
     mask_form: Literal['scaled', 'gate'] = 'scaled'  # + k sigma(M) as printed, or + log sigma(M)
-    mask_on: bool = True  # False while stage 1 trains
     mask_layers: Ints | Literal['all'] = 'all'  # decoder layers with a mask
     mask_heads: Literal['shared', 'each'] = 'shared'
     mask_scale: Literal['head', 'model'] = 'head'  # sqrt(d_head) or sqrt(d)
     mask_init: float = Field(0.001, ge=0)  # std of the initial M or of its projections
     k: float = Field(1000.0, ge=0)
 
-    # How losses are reduced, and weights of our additions
+    # How losses are reduced; their weights belong to the stages of training
     ce: Literal['mean', 'sum'] = 'mean'  # Eq. 5 over words
     mask_reduction: Literal['mean', 'sum'] = 'mean'  # Eq. 12 over words and positions
-    mask_weight: float = Field(1.0, ge=0)  # its share of lambda_3
-    consistency: float = Field(0.0, ge=0)  # weight: one position for a sentence's words (ours)
-    mask_budget: float = Field(0.0, ge=0)  # weight: mean of sigma(M) near mask_share (ours)
-    mask_share: float = Field(0.1, ge=0, le=1)
-    mask_contrast: float = Field(0.0, ge=0)  # weight: M prefers the own image (ours)
+    mask_share: float = Field(0.1, ge=0, le=1)  # of the image that our budget lets a word open
 
     @model_validator(mode='after')
     def _check(self):
@@ -299,16 +294,6 @@ class UARConfig(_Config):
             'mask_layers',
             f"give 'all' or layer numbers from 0 to {last}",
         )
-        self._require(
-            self.mask != 'none' or not (self.mask_budget or self.mask_contrast),
-            'mask',
-            'mask_budget and mask_contrast need a mask: free or predicted',
-        )
-        self._require(
-            self.mask == 'predicted' or not self.mask_contrast,
-            'mask_contrast',
-            'only a predicted mask can compare images: set mask=predicted',
-        )
         return self
 
 # %% ../nbs/10_config.ipynb #c019
@@ -320,6 +305,9 @@ class Stage(_Config):
     steps: int = Field(0, ge=0)  # optimizer steps; 0 where epochs are given
     epochs: int = Field(0, ge=0)  # passes over the training studies; 0 where steps are given
     lambdas: Floats = (1.0, 1.0, 0.0)  # of CE, global and mask loss (Eq. 13)
+    consistency: float = Field(0.0, ge=0)  # weight: one place for a sentence's words (ours)
+    mask_budget: float = Field(0.0, ge=0)  # weight: mean of sigma(M) near model.mask_share (ours)
+    mask_contrast: float = Field(0.0, ge=0)  # weight: M prefers the own image (ours)
     mask_on: bool = False  # whether the mask of Eq. 11 takes part
     lr: float = Field(5e-4, ge=0)  # highest learning rate
     mask_lr: float | None = Field(None, ge=0)  # of the mask's own parameters; none = lr
@@ -346,6 +334,19 @@ class Stage(_Config):
         if other and values[path]:
             values[other] = 0
 
+    @property
+    def loss_weights(self):
+        "The weight of each loss by its name, as the model takes them."
+        ce, aligned, mask = self.lambdas
+        return {
+            'ce': ce,
+            'global': aligned,
+            'mask': mask,
+            'consistency': self.consistency,
+            'budget': self.mask_budget,
+            'contrast': self.mask_contrast,
+        }
+
 # %% ../nbs/10_config.ipynb #c021
 @_config
 class TrainConfig(_Config):
@@ -369,7 +370,7 @@ class TrainConfig(_Config):
     threads: int = Field(0, ge=0)  # CPU threads; 0 = as torch finds
     precision: Literal['auto', 'no', 'bf16', 'fp16'] = 'auto'
     device: str = 'auto'
-    trunk: str = ''  # file with torchvision's ResNet101 weights, for Base
+    resnet_weights: str = ''  # file with torchvision's ResNet101 weights, for Base
 
     @model_validator(mode='after')
     def _check(self):
@@ -398,8 +399,8 @@ class DataConfig(_Config):
     views: int = Field(2, ge=1, le=8)
     crops: int = Field(4, ge=0)  # random crops kept for each image; 0 = direct resize only
     resize: float = Field(0.25, ge=0, le=1)  # training's share of direct resizes
-    picture: Literal[128] = 128  # side to which images are resized; the paper's
-    crop: Literal[112] = 112  # side of the random crop and at inference
+    image_size: Literal[128] = 128  # side to which images are resized; the paper's
+    crop_size: Literal[112] = 112  # side of the random crop and at inference
 
 # %% ../nbs/10_config.ipynb #c026
 @_config
@@ -422,12 +423,25 @@ class RunConfig(_Config):
                 'give both the same value',
                 f'model.{shared} is {ours}, data.{shared} is {theirs}',
             )
-        self._require(
-            self.model.mask != 'none' or not any(s.mask_on for s in self.train.stages),
-            'model.mask',
-            "set model.mask to 'free' or 'predicted', or the stage's mask_on to false",
-            'a stage turns a mask on that the model does not have',
-        )
+        for stage in self.train.stages:
+            self._require(
+                self.model.mask != 'none' or not stage.mask_on,
+                'model.mask',
+                "set model.mask to 'free' or 'predicted', or the stage's mask_on to false",
+                'a stage turns a mask on that the model does not have',
+            )
+            self._require(
+                stage.mask_on or not (stage.mask_budget or stage.mask_contrast),
+                'train.stages',
+                "set the stage's mask_on, or its mask_budget and mask_contrast to 0",
+                f'{stage.name} weighs a loss of the mask, and its mask is off',
+            )
+            self._require(
+                self.model.mask == 'predicted' or not stage.mask_contrast,
+                'train.stages',
+                "set model.mask to 'predicted', or the stage's mask_contrast to 0",
+                'only a predicted mask can compare images',
+            )
         return self
 
     @classmethod

@@ -77,7 +77,7 @@ def make_optimizer(
     train,  # `config.TrainConfig`
 ) -> torch.optim.AdamW:  # groups carry 'kind', 'names' and 'peak', their highest learning rate
     "A stage's AdamW (Eq. 13 is minimised by it), with fresh moments."
-    model.set_mask(stage.mask_on)
+    model.enable_mask(stage.mask_on)
     masks = mask_parameters(model)
     for name, p in model.named_parameters():
         if name in masks:

@@ -82,12 +82,11 @@ class Trainer:
                 remedy="give studies of the split 'train'",
             )
         for name, (a, b) in config_difference(config.model, model.config).items():
-            if name != 'mask_on':
-                raise UARError(
-                    f'the run says {name} = {a!r}, the model {b!r}',
-                    field=f'model.{name}',
-                    remedy='make both with `prepare`',
-                )
+            raise UARError(
+                f'the run says {name} = {a!r}, the model {b!r}',
+                field=f'model.{name}',
+                remedy='make both with `prepare`',
+            )
         self.config, self.model, self.train, self.tokenizer, self.folder, self.progress = (
             config,
             model,
@@ -326,7 +325,7 @@ def _step(self: Trainer, net, optimizer, stage, epoch, index):
                 with self.accelerator.autocast():
                     out = net(
                         self.train.batch(ids, epoch).to(device),
-                        lambdas=stage.lambdas,
+                        weights=stage.loss_weights,
                         label_smoothing=self.config.train.label_smoothing,
                     )
                 self.accelerator.backward(out.total * (len(ids) / count))
@@ -376,7 +375,7 @@ def _val_loss(self: Trainer, stage):
     self.model.eval()
     with torch.no_grad(), self.accelerator.autocast():
         for batch in self.val.batches(size):
-            out = self.model(batch.to(self.accelerator.device), lambdas=stage.lambdas)
+            out = self.model(batch.to(self.accelerator.device), stage.loss_weights)
             for k, v in {'loss': out.total, **out.losses}.items():
                 sums[k] = sums.get(k, 0.0) + float(v) * len(batch) / len(self.val)
     return {k: round(v, 6) for k, v in sums.items()}

@@ -66,9 +66,9 @@ def _load_resnet_weights(model, file):
     "Put weights of ImageNet into the image encoder of Base."
     if model.config.visual != 'resnet101':
         raise UARError(
-            f'visual={model.config.visual!r} has no trunk',
-            field='train.trunk',
-            remedy="set model.visual to 'resnet101', or leave the trunk out",
+            f'visual={model.config.visual!r} reads no ResNet',
+            field='train.resnet_weights',
+            remedy="set model.visual to 'resnet101', or leave train.resnet_weights empty",
         )
     model.cnn.load_state_dict(load_resnet(file).state_dict())
 
@@ -131,6 +131,6 @@ def prepare(
     # 'weights' names a random stream: another word would give other weights
     with torch_rng(config.train.seed, 'weights'):
         model = UAR(config.model)
-    if config.train.trunk:
-        _load_resnet_weights(model, config.train.trunk)
+    if config.train.resnet_weights:
+        _load_resnet_weights(model, config.train.resnet_weights)
     return Prepared(config, vocabulary, tokenizer, data, model)
