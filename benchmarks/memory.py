@@ -44,7 +44,7 @@ def count(config, n):
     "Bytes kept for the backward pass, and operations of a whole step, at batch n."
     with torch_rng('memory', 'weights'):
         model = UAR(config).train()
-    model.set_mask(True)
+    model.enable_mask(True)
     batch, weights, kept = (
         make_batch(config, n),
         {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())},

@@ -90,17 +90,17 @@ def cmn_decoder():
 def test_decoder_equals_r2gencmn():
     decoder, tensors = cmn_decoder()
     x, memory, image_mask, text_mask = (tensors[f'act_in.decoder.{i}'] for i in range(4))
-    kv, allowed = decoder.cross_keys_values(memory), image_mask[:, 0].bool()
-    out, words = decoder(x, kv, allowed).h, text_mask[:, -1].bool()
+    contexts, allowed = decoder.prepare(memory), image_mask[:, 0].bool()
+    out, words = decoder(x, contexts, allowed).h, text_mask[:, -1].bool()
     assert words.sum() > 20
     torch.testing.assert_close(out[words], tensors['act.decoder'][words], atol=2e-5, rtol=1e-4)
     logits = F.linear(out, tensors['w.logit.weight'], tensors['w.logit.bias'])
     torch.testing.assert_close(
         logits.log_softmax(-1)[words], tensors['out.logprobs'][words], atol=5e-5, rtol=1e-4
     )
-    cache = decoder.start(len(x), x.shape[1])
+    cache = decoder.open_cache(len(x), x.shape[1])
     steps = torch.cat(
-        [decoder.step(x[:, t : t + 1], cache, kv, allowed).h for t in range(x.shape[1])], 1
+        [decoder.step(x[:, t : t + 1], cache, contexts, allowed).h for t in range(x.shape[1])], 1
     )
     torch.testing.assert_close(steps[words], tensors['act.decoder'][words], atol=2e-5, rtol=1e-4)
 
@@ -121,7 +121,7 @@ def test_memory_of_r2gencmn_is_attention_to_the_best_few():
 
 def test_memory_module_equals_r2gencmn():
     tensors, c = recorded('r2gencmn')
-    memory = Memory(c['d_model'], c['num_heads'], c['cmm_size'], c['topk']).eval()
+    memory = Memory(c['d_model'], c['num_heads'], size=c['cmm_size'], topk=c['topk']).eval()
     load_attention(memory.attention, tensors, 'w.cmn')
     memory.B.data.copy_(tensors['w.memory_matrix'])
     x = tensors['act_in.cmn.0']
@@ -131,7 +131,7 @@ def test_memory_module_equals_r2gencmn():
     torch.testing.assert_close(memory(x), x + tensors['act.cmn'], atol=1e-5, rtol=0)
     rows, ids = x.flatten(0, 1), torch.arange(40).flip(0).repeat(2)
     torch.testing.assert_close(
-        memory.for_ids(rows, ids, kv=memory.keys_values()),
+        memory(rows, kv=memory.keys_values())[ids],
         (x + tensors['act.cmn']).flatten(0, 1)[ids],
         atol=1e-5,
         rtol=0,

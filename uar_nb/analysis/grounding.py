@@ -31,7 +31,7 @@ def word_attention(
 ) -> np.ndarray:  # [layers, B, T, N]: weights of N image tokens for each word, heads averaged
     "Text-to-image attention of every word of given reports, from one teacher-forced pass."
     batch = batch.to(next(model.parameters()).device)
-    return model.attention(batch).float().mean(2).cpu().numpy()
+    return model.cross_attention(batch).float().mean(2).cpu().numpy()
 
 # %% ../../nbs/wings/analysis/03_grounding.ipynb #916c8007
 def tokens_inside(
@@ -218,7 +218,7 @@ def finding_maps(
     device = next(model.parameters()).device
     found = []
     for index, batch in _batches(data, images, limit, batch_size):
-        attention = model.attention(batch.to(device)).float().cpu().numpy()
+        attention = model.cross_attention(batch.to(device)).float().cpu().numpy()
         layers, _, heads, _, tokens = attention.shape
         slots = batch.view_mask.shape[1]
         grid = round((tokens // slots) ** 0.5)

@@ -148,7 +148,7 @@ def explore_words(
     "Choose a word of a report, a layer and a head; see where it looks."
     batch, words = data.batch([index]), data.references[index].split()
     weights = (
-        model.attention(batch.to(next(model.parameters()).device))[:, 0].float().cpu().numpy()
+        model.cross_attention(batch.to(next(model.parameters()).device))[:, 0].float().cpu().numpy()
     )  # [layers, h, T, N]
     layers, heads, _, n = weights.shape
     there = [

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..core import DISCLAIMER, UARError, atomic_folder, unused_folder
 from ..show.plots import new_figure, overlay_attention, save_figure
@@ -18,7 +19,7 @@ from ..data.image import read_picture
 from ..data.study import VIEWS, View
 from ..data.batch import image_batch, view_slots
 from ..checkpoint import load_checkpoint
-from ..generation import generate, read_back
+from ..generation import generate, score_written
 
 # %% ../../nbs/wings/apps/01_reporter.ipynb #c039
 @dataclass(repr=False)
@@ -146,8 +147,10 @@ class Reporter:
         "The reports of as many studies as fit one batch."
         n_views = self.checkpoint.data.views
         batch = image_batch(studies, self.checkpoint.tokenizer, n_views).to(self.device)
-        written = generate(self.model, batch, beams, **options)
-        log_probs, weights = read_back(self.model, batch, written)
+        with torch.no_grad():
+            memory = self.model.encode_image(batch)  # once, for writing and for looking back
+        written = generate(self.model, batch, beams, memory=memory, **options)
+        log_probs, weights = score_written(self.model, memory, written)
         reports = []
         for i, views in enumerate(studies):
             slots = view_slots([view.name for view in views], n_views)
