@@ -518,10 +518,7 @@ def mask_maps(
         if sigma is None:
             continue
         sigma = sigma.double().cpu().expand(len(batch), -1, -1, -1)
-        if layer.cross.form == 'gate':
-            bias = sigma.clamp(min=1e-30).log()
-        else:
-            bias = layer.cross.factor * sigma
+        bias = layer.cross.logit_bias_of_sigma(sigma)
         mean = (bias * there).sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
         bias = (bias - mean) * there
         weights = trace['cross_weights'][i].double().cpu()
