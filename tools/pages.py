@@ -70,7 +70,7 @@ KEPT = {'results/01_train_phantom'}
 # Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an equation and exercises
 PAPER = set(
     'core attention lsu cra tir losses config presets model checkpoint generation optim training '
-    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
+    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate scoring.published analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
 )
 
 
