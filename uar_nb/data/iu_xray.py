@@ -9,7 +9,7 @@ __all__ = ['OpeniReport', 'openi_name', 'kaggle_name', 'OpeniFiles', 'find_openi
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c003
 import csv, gzip, os, re, tarfile, zlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -18,17 +18,21 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..core import UARError, atomic_folder, atomic_write
+from ..core import UARError, atomic_folder, atomic_write, check_options
 from .image import read_picture
 from uar_nb.data.study import (
     SPLITS,
-    Faults,
+    DataFacts,
+    FaultLog,
+    Note,
     Study,
     StudyList,
     View,
+    choose_view,
     frontal_first,
+    is_empty,
     random_split,
-    view_names,
+    view_by_order,
     write_picture,
 )
 
@@ -38,103 +42,105 @@ class OpeniReport:
     "One report of IU-Xray, as its XML file or Kaggle's tables tell it."
 
     number: int  # of the report; unique
-    id: str  # R2Gen's id of the study; CXR<number> where the report has no picture
+    id: str  # R2Gen's id of the study; CXR<number> where the report has no image
     findings: str = ''  # as written, not cleaned
     impression: str = ''  # as written
     indication: str = ''  # as written
     comparison: str = ''  # as written
-    caption: str = ''  # what was done, e.g. 'PA and lateral'; the same for all pictures of a report
+    caption: str = ''  # what was done, e.g. 'PA and lateral'; the same for all images of a report
     mesh: tuple = ()  # tags by experts, e.g. 'Opacity/lung/base/left'
     automatic: tuple = ()  # tags by a program (XML only)
-    images: tuple = ()  # names of the pictures, e.g. 'CXR1000_IM-0003-1001', sorted
-    views: tuple = ()  # a name of `VIEWS` for each picture; () where the file does not tell
+    images: tuple = ()  # names of the images, e.g. 'CXR1000_IM-0003-1001', sorted
+    views: tuple = ()  # a name of `VIEWS` for each image; () where the file does not tell
 
 
 def openi_name(
     number,  # of the report
     part,  # what follows, e.g. 'IM-0003-1001'
 ):  # e.g. 'CXR1000_IM-0003-1001'
-    "Open-i's name of a picture."
-    return ('CXR1_1_' if number == 1 else f'CXR{number}_') + part
+    "Open-i's name of an image."
+    return f'CXR1_1_{part}' if number == 1 else f'CXR{number}_{part}'
 
 
 def kaggle_name(
     number,  # of the report
     image,  # Open-i's name
 ):  # e.g. '1000_IM-0003-1001.dcm.png'
-    "Kaggle's file name of a picture."
+    "Kaggle's file name of an image."
     return f'{number}_{image.removeprefix(openi_name(number, ""))}.dcm.png'
 
 
-def _id_of(number, images):
+def _study_id(number, images):
+    "R2Gen's id: the name of the first image without its last part."
     return images[0].rsplit('-', 1)[0] if images else f'CXR{number}'
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o010
-_FRONTAL, _LATERAL = (
-    re.compile(r'\b(pa|ap|frontal|portable|upright)\b'),
-    re.compile(r'\b(lateral|lat)\b'),
-)
+_AGAIN = 'fetch it again from Open-i'
 
 
-def _told(caption, n):
-    "The view of a report's only picture, where the caption names one view and no other."
+def _caption_view(caption):
+    "The view that a caption names; None where it names none, or more than one."
     words = caption.lower()
-    told = [
-        name for name, word in (('frontal', _FRONTAL), ('lateral', _LATERAL)) if word.search(words)
-    ]
-    return tuple(told) if n == 1 == len(told) and not re.search(r'\b(2|two|xxxx)\b', words) else ()
-
-
-def _parse(data, faults, name):
-    "One report from its XML; None with a fault."
-    if b'<!ENTITY' in data or b'<!DOCTYPE' in data:
-        return faults.add(
-            'file',
-            'declares XML entities, which these reports never do',
-            'fetch it again from Open-i',
-            name,
-        )
-    try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as e:
-        return faults.add('file', f'is not XML ({e})', 'fetch it again from Open-i', name)
-    found = (
-        re.fullmatch(r'CXR(\d+)', root.find('uId').get('id', ''))
-        if root.find('uId') is not None
-        else None
-    )
-    if not found:
-        return faults.add(
-            'uId', 'does not name a report, such as CXR1000', 'fetch it again from Open-i', name
-        )
-    if faults.new_id(found[1], f'uId of {name}') is None:
+    frontal = re.search(r'\b(pa|ap|frontal|portable|upright)\b', words)
+    lateral = re.search(r'\b(lateral|lat)\b', words)
+    several = re.search(r'\b(2|two|xxxx)\b', words)
+    if several or bool(frontal) == bool(lateral):
         return None
-    number, parts = (
-        int(found[1]),
-        {k: '' for k in ('FINDINGS', 'IMPRESSION', 'INDICATION', 'COMPARISON')},
-    )
-    for e in root.iter('AbstractText'):
-        if e.get('Label') in parts and e.text:
-            parts[e.get('Label')] += ' ' * bool(parts[e.get('Label')]) + e.text
-    tags = {
-        kind: tuple(e.text.strip() for e in root.iterfind(f'MeSH/{kind}') if e.text)
-        for kind in ('major', 'automatic')
-    }
+    return 'frontal' if frontal else 'lateral'
+
+
+def _report_number(root):
+    "The number of a report, from its element uId; None where that names none."
+    element = root.find('uId')
+    name = '' if element is None else element.get('id', '')
+    found = re.fullmatch(r'CXR(\d+)', name)
+    return int(found[1]) if found else None
+
+
+def _section(root, label):
+    "The text of a section; '' where it has none."
+    elements = root.iter('AbstractText')
+    return ' '.join(e.text for e in elements if e.get('Label') == label and e.text)
+
+
+def _tags(root, kind):
+    return tuple(e.text.strip() for e in root.iterfind(f'MeSH/{kind}') if e.text)
+
+
+def _parse_report(content, log, name):
+    "One report from its XML; None with a fault."
+    if b'<!ENTITY' in content or b'<!DOCTYPE' in content:
+        what = 'declares XML entities, which these reports never do'
+        return log.add('file', what, _AGAIN, name)
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        return log.add('file', f'is not XML ({error})', _AGAIN, name)
+    number = _report_number(root)
+    if number is None:
+        return log.add('uId', 'does not name a report, such as CXR1000', _AGAIN, name)
+    if log.new_id(str(number), f'uId of {name}') is None:
+        return None
     images = tuple(sorted(e.get('id') for e in root.iter('parentImage') if e.get('id')))
-    caption = next((e.text for e in root.iterfind('parentImage/caption') if e.text), '')
+    captions = [e.text for e in root.iterfind('parentImage/caption') if e.text]
+    caption = captions[0] if captions else ''
+    view = _caption_view(caption) if len(images) == 1 else None
     return OpeniReport(
         number,
-        _id_of(number, images),
-        *parts.values(),
-        caption,
-        tags['major'],
-        tags['automatic'],
-        images,
-        _told(caption, len(images)),
+        _study_id(number, images),
+        findings=_section(root, 'FINDINGS'),
+        impression=_section(root, 'IMPRESSION'),
+        indication=_section(root, 'INDICATION'),
+        comparison=_section(root, 'COMPARISON'),
+        caption=caption,
+        mesh=_tags(root, 'major'),
+        automatic=_tags(root, 'automatic'),
+        images=images,
+        views=(view,) if view else (),
     )
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o013
-_XML = (
+_REPORTS = (  # usual places, the first that is there
     'ecgen-radiology',
     'NLMCXR_reports/ecgen-radiology',
     'NLMCXR_reports',
@@ -142,7 +148,7 @@ _XML = (
     'NLMCXR_reports.tar.gz',
     'NLMCXR_reports.tar',
 )
-_PICTURES = (
+_IMAGES = (
     'NLMCXR_png',
     'images_normalized',
     'images/images_normalized',
@@ -152,15 +158,27 @@ _PICTURES = (
     'images',
     '.',
 )
-_TAR, _PICTURE = ('.tgz', '.tar.gz', '.tar'), re.compile(r'(CXR)?\d+_.*\.png$', re.IGNORECASE)
+_TABLE, _VIEW_TABLE = 'indiana_reports.csv', 'indiana_projections.csv'
 
 
-def _is_tar(path):
-    return path.name.lower().endswith(_TAR) and path.is_file()
+def _is_archive(path):
+    return path.name.lower().endswith(('.tgz', '.tar.gz', '.tar')) and path.is_file()
 
 
-def _has_xml(path):
-    return path.is_dir() and any(re.fullmatch(r'\d+\.xml', n) for n in os.listdir(path))
+def _has_file(folder, pattern):
+    "Whether the name of a file in a folder fits a pattern."
+    return folder.is_dir() and any(re.fullmatch(pattern, name) for name in os.listdir(folder))
+
+
+def _has_reports(path):
+    return _has_file(path, r'\d+\.xml')
+
+
+def _has_images(path, base):
+    "Whether a usual place holds images; folders that others use too are looked into."
+    if path.name in ('images', base.name):
+        return _has_file(path, r'(?i)(CXR)?\d+_.*\.png')
+    return path.is_dir() or _is_archive(path)
 
 
 @dataclass(frozen=True)
@@ -176,43 +194,48 @@ class OpeniFiles:
         return 'Kaggle tables' if self.reports.suffix == '.csv' else 'Open-i reports'
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o015
+def _find_reports(path):
+    "(reports, the folder that holds the other parts) for a path; reports are None where it has none."
+    if path.is_dir() and not _has_reports(path):
+        places = [path / name for name in _REPORTS]
+        for place in places:
+            if _has_reports(place) or _is_archive(place):
+                return place, path
+        table = path / _TABLE
+        return (table if table.is_file() else None), path
+    is_reports = _has_reports(path) or path.name == _TABLE and path.is_file()
+    if not is_reports and _is_archive(path):
+        is_reports = 'png' not in path.name.lower()
+    base = path.parent
+    if path.name == 'ecgen-radiology' and base.name == 'NLMCXR_reports':
+        base = base.parent
+    return (path if is_reports else None), base
+
+
 def find_openi(
     path,  # a folder, an archive of reports, or indiana_reports.csv
-    images=None,  # pictures elsewhere: folder or archive
+    images=None,  # images elsewhere: folder or archive
 ):  # `OpeniFiles`, or None where this is no copy of IU-Xray
     "Look for the parts of IU-Xray by their usual names."
-    path = Path(path)
-    base = path if path.is_dir() and not _has_xml(path) else path.parent
-    if path.name == 'ecgen-radiology' and path.parent.name == 'NLMCXR_reports':
-        base = path.parent.parent
-    tables = [base / n for n in ('indiana_reports.csv', 'indiana_projections.csv')]
-    if path.is_dir() and not _has_xml(path):
-        reports = next((base / n for n in _XML if _has_xml(base / n) or _is_tar(base / n)), None)
-        if tables[0].is_file() and reports is None:
-            reports = tables[0]
-    else:
-        reports = (
-            path
-            if _has_xml(path)
-            or _is_tar(path)
-            and 'png' not in path.name.lower()
-            or path.name == tables[0].name
-            and path.is_file()
-            else None
-        )
+    reports, base = _find_reports(Path(path))
     if reports is None:
         return None
-    there = lambda p: (
-        _is_tar(p)
-        or p.is_dir()
-        and (p.name not in ('images', base.name) or any(_PICTURE.match(n) for n in os.listdir(p)))
-    )
-    pictures = (
-        Path(images) if images else next((base / n for n in _PICTURES if there(base / n)), None)
-    )
-    return OpeniFiles(reports, pictures, tables[1] if tables[1].is_file() else None)
+    if images:
+        found = Path(images)
+    else:
+        places = [base / name for name in _IMAGES]
+        found = next((place for place in places if _has_images(place, base)), None)
+    views = base / _VIEW_TABLE
+    return OpeniFiles(reports, found, views if views.is_file() else None)
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o018
+def _open_stream(file):
+    "The content of an open file, decompressed where gzip packed it."
+    packed = file.read(2) == b'\x1f\x8b'
+    file.seek(0)
+    return gzip.open(file) if packed else file
+
+
 def archive_files(
     archive,  # a tar archive, compressed or not
     suffix,  # of the files, in lower case
@@ -220,179 +243,173 @@ def archive_files(
 ):  # yields (name, bytes)
     "The files of an archive with this suffix, from front to back; nothing is unpacked."
     try:
-        with (
-            open(archive, 'rb') as raw,
-            gzip.open(raw) if raw.read(2) == b'\x1f\x8b' and not raw.seek(0) else raw as stream,
-        ):
-            if stream is raw:
-                raw.seek(0)
+        with open(archive, 'rb') as file, _open_stream(file) as stream:
             with tarfile.open(fileobj=stream, mode='r|') as tar:
-                for m in tar:
-                    if not m.isfile() or not m.name.lower().endswith(suffix):
+                for member in tar:
+                    if not member.isfile() or not member.name.lower().endswith(suffix):
                         continue
-                    if m.size > most:
-                        raise UARError(
-                            f'holds {m.name!r} of {m.size:,} bytes, more than {most:,}',
-                            file=archive,
-                            remedy='fetch it again from Open-i',
-                        )
-                    yield m.name, tar.extractfile(m).read()
+                    if member.size > most:
+                        what = f'holds {member.name!r} of {member.size:,} bytes, more than {most:,}'
+                        raise UARError(what, file=archive, remedy=_AGAIN)
+                    yield member.name, tar.extractfile(member).read()
             while stream.read(1 << 20):
                 pass  # to the end: the checksum of the compressed stream stands there
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as e:
-        raise UARError(
-            f'archive is truncated or damaged ({e})',
-            file=archive,
-            remedy='fetch it again from Open-i',
-        ) from e
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        what = f'archive is truncated or damaged ({error})'
+        raise UARError(what, file=archive, remedy=_AGAIN) from error
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o021
-def _read_xml(place, faults):
-    "Reports of a folder or an archive of XML files."
+def _xml_files(place):
+    "(name, bytes) of the XML files of a folder or an archive."
     if place.is_dir():
-        every = ((p.name, p.read_bytes()) for p in sorted(place.glob('*.xml')))
-    else:
-        every = (
-            (n, b)
-            for n, b in archive_files(place, '.xml', 4_000_000)
-            if not Path(n).name.startswith('._')
-        )
+        for path in sorted(place.glob('*.xml')):
+            yield path.name, path.read_bytes()
+        return
+    for name, content in archive_files(place, '.xml', 4_000_000):
+        if not Path(name).name.startswith('._'):
+            yield name, content
+
+
+def _read_xml(place, log):
+    "Reports of a folder or an archive of XML files."
     try:
-        reports = [_parse(data, faults, name) for name, data in every]
-    except UARError as e:
-        return faults.add('file', e.what, e.remedy) or []
+        reports = [_parse_report(content, log, name) for name, content in _xml_files(place)]
+    except UARError as error:
+        log.add('file', error.what, error.remedy)
+        return []
     if not reports:
-        faults.add(
-            'file',
-            'holds no XML report',
-            'name the folder ecgen-radiology or the archive NLMCXR_reports.tgz',
-        )
-    return [r for r in reports if r]
+        remedy = 'name the folder ecgen-radiology or the archive NLMCXR_reports.tgz'
+        log.add('file', 'holds no XML report', remedy)
+    return [report for report in reports if report]
 
 
-def _read_csv(file, columns, faults):
-    "(line, row) of a table; a fault where it lacks a column."
+def _read_csv(file, columns, log):
+    "[(line, {column: cell}), …] of a table; faults for what cannot be read, or lacks."
+    rows, line = [], 0
     try:
-        with open(file, encoding='utf-8-sig', newline='') as f:
-            reader = csv.DictReader(f, strict=True)
-            rows = [(reader.line_num, row) for row in reader]
+        with open(file, encoding='utf-8-sig', newline='') as table:
+            reader = csv.DictReader(table, strict=True)
+            for row in reader:
+                line = reader.line_num
+                rows.append((line, row))
+            names = reader.fieldnames or ()
     except (OSError, UnicodeDecodeError):
-        return faults.add('file', 'is not a text in UTF-8', 'fetch it again', file) or []
-    except csv.Error as e:
-        return (
-            faults.add(f'line {reader.line_num}', f'is not CSV ({e})', 'fetch it again', file) or []
-        )
-    lacks = [c for c in columns if c not in (reader.fieldnames or ())]
+        log.add('file', 'is not a text in UTF-8', 'fetch it again', file)
+        return []
+    except csv.Error as error:
+        log.add(f'line {line + 1}', f'is not CSV ({error})', 'fetch it again', file)
+        return []
+    lacks = [name for name in columns if name not in names]
     if lacks:
-        return (
-            faults.add(
-                'header', f'lacks {", ".join(lacks)}', f'the columns are {", ".join(columns)}', file
-            )
-            or []
-        )
-    return [(line, {c: row[c] or '' for c in columns}) for line, row in rows]
+        remedy = f'the columns are {", ".join(columns)}'
+        log.add('header', f'lacks {", ".join(lacks)}', remedy, file)
+        return []
+    return [(line, {name: row[name] or '' for name in columns}) for line, row in rows]
 
 
-def _read_views(file, faults):
-    "Kaggle's table: number -> {name of a picture as Open-i has it: view}."
+def _read_views(file, log):
+    "Kaggle's table: number of the report -> {Open-i's name of an image: view}."
     views, known = {}, {'Frontal': 'frontal', 'Lateral': 'lateral'}
-    for line, row in _read_csv(file, ('uid', 'filename', 'projection'), faults):
+    for line, row in _read_csv(file, ('uid', 'filename', 'projection'), log):
         found = re.fullmatch(r'(\d+)_(.+?)(\.dcm)?\.png', row['filename'])
+        view = known.get(row['projection'])
         if not found or found[1] != row['uid']:
-            faults.add(
-                f'line {line}, filename',
-                f'{row["filename"]!r} is not a picture of report {row["uid"]!r}',
-                'fetch the table again',
-                file,
-            )
-        elif row['projection'] not in known:
-            faults.add(
-                f'line {line}, projection',
-                f'{row["projection"]!r} is unknown',
-                'known: Frontal, Lateral',
-                file,
-            )
+            what = f'{row["filename"]!r} is not a picture of report {row["uid"]!r}'
+            log.add(f'line {line}, filename', what, 'fetch the table again', file)
+        elif view is None:
+            what = f'{row["projection"]!r} is unknown'
+            log.add(f'line {line}, projection', what, f'known: {", ".join(known)}', file)
         else:
-            views.setdefault(int(found[1]), {})[openi_name(int(found[1]), found[2])] = known[
-                row['projection']
-            ]
+            number = int(found[1])
+            views.setdefault(number, {})[openi_name(number, found[2])] = view
     return views
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o022
-def _read_kaggle(file, views, faults):
-    "Reports of Kaggle's table, with the pictures of the other."
-    columns, reports = (
-        ('uid', 'MeSH', 'image', 'indication', 'comparison', 'findings', 'impression'),
-        [],
-    )
-    for line, row in _read_csv(file, columns, faults):
+_KAGGLE_COLUMNS = (
+    'uid',
+    'MeSH',
+    'image',
+    'indication',
+    'comparison',
+    'findings',
+    'impression',
+)
+
+
+def _read_kaggle(file, views, log):
+    "Reports of Kaggle's table, with the images of the other."
+    reports = []
+    for line, row in _read_csv(file, _KAGGLE_COLUMNS, log):
         if not row['uid'].isdigit():
-            faults.add(
-                f'line {line}, uid', f'{row["uid"]!r} is not a number', 'fetch the table again'
+            what = f'{row["uid"]!r} is not a number'
+            log.add(f'line {line}, uid', what, 'fetch the table again')
+            continue
+        if log.new_id(row['uid'], f'line {line}, uid') is None:
+            continue
+        number = int(row['uid'])
+        images = tuple(sorted(views.get(number, ())))
+        reports.append(
+            OpeniReport(
+                number,
+                _study_id(number, images),
+                findings=row['findings'],
+                impression=row['impression'],
+                indication=row['indication'],
+                comparison=row['comparison'],
+                caption=row['image'],
+                mesh=tuple(tag.strip() for tag in row['MeSH'].split(';') if tag.strip()),
+                images=images,
+                views=tuple(views[number][image] for image in images),
             )
-        elif faults.new_id(row['uid'], f'line {line}, uid'):
-            number = int(row['uid'])
-            images = tuple(sorted(views.get(number, ())))
-            reports.append(
-                OpeniReport(
-                    number,
-                    _id_of(number, images),
-                    row['findings'],
-                    row['impression'],
-                    row['indication'],
-                    row['comparison'],
-                    row['image'],
-                    tuple(t.strip() for t in row['MeSH'].split(';') if t.strip()),
-                    (),
-                    images,
-                    tuple(views[number][i] for i in images) if images else (),
-                )
-            )
+        )
     return reports
+
+
+def _with_views(report, views):
+    "A report with the views of its images from Kaggle's table, where that has the report."
+    if report.number not in views:
+        return report
+    table = views[report.number]
+    return replace(report, views=tuple(table.get(image, 'unknown') for image in report.images))
 
 
 def read_openi(
     path,  # folder, archive of reports, indiana_reports.csv, or what `find_openi` found
-    faults=None,  # a `Faults` that collects what is wrong; without it one error tells all of it
+    log=None,  # a `FaultLog` that collects what is wrong; without it one error tells all of it
 ):  # list of `OpeniReport`, sorted by number
     "All reports of a copy of IU-Xray, with everything that its files say about them."
     found = path if isinstance(path, OpeniFiles) else find_openi(path)
     if found is None:
-        raise UARError(
-            'is no copy of IU-Xray',
-            file=path,
-            remedy='name a folder with ecgen-radiology or NLMCXR_reports.tgz, or with indiana_reports.csv and indiana_projections.csv',
-        )
-    told = Faults(found.reports) if faults is None else faults
-    views = _read_views(found.projections, told) if found.projections else {}
-    if found.layout == 'Kaggle tables' and not found.projections:
-        told.add(
-            'file',
-            'is not there',
-            'put indiana_projections.csv beside indiana_reports.csv: it names the pictures',
-            found.reports.with_name('indiana_projections.csv'),
-        )
+        raise _no_copy(path)
+    faults = FaultLog(found.reports) if log is None else log
+    views = _read_views(found.projections, faults) if found.projections else {}
     if found.layout == 'Kaggle tables':
-        reports = _read_kaggle(found.reports, views, told)
+        if not found.projections:
+            remedy = f'put {_VIEW_TABLE} beside {_TABLE}: it names the pictures'
+            faults.add('file', 'is not there', remedy, found.reports.with_name(_VIEW_TABLE))
+        reports = _read_kaggle(found.reports, views, faults)
     else:
-        reports = [
-            replace(r, views=tuple(views[r.number].get(i, 'unknown') for i in r.images))
-            if r.number in views
-            else r
-            for r in _read_xml(found.reports, told)
-        ]
-    if faults is None:
-        told.stop()
-    return sorted(reports, key=lambda r: r.number)
+        reports = [_with_views(report, views) for report in _read_xml(found.reports, faults)]
+    if log is None:
+        faults.stop()
+    return sorted(reports, key=lambda report: report.number)
+
+
+def _no_copy(path):
+    xml = 'name a folder with ecgen-radiology or NLMCXR_reports.tgz'
+    return UARError(
+        'is no copy of IU-Xray', file=path, remedy=f'{xml}, or with {_TABLE} and {_VIEW_TABLE}'
+    )
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c007
-def r2gen_split():  # dict: number of the report -> (R2Gen's id, split), in the order of R2Gen's file
+def r2gen_split():  # dict: number of the report -> (R2Gen's id, split), in R2Gen's order
     "R2Gen's split of IU-Xray."
     text = files('uar_nb').joinpath('assets/iu_xray_split.csv').read_text('utf-8')
-    return {
-        int(re.match(r'CXR(\d+)', row['id'])[1]): (row['id'], row['split'])
-        for row in csv.DictReader(StringIO(text))
-    }
+    split = {}
+    for row in csv.DictReader(StringIO(text)):
+        number = re.match(r'CXR(\d+)', row['id'])[1]
+        split[int(number)] = row['id'], row['split']
+    return split
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c010
 _SECTIONS = {
@@ -407,235 +424,251 @@ def report_text(
     text='findings',  # 'findings', 'both' (findings, then impression) or 'impression'
 ):  # as written; '' where the sections are empty
     "What is called the report."
-    if text not in _SECTIONS:
-        raise UARError(
-            f'unknown text {text!r}', field='text', remedy=f'known: {", ".join(_SECTIONS)}'
-        )
-    parts = [getattr(report, s.lower()) for s in _SECTIONS[text]]
-    return parts[0] if len(parts) == 1 else ' '.join(p for p in parts if p.strip())
+    check_options(text=(text, *_SECTIONS))
+    parts = [getattr(report, section.lower()) for section in _SECTIONS[text]]
+    if len(parts) == 1:
+        return parts[0]
+    return ' '.join(part for part in parts if part.strip())
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c013
 def mirror_score(
-    picture,  # grey picture, uint8 [H, W]
+    picture,  # grey image, uint8 [H, W]
     shift=0.1,  # how far the axis may lie from the middle, in widths
-):  # correlation in -1..1; higher for frontal pictures
-    "How much a picture is its own mirror image (@eq-mirror)."
-    p, best = np.asarray(picture, np.float32), -1.0
-    width, most = p.shape[1], int(p.shape[1] * shift)
+):  # correlation in -1..1; higher for frontal images
+    "How much an image is its own mirror image (@eq-mirror)."
+    pixels = np.asarray(picture, np.float32)
+    width = pixels.shape[1]
+    most, best = int(width * shift), -1.0
     for s in range(-most, most + 1, 2):
-        part = p[:, max(0, s) : width + min(0, s)]
+        part = pixels[:, max(0, s) : width + min(0, s)]
         part = part - part.mean()
-        best = max(best, float((part * part[:, ::-1]).sum() / max((part * part).sum(), 1e-6)))
+        covariance, variance = (part * part[:, ::-1]).sum(), (part * part).sum()
+        best = max(best, float(covariance / max(variance, 1e-6)))
     return best
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c018
-def _from_archive(archive, wanted, faults):
-    "Pictures of an archive, one pass: Open-i's name -> `View` arguments."
+def _from_archive(archive, wanted, log):
+    "Images of an archive, one pass: Open-i's name -> `View` arguments."
     pixels = {}
-    with TemporaryDirectory() as tmp:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / 'picture.png'
         for name, content in archive_files(archive, '.png', 100_000_000):
             image = wanted.get(Path(name).name)
             if image is None:
                 continue
-            (file := Path(tmp) / 'picture.png').write_bytes(content)
+            file.write_bytes(content)
             try:
                 pixels[image] = dict(pixels=read_picture(file))
-            except UARError as e:
-                faults.add(name, e.what, e.remedy, archive)
+            except UARError as error:
+                log.add(name, error.what, error.remedy, archive)
     return pixels
 
 
-def _pictures(reports, found, faults):
-    "Open-i's name -> `View` arguments, for all pictures of these reports; a fault for each that is missing."
-    names, place = (
-        {i: (f'{i}.png', kaggle_name(r.number, i)) for r in reports for i in r.images},
-        found.pictures,
-    )
-    if place is None or not place.exists():
-        if faults.check:
-            faults.add(
-                'images',
-                'pictures not found',
-                'put NLMCXR_png (or images_normalized) beside the reports, or name their folder',
-                place or found.reports.parent / 'NLMCXR_png',
-            )
-        return {
-            i: dict(path=(place or found.reports.parent / 'NLMCXR_png') / some[0])
-            for i, some in names.items()
-        }
-    if place.is_file():
-        try:
-            pixels = _from_archive(place, {n: i for i, some in names.items() for n in some}, faults)
-        except UARError as e:
-            return faults.add('file', e.what, e.remedy, place) or {}
-        for i in names:
-            if i not in pixels and not any(i in row[1] for row in faults.rows):
-                faults.add(
-                    f'{i}.png', 'picture not found in the archive', 'fetch the archive again', place
-                )
-        return pixels
-    there, kaggle = set(os.listdir(place)), found.layout == 'Kaggle tables'
-    return {
-        i: dict(path=faults.picture(place, next((n for n in some if n in there), some[kaggle]), i))
-        for i, some in names.items()
+def _all_from_archive(archive, names, log):
+    "The same for {Open-i's name: possible file names}, a fault for each image that is missing."
+    wanted = {name: image for image, some in names.items() for name in some}
+    try:
+        pixels = _from_archive(archive, wanted, log)
+    except UARError as error:
+        log.add('file', error.what, error.remedy, archive)
+        return {}
+    for image in names:
+        damaged = any(image in fault.field for fault in log.faults)
+        if image not in pixels and not damaged:
+            what = 'picture not found in the archive'
+            log.add(f'{image}.png', what, 'fetch the archive again', archive)
+    return pixels
+
+
+def _find_images(reports, found, log):
+    "Open-i's name -> `View` arguments, for all images of these reports; faults for missing ones."
+    names = {
+        image: (f'{image}.png', kaggle_name(report.number, image))
+        for report in reports
+        for image in report.images
     }
+    place = found.pictures
+    if place is None or not place.exists():
+        place = place or found.reports.parent / 'NLMCXR_png'
+        if log.check:
+            remedy = (
+                'put NLMCXR_png (or images_normalized) beside the reports, or name their folder'
+            )
+            log.add('images', 'pictures not found', remedy, place)
+        return {image: dict(path=place / openi) for image, (openi, _) in names.items()}
+    if place.is_file():
+        return _all_from_archive(place, names, log)
+    there, images = set(os.listdir(place)), {}
+    for image, (openi, kaggle) in names.items():
+        usual = kaggle if found.layout == 'Kaggle tables' else openi
+        name = next((name for name in (openi, kaggle) if name in there), usual)
+        images[image] = dict(path=log.image(place, name, image))
+    return images
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c020
-def _views(report, pictures, how):
-    "(views of a report, frontal first; where their names come from)."
-    n, given = len(report.images), [pictures.get(i, {}) for i in report.images]
-    if report.views:
-        return frontal_first(View(v, **p) for v, p in zip(report.views, given)), 'told by the files'
-    if n == 1:
-        return (View('unknown', **given[0]),), 'unknown'
-    by_order = tuple(View(v, **p) for v, p in zip(view_names(n), given))
-    if how == 'order' or not all(p.get('path') or p.get('pixels') is not None for p in given):
-        return by_order, 'by the order of names'
+def _symmetric_views(views):
+    "The most symmetric image as frontal, the least as lateral; None where one cannot be read."
     try:
-        scores = [mirror_score(v.picture()) for v in by_order]
+        scores = [mirror_score(view.picture()) for view in views]
     except UARError:
-        return by_order, 'by the order of names'
-    names = ['unknown'] * n
-    names[int(np.argmin(scores))], names[int(np.argmax(scores))] = 'lateral', 'frontal'
-    return frontal_first(View(v, **p) for v, p in zip(names, given)), 'by symmetry' if names[
-        0
-    ] == 'frontal' else 'by symmetry, against the order of names'
+        return None
+    names = ['unknown'] * len(views)
+    names[int(np.argmin(scores))] = 'lateral'
+    names[int(np.argmax(scores))] = 'frontal'
+    return [replace(view, name=name) for view, name in zip(views, names)]
+
+
+def _views_of(report, images, by_symmetry):
+    "(views of a report, frontal first; what told their names)."
+    several = len(report.images) > 1
+    told = report.views or (None,) * len(report.images)
+    views, sources = [], set()
+    for position, (image, view) in enumerate(zip(report.images, told)):
+        name, why = choose_view(image, table=view, position=position if several else None)
+        views.append(View(name, **images.get(image, {})))
+        sources.add(why)
+    if 'table' in sources:
+        return frontal_first(views), 'told by the files'
+    if not several:
+        return tuple(views), 'unknown'
+    there = all(view.path or view.pixels is not None for view in views)
+    better = _symmetric_views(views) if by_symmetry and there else None
+    if better is None:
+        return tuple(views), 'by the order of names'
+    if better[0].name == 'frontal':
+        return frontal_first(better), 'by symmetry'
+    return frontal_first(better), 'by symmetry, against the order of names'
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c023
-def _kept(views, most):
-    "The first `most` views: one of each name before a second of any."
+def _keep_views(views, most):
+    "The first `most` views: one of each name before a second of any; 0 keeps all."
     first = [v for i, v in enumerate(views) if v.name not in {w.name for w in views[:i]}]
-    return frontal_first((first + [v for v in views if v not in first])[: most or None])
+    others = [view for view in views if view not in first]
+    return frontal_first((first + others)[: most or None])
 
 
 def _why_not(report, text, official, least):
     "Why a report is no study; '' where it is one."
-    if not report_text(report, text).strip():
+    if is_empty(report_text(report, text), words=()):
         return f'no {" and no ".join(_SECTIONS[text])}'
     if not report.images:
         return 'no picture'
-    if official and report.number in official:
+    if report.number in official:
         return ''
     if len(report.images) < least:
         return 'one picture only' if len(report.images) == 1 else f'fewer than {least} pictures'
     return "not in R2Gen's split" if official else ''
 
+
+@dataclass
+class _Chosen:
+    "What the notes of a data set count while studies are made."
+
+    studies: list = field(default_factory=list)
+    sources: Counter = field(default_factory=Counter)  # of views
+    cut: int = 0  # studies with more images than are kept
+
+    def notes(self, most):
+        notes = []
+        for how, n in self.sources.items():
+            text = f'views of {n:,} studies {how}'
+            if how == 'by the order of names':
+                text += f", a guess: with Kaggle's {_VIEW_TABLE} beside the reports they are known"
+            notes.append(Note('views', text))
+        if self.cut:
+            text = f'{self.cut:,} studies have more than {most} pictures, of which {most} are kept'
+            notes.append(Note('images', text))
+        return notes
+
+
+def _absent_note(official, reports):
+    "A note on studies of R2Gen's split that a copy lacks, in a list; empty where it has all."
+    absent = Counter(split for number, (_, split) in official.items() if number not in reports)
+    if not absent:
+        return []
+    parts = ', '.join(f'{split} {n:,}' for split, n in absent.items())
+    text = f"{sum(absent.values()):,} studies of R2Gen's split are not in this copy ({parts})"
+    return [Note('studies', text)]
+
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c025
 def load_iu_xray(
     path,  # folder, archive of reports, or indiana_reports.csv
-    check=True,  # of pictures, as in `Faults`
-    images=None,  # pictures elsewhere: folder or archive
+    check=True,  # of images, as in `FaultLog`
+    images=None,  # images elsewhere: folder or archive
     text='findings',  # or 'both' or 'impression'
     split=None,  # None: R2Gen's; a number: drawn with this seed
-    views='order',  # where the files don't tell: 'order' of names, or 'pictures' by symmetry (reads them all)
-    least=2,  # pictures that a study must have, where the split is drawn
-    most=2,  # pictures that are kept: the first of each view before a second of any, as R2Gen's two; 0 = all
+    views='order',  # where files don't tell: 'order' of names, or 'pictures': by symmetry (reads all)
+    least=2,  # images that a study must have, where the split is drawn
+    most=2,  # images that are kept, R2Gen's two: one of each view before a second; 0 = all
 ):  # `StudyList`
     "Studies of a copy of IU-Xray, from Open-i's XML or Kaggle's tables."
-    for name, value, known in (('text', text, _SECTIONS), ('views', views, ('order', 'pictures'))):
-        if value not in known:
-            raise UARError(
-                f'unknown {name} {value!r}', field=name, remedy=f'known: {", ".join(known)}'
-            )
+    check_options(text=(text, *_SECTIONS), views=(views, 'order', 'pictures'))
     found = find_openi(path, images)
     if found is None:
-        raise UARError(
-            'is no copy of IU-Xray',
-            file=path,
-            remedy='see `data.iu_xray.find_openi` for the names it looks for',
-        )
-    faults, official = Faults(found.reports, check), r2gen_split() if split is None else {}
-    reports = {r.number: r for r in read_openi(found, faults)}
-    why = {n: _why_not(r, text, official, least) for n, r in reports.items()}
-    chosen = [reports[n] for n in (official or reports) if n in reports and not why[n]]
-    pictures = _pictures(chosen, found, faults)
-    told = [(_kept(some, most), how) for some, how in (_views(r, pictures, views) for r in chosen)]
-    studies = [
-        Study(
-            official.get(r.number, (r.id,))[0],
-            v,
-            report_text(r, text),
-            official.get(r.number, (0, 'train'))[1],
-        )
-        for r, (v, _) in zip(chosen, told)
-        if all(w.path or w.pixels is not None for w in v)
-    ]
-    guess = lambda how: (
-        ", a guess: with Kaggle's indiana_projections.csv beside the reports they are known"
-        if how == 'by the order of names'
-        else ''
-    )
-    notes = [
-        f'views of {n:,} studies {how}{guess(how)}'
-        for how, n in Counter(how for _, how in told).items()
-    ]
-    if more := sum(len(r.images) > len(v) for r, (v, _) in zip(chosen, told)):
-        notes.append(f'{more:,} studies have more than {most} pictures, of which {most} are kept')
-    absent = Counter(s for n, (_, s) in official.items() if n not in reports)
-    if absent:
-        notes.append(
-            f"{sum(absent.values()):,} studies of R2Gen's split are not in this copy ({', '.join(f'{s} {n:,}' for s, n in absent.items())})"
-        )
-    made = StudyList(
-        studies,
-        f'IU-Xray, {found.layout}',
-        found.reports,
-        notes,
-        [(reports[n].id, reason) for n, reason in why.items() if reason],
-    )
-    faults.stop(made)
+        raise _no_copy(path)
+    log = FaultLog(found.reports, check)
+    official = r2gen_split() if split is None else {}
+    reports = {report.number: report for report in read_openi(found, log)}
+    why_not = {n: _why_not(report, text, official, least) for n, report in reports.items()}
+    numbers = [n for n in official or reports if n in reports and not why_not[n]]
+    files = _find_images([reports[n] for n in numbers], found, log)
+    chosen = _Chosen()
+    for number in numbers:
+        report = reports[number]
+        some, source = _views_of(report, files, views == 'pictures')
+        kept = _keep_views(some, most)
+        chosen.sources[source] += 1
+        chosen.cut += len(kept) < len(report.images)
+        if all(view.path or view.pixels is not None for view in kept):
+            id, home = official.get(number, (report.id, 'train'))
+            chosen.studies.append(Study(id, kept, report_text(report, text), home))
+    notes = chosen.notes(most) + _absent_note(official, reports)
+    left_out = tuple((reports[n].id, reason) for n, reason in why_not.items() if reason)
+    facts = DataFacts(f'IU-Xray, {found.layout}', found.reports, tuple(notes), left_out)
+    made = StudyList(chosen.studies, facts)
+    log.stop(made)
     return made if split is None else random_split(made, split)
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c030
 def _placed(studies):
     "(number, R2Gen's id) for each study, ids of its split."
-    official = r2gen_split()
-    home = {id: (n, split) for n, (id, split) in official.items()}
-    keep = {s.id for s in studies if home.get(s.id, (0, ''))[1] == s.split}
-    free = {
-        split: iter(
-            [(n, id) for id, (n, where) in home.items() if where == split and id not in keep]
-        )
-        for split in SPLITS
-    }
-    places = [(home[s.id][0], s.id) if s.id in keep else next(free[s.split], None) for s in studies]
-    if None in places:
-        raise UARError(
-            f"more studies than R2Gen's split has places for {studies[places.index(None)].split}",
-            field='split',
-            remedy='write fewer, or choose another layout',
-        )
-    return places
+    place = {id: (number, split) for number, (id, split) in r2gen_split().items()}
+    kept = {study.id for study in studies if place.get(study.id, (0, ''))[1] == study.split}
+    free = {split: [] for split in SPLITS}
+    for id, (number, split) in reversed(place.items()):
+        if id not in kept:
+            free[split].append((number, id))
+    placed = []
+    for study in studies:
+        if study.id in kept:
+            placed.append((place[study.id][0], study.id))
+        elif free[study.split]:
+            placed.append(free[study.split].pop())
+        else:
+            what = f"more studies than R2Gen's split has places for {study.split}"
+            raise UARError(what, field='split', remedy='write fewer, or choose another layout')
+    return placed
 
 
-def _fits(studies, layout):
+def _refuse(study, what, remedy):
+    raise UARError(what, field=f'study {study.id!r}', remedy=remedy)
+
+
+def _check_study(study, layout):
     "Refuse what the layout cannot hold."
-    for s in studies:
-        names = tuple(v.name for v in s.views)
-        if not s.report.strip():
-            raise UARError(
-                'has no report', field=f'study {s.id!r}', remedy='this layout is made of reports'
-            )
-        if re.search('[\0-\x08\x0b-\x1f]', s.report):
-            raise UARError(
-                'has a control character in its report',
-                field=f'study {s.id!r}',
-                remedy='take it out',
-            )
-        if not names or set(names) - {'frontal', 'lateral'} and layout == 'kaggle':
-            raise UARError(
-                f'has views {names}',
-                field=f'study {s.id!r}',
-                remedy="Kaggle's table knows frontal and lateral pictures",
-            )
-        if layout == 'openi' and names != (
-            tuple(view_names(len(names))) if len(names) > 1 else ('unknown',)
-        ):
-            raise UARError(
-                f'has views {names}, which XML reports cannot tell',
-                field=f'study {s.id!r}',
-                remedy="choose the layout 'kaggle'",
-            )
+    names = tuple(view.name for view in study.views)
+    if is_empty(study.report, words=()):
+        _refuse(study, 'has no report', 'this layout is made of reports')
+    if re.search('[\0-\x08\x0b-\x1f]', study.report):
+        _refuse(study, 'has a control character in its report', 'take it out')
+    unnamed = layout == 'kaggle' and set(names) - {'frontal', 'lateral'}
+    if not names or unnamed:
+        remedy = "Kaggle's table knows frontal and lateral pictures"
+        _refuse(study, f'has views {names}', remedy)
+    told = tuple(view_by_order(position) for position in range(len(names)))
+    if layout == 'openi' and names != (told if len(names) > 1 else ('unknown',)):
+        what = f'has views {names}, which XML reports cannot tell'
+        _refuse(study, what, "choose the layout 'kaggle'")
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c032
 def _xml(number, images, study):
@@ -646,57 +679,67 @@ def _xml(number, images, study):
     add(root, 'IUXRId', id=str(number))
     abstract = add(add(add(root, 'MedlineCitation'), 'Article'), 'Abstract')
     for label in ('COMPARISON', 'INDICATION', 'FINDINGS', 'IMPRESSION'):
-        add(abstract, 'AbstractText', Label=label).text = (
-            study.report if label == 'FINDINGS' else None
-        )
+        section = add(abstract, 'AbstractText', Label=label)
+        if label == 'FINDINGS':
+            section.text = study.report
     mesh = add(root, 'MeSH')
     if study.findings == ():
         add(mesh, 'major').text = 'normal'
-    for k, image in enumerate(images, 1):
+    caption = 'PA and lateral' if len(images) > 1 else ''
+    for position, image in enumerate(images, 1):
         parent = add(root, 'parentImage', id=image)
-        add(parent, 'figureId').text, add(parent, 'caption').text = (
-            f'F{k}',
-            'PA and lateral' if len(images) > 1 else '',
-        )
-        add(add(parent, 'panel', type='single'), 'url').text = f'/{image}.jpg'
+        add(parent, 'figureId').text = f'F{position}'
+        add(parent, 'caption').text = caption
+        panel = add(parent, 'panel', type='single')
+        add(panel, 'url').text = f'/{image}.jpg'
     return ElementTree.tostring(root, encoding='utf-8', xml_declaration=True)
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c034
+def _csv_text(columns, rows):
+    table = StringIO(newline='')
+    csv.writer(table, lineterminator='\n').writerows([columns, *rows])
+    return table.getvalue()
+
+
+def _save_kaggle(placed, folder):
+    "Write (study, number, names of images) as Kaggle has them."
+    reports, views = [], []
+    for study, number, images in placed:
+        tag = 'normal' if study.findings == () else ''
+        reports.append([number, tag, tag, 'PA and lateral', '', '', study.report, ''])
+        for view, image in zip(study.views, images):
+            name = kaggle_name(number, image)
+            views.append([number, name, view.name.title()])
+            write_picture(view, folder / 'images/images_normalized' / name)
+    columns = 'uid MeSH Problems image indication comparison findings impression'.split()
+    atomic_write(folder / _TABLE, _csv_text(columns, reports))
+    atomic_write(folder / _VIEW_TABLE, _csv_text(['uid', 'filename', 'projection'], views))
+
+
+def _save_openi(placed, folder):
+    "Write (study, number, names of images) as Open-i has them."
+    for study, number, images in placed:
+        for view, image in zip(study.views, images):
+            write_picture(view, folder / f'NLMCXR_png/{image}.png')
+        atomic_write(folder / f'ecgen-radiology/{number}.xml', _xml(number, images, study))
+
+
 def save_iu_xray(
     studies,  # list of `Study` with reports
     folder,  # becomes the data set
-    layout='openi',  # 'openi' (ecgen-radiology/, NLMCXR_png/) or 'kaggle' (two tables, images_normalized/)
+    layout='openi',  # 'openi' (ecgen-radiology/, NLMCXR_png/) or 'kaggle' (tables, images/)
 ):  # the folder
     "Write studies as Open-i or Kaggle publish IU-Xray, all or nothing."
-    if layout not in ('openi', 'kaggle'):
-        raise UARError(f'unknown layout {layout!r}', field='layout', remedy='known: openi, kaggle')
-    _fits(studies, layout)
-    reports, views, uid = StringIO(newline=''), StringIO(newline=''), Counter()
-    tables = [csv.writer(t, lineterminator='\n') for t in (reports, views)]
-    tables[0].writerow(
-        ['uid', 'MeSH', 'Problems', 'image', 'indication', 'comparison', 'findings', 'impression']
-    )
-    tables[1].writerow(['uid', 'filename', 'projection'])
+    check_options(layout=(layout, 'openi', 'kaggle'))
+    for study in studies:
+        _check_study(study, layout)
+    placed = []
+    for study, (number, id) in zip(studies, _placed(studies)):
+        images = [f'{id}-{position}001' for position in range(1, len(study.views) + 1)]
+        placed.append((study, number, images))
     with atomic_folder(folder) as new:
-        for s, (number, id) in zip(studies, _placed(studies)):
-            images = [f'{id}-{k}001' for k in range(1, len(s.views) + 1)]
-            normal = 'normal' * (s.findings == ())
-            tables[0].writerow([number, normal, normal, 'PA and lateral', '', '', s.report, ''])
-            for v, i in zip(s.views, images):
-                name = kaggle_name(number, i)
-                tables[1].writerow([number, name, v.name.title()])
-                write_picture(
-                    v,
-                    new
-                    / (
-                        f'NLMCXR_png/{i}.png'
-                        if layout == 'openi'
-                        else f'images/images_normalized/{name}'
-                    ),
-                )
-            if layout == 'openi':
-                atomic_write(new / f'ecgen-radiology/{number}.xml', _xml(number, images, s))
-        if layout == 'kaggle':
-            atomic_write(new / 'indiana_reports.csv', reports.getvalue())
-            atomic_write(new / 'indiana_projections.csv', views.getvalue())
+        if layout == 'openi':
+            _save_openi(placed, new)
+        else:
+            _save_kaggle(placed, new)
     return Path(folder)

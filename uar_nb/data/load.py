@@ -8,9 +8,12 @@ __all__ = ['LAYOUTS', 'load_studies', 'save_studies']
 # %% ../../nbs/wings/data/08_load.ipynb #c003
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..core import UARError, atomic_folder, atomic_write, read_json
+from ..core import UARError, atomic_folder, atomic_write, check_options, read_json
+from .iu_xray import find_openi, load_iu_xray, save_iu_xray
+from .mimic import find_mimic, load_mimic, save_mimic
 from uar_nb.data.own_formats import (
     load_annotation,
     load_lines,
@@ -19,194 +22,204 @@ from uar_nb.data.own_formats import (
     to_entry,
     to_table,
 )
-from .iu_xray import find_openi, load_iu_xray, save_iu_xray
-from .mimic import find_mimic, load_mimic, save_mimic
-from .study import SPLITS, random_split, write_picture
+from uar_nb.data.study import (
+    SPLITS,
+    Note,
+    is_empty,
+    facts_of,
+    random_split,
+    walk_files,
+    write_picture,
+)
 
 # %% ../../nbs/wings/data/08_load.ipynb #c007
-def _named(path):
-    "Readers that fit a path, the best first: (name, function of (path, check, images, split, options))."
-    tables = {'annotation.json': 'annotation', 'reports.jsonl': 'lines', 'reports.csv': 'table'}
+_FILES = {'annotation.json': 'annotation', 'reports.jsonl': 'lines', 'reports.csv': 'table'}
+_SUFFIXES = {'.json': 'annotation', '.jsonl': 'lines'}
+
+
+def _layouts(path):
+    "Layouts that a path fits, the best first: [(name, the file or folder to read), …]."
+    found = []
     if path.is_dir():
-        found = [(kind, path / name) for name, kind in tables.items() if (path / name).is_file()]
-    elif path.suffix.lower() == '.json':
-        found = [('annotation', path)]
-    elif path.suffix.lower() == '.jsonl':
-        found = [('lines', path)]
-    else:
-        found = []
+        found += [
+            (layout, path / name) for name, layout in _FILES.items() if (path / name).is_file()
+        ]
+    elif path.suffix.lower() in _SUFFIXES:
+        found.append((_SUFFIXES[path.suffix.lower()], path))
     if find_openi(path):
         found.append(('IU-Xray', path))
     if find_mimic(path):
         found.append(('MIMIC-CXR', path))
-    if not found and path.suffix.lower() == '.csv':
-        found = [('table', path)]
-    if not found and path.is_dir():
-        found = [('pictures', path)]
-    return found
+    if found:
+        return found
+    if path.is_dir():
+        return [('pictures', path)]
+    return [('table', path)] if path.suffix.lower() == '.csv' else []
 
 
-def _texts(folder):
-    "Files at most two levels below that look like reports or tables: a folder of pictures alone has none."
-    marks = (
-        '.csv',
-        '.tsv',
-        '.csv.gz',
-        '.jsonl',
-        '.json',
-        '.xml',
-        '.tgz',
-        '.tar.gz',
-        '.xlsx',
-        '.zip',
-    )
+_ORIGIN_FILE = 'uar_nb_notes.json'
+_TEXT_FILES = (
+    '.csv',
+    '.tsv',
+    '.csv.gz',
+    '.jsonl',
+    '.json',
+    '.xml',
+    '.tgz',
+    '.tar.gz',
+    '.xlsx',
+    '.zip',
+)
+
+
+def _text_files(folder):
+    "Files at most two levels below that look like reports or tables: images alone have none."
     return sorted(
-        str(p.relative_to(folder))
-        for pattern in ('*', '*/*', '*/*/*')
-        for p in folder.glob(pattern)
-        if p.name.lower().endswith(marks)
-        and p.is_file()
-        and not p.name.startswith('.')
-        and p.name != _NOTES
+        str(path.relative_to(folder))
+        for path in walk_files(folder, depth=3)
+        if path.name.lower().endswith(_TEXT_FILES) and path.name != _ORIGIN_FILE
     )
-
-
-_NOTES = 'uar_nb_notes.json'
 
 # %% ../../nbs/wings/data/08_load.ipynb #c010
-def _load(kind, file, check, images, split, seed, options):
-    "Hand over to the reader of a layout, and say again what was said of the studies when they were written."
-    studies = _reader(kind, file, check, images, split, seed, options)
-    studies.origin = tuple(_kept_notes(file if file.is_dir() else file.parent))
-    studies.notes = (*studies.origin, *studies.notes)
-    return studies
+@dataclass(frozen=True)
+class _Request:
+    "What a user asks of a reader."
+
+    check: object  # of images; None where the layout's own habit counts
+    images: object  # folder of images, or None
+    split: str | None  # of studies that name none
+    seed: int | None  # of a drawn split
+    options: dict  # of the layout alone
 
 
-def _kept_notes(folder):
-    "What `save_studies` was told about the studies."
-    file = folder / _NOTES
-    notes = read_json(file) if file.is_file() else []
-    if not isinstance(notes, list) or any(type(n) is not str for n in notes):
-        raise UARError('is no list of texts', file=file, remedy='mend it, or delete it')
-    return notes
-
-
-def _reader(kind, file, check, images, split, seed, options):
+def _read(layout, path, request):
     "The studies, by the reader of their layout."
-    if kind == 'IU-Xray':
-        return load_iu_xray(file, check is None or check, images, split=seed, **options)
-    if kind == 'MIMIC-CXR':
-        return load_mimic(file, bool(check) and check, images, split=seed, **options)
+    check, images, seed = request.check, request.images, request.seed
+    if layout == 'MIMIC-CXR':
+        return load_mimic(path, check or False, images, split=seed, **request.options)
     check = True if check is None else check
-    if kind == 'annotation':
-        return load_annotation(file, images, check)
-    plain = split if seed is None and split else 'train'
-    if kind == 'pictures':
-        return load_pictures(file, plain)
-    return (load_lines if kind == 'lines' else load_table)(file, images, check, plain)
+    if layout == 'IU-Xray':
+        return load_iu_xray(path, check, images, split=seed, **request.options)
+    if layout == 'annotation':
+        return load_annotation(path, images, check)
+    split = request.split or 'train'
+    if layout == 'pictures':
+        return load_pictures(path, split)
+    load = load_lines if layout == 'lines' else load_table
+    return load(path, images, check, split)
+
+
+def _kept_origin(folder):
+    "What `save_studies` was told about the origin of the studies."
+    file = folder / _ORIGIN_FILE
+    if not file.is_file():
+        return []
+    texts = read_json(file)
+    if not isinstance(texts, list) or not all(type(text) is str for text in texts):
+        raise UARError('is no list of texts', file=file, remedy='mend it, or delete it')
+    return texts
 
 # %% ../../nbs/wings/data/08_load.ipynb #c012
-_OPTIONS = {
+_OPTIONS = {  # of one layout alone
     'IU-Xray': ('text', 'views', 'least', 'most'),
     'MIMIC-CXR': ('text', 'views', 'unit', 'reports'),
-}  # of one layout alone
+}
+
+
+def _check_request(path, split, check):
+    if type(split) is not int and split not in (None, *SPLITS):
+        remedy = f'known: {", ".join(SPLITS)}, or a number to draw one'
+        raise UARError(f'unknown split {split!r}', field='split', remedy=remedy)
+    if check not in (None, True, False, 'exists'):
+        remedy = "known: True, 'exists', False"
+        raise UARError(f'unknown check {check!r}', field='check', remedy=remedy)
+    if not path.exists():
+        raise UARError('data set not found', file=path, remedy='check the path')
+
+
+def _choose_layout(path, layouts, options):
+    "(layout, file or folder): the first that knows the options, since these ask for it."
+    if not layouts:
+        files = 'annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz'
+        remedy = f'name a folder, {files} or indiana_reports.csv'
+        raise UARError('is no data set', file=path, remedy=remedy)
+    for layout, place in layouts:
+        if set(options) <= set(_OPTIONS.get(layout, ())):
+            return layout, place
+    known = _OPTIONS.get(layouts[0][0], ())
+    unknown = next(name for name in options if name not in known)
+    what, remedy = f'{unknown!r} is no option of this layout', f'its options: {", ".join(known)}'
+    raise UARError(what, file=path, field=unknown, remedy=remedy if known else 'it has none')
+
+
+def _notes_beside(path, layout, layouts):
+    "Notes on what else lies there and was not read."
+    notes = []
+    for other, _ in layouts:
+        if other != layout:
+            notes.append(Note('other layout', f'also here: {other}; name its file to read it'))
+    texts = _text_files(path) if layout == 'pictures' else []
+    if texts:
+        some = ', '.join(texts[:3]) + (' …' if len(texts) > 3 else '')
+        text = f'not read: {some}; if the reports are there, name that file'
+        notes.append(Note('not read', text))
+    return notes
 
 
 def load_studies(
     path,  # a folder or a file
-    check=None,  # pictures: True reads their headers, 'exists' looks whether they are there, False looks at nothing; None: True, but False for MIMIC-CXR
-    images=None,  # folder of pictures, where it isn't beside the file
-    split=None,  # None: the set's own; a name, for a set without splits; a number: drawn with this seed
-    **options,  # of the layout: see `load_iu_xray` (text, views, least, most) and `load_mimic` (text, views, unit, reports)
-):  # `StudyList`: .layout, .source, .notes, .left_out
+    check=None,  # images: True reads headers, 'exists' asks for files, False does nothing
+    images=None,  # folder of images, where it isn't beside the file
+    split=None,  # None: the set's own; a name, for a set without splits; a number: a seed
+    **options,  # of the layout: see `load_iu_xray` and `load_mimic`
+):  # `StudyList`
     "The studies of a data set in any layout; all its faults in one error."
-    path, seed = Path(path), split if type(split) is int else None
-    if seed is None and split not in (None, *SPLITS):
-        raise UARError(
-            f'unknown split {split!r}',
-            field='split',
-            remedy=f'known: {", ".join(SPLITS)}, or a number to draw one',
-        )
-    if check not in (None, True, False, 'exists'):
-        raise UARError(
-            f'unknown check {check!r}', field='check', remedy="known: True, 'exists', False"
-        )
-    if not path.exists():
-        raise UARError('data set not found', file=path, remedy='check the path')
-    found = _named(path)
-    if not found:
-        raise UARError(
-            'is no data set',
-            file=path,
-            remedy='name a folder, annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz or indiana_reports.csv',
-        )
-    able = [
-        f for f in found if set(options) <= set(_OPTIONS.get(f[0], ()))
-    ]  # R2Gen's file beside the originals: options of these ask for these
-    kind, file = (able or found)[0]
-    unknown = [o for o in options if o not in _OPTIONS.get(kind, ())]
-    if unknown:
-        raise UARError(
-            f'{unknown[0]!r} is no option of this layout',
-            file=path,
-            field=unknown[0],
-            remedy=f'its options: {", ".join(_OPTIONS.get(kind, ())) or "none"}',
-        )
-    studies = _load(kind, file, check, images, split, seed, options)
+    path = Path(path)
+    _check_request(path, split, check)
+    layouts = _layouts(path)
+    layout, place = _choose_layout(path, layouts, options)
+    seed = split if type(split) is int else None
+    request = _Request(check, images, split if seed is None else None, seed, options)
+    studies = _read(layout, place, request)
     if not studies:
-        raise UARError(
-            'there is no study',
-            file=path,
-            remedy='see `left_out` of the layout\'s own reader'
-            if studies.left_out
-            else 'check the path, or fill the file',
-        )
-    studies.notes += tuple(
-        f'also here: {other}; name its file to read it' for other, _ in found if other != kind
-    )
-    if kind == 'pictures' and (texts := _texts(path)):
-        studies.notes += (
-            f'not read: {", ".join(texts[:3])}{" …" * (len(texts) > 3)}; if the reports are there, name that file',
-        )
-    if seed is None or kind in _OPTIONS:
+        remedy = 'check the path, or fill the file'
+        if studies.left_out:
+            remedy = "see `left_out` of the layout's own reader"
+        raise UARError('there is no study', file=path, remedy=remedy)
+    origin = _kept_origin(place if place.is_dir() else place.parent)
+    facts = studies.facts.with_origin(origin).with_notes(*_notes_beside(path, layout, layouts))
+    studies = studies.with_facts(notes=facts.notes)
+    if seed is None or layout in _OPTIONS:
         return studies
-    return random_split(
-        studies, seed, by='patient' if any(s.patient is not None for s in studies) else 'study'
-    )
+    patients = any(study.patient is not None for study in studies)
+    return random_split(studies, seed, by='patient' if patients else 'study')
 
 # %% ../../nbs/wings/data/08_load.ipynb #c021
-def _save_ours(studies, new, layout):
-    "Pictures by study, and one file of all texts."
-    paths = [[f'{s.id}/{i}.png' for i in range(len(s.views))] for s in studies]
-    new.mkdir()
-    for s, some in zip(studies, paths):
-        for v, p in zip(s.views, some):
-            write_picture(v, new / 'images' / p)
+def _write_images(studies, folder):
+    "Store the images of studies; gives each study's paths below the folder."
+    paths = [[f'{study.id}/{i}.png' for i in range(len(study.views))] for study in studies]
+    for study, some in zip(studies, paths):
+        for view, path in zip(study.views, some):
+            write_picture(view, folder / path)
+    return paths
+
+
+def _save_ours(studies, folder, layout):
+    "Images by study, and one file of all texts."
+    folder.mkdir()
+    paths = _write_images(studies, folder / 'images')
     if layout == 'folder':
-        atomic_write(
-            new / 'reports.csv',
-            to_table(studies, [[f'images/{p}' for p in some] for some in paths]),
-        )
-    elif layout == 'jsonl':
-        atomic_write(
-            new / 'reports.jsonl',
-            ''.join(
-                json.dumps(to_entry(s, p), ensure_ascii=False) + '\n'
-                for s, p in zip(studies, paths)
-            ),
-        )
-    else:
-        atomic_write(
-            new / 'annotation.json',
-            {
-                split: [
-                    to_entry(s, p, layout == 'r2gen')
-                    for s, p in zip(studies, paths)
-                    if s.split == split
-                ]
-                for split in SPLITS
-            },
-        )
+        below = [[f'images/{path}' for path in some] for some in paths]
+        atomic_write(folder / 'reports.csv', to_table(studies, below))
+        return
+    plain = layout == 'r2gen'
+    entries = [to_entry(study, some, plain) for study, some in zip(studies, paths)]
+    if layout == 'jsonl':
+        lines = [json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries]
+        atomic_write(folder / 'reports.jsonl', ''.join(lines))
+        return
+    content = {split: [e for e in entries if e['split'] == split] for split in SPLITS}
+    atomic_write(folder / 'annotation.json', content)
 
 # %% ../../nbs/wings/data/08_load.ipynb #c023
 LAYOUTS = dict(  # what `save_studies` writes
@@ -214,10 +227,29 @@ LAYOUTS = dict(  # what `save_studies` writes
     phantom='the same with views, patients, findings and boxes',
     folder='reports.csv and images/',
     jsonl='reports.jsonl and images/, all that a study has',
-    mimic='the tables of MIMIC-CXR-JPG, mimic-cxr-reports.zip and files/*.jpg (pictures lose a grey level)',
+    mimic='tables of MIMIC-CXR-JPG, mimic-cxr-reports.zip, files/*.jpg (images lose a grey level)',
     openi='ecgen-radiology/*.xml and NLMCXR_png/',
     kaggle='indiana_reports.csv, indiana_projections.csv and images/images_normalized/',
 )
+
+
+def _is_folder_name(id):
+    path = PurePosixPath(id)
+    return bool(id) and not path.is_absolute() and '..' not in path.parts and '\\' not in id
+
+
+def _check_studies(studies, layout):
+    "Refuse ids that cannot name a folder, and studies without a report where the layout needs one."
+    for id, n in Counter(study.id for study in studies).items():
+        if n > 1 or not _is_folder_name(id):
+            what = f'{id!r} cannot name a study in a folder, or names two'
+            remedy = 'give each study its own id, usable as a folder name'
+            raise UARError(what, field='id', remedy=remedy)
+    bare = [study.id for study in studies if is_empty(study.report, words=())]
+    images_alone = layout == 'folder' and len(bare) == len(studies)
+    if bare and not images_alone:
+        remedy = "leave it out; pictures alone are written as layout 'folder'"
+        raise UARError(f'study {bare[0]!r} has no report', field='report', remedy=remedy)
 
 
 def save_studies(
@@ -226,42 +258,20 @@ def save_studies(
     layout='r2gen',  # a key of `LAYOUTS`
 ):  # the folder
     "Write studies as a data set that `load_studies` reads, all or nothing."
-    if layout not in LAYOUTS:
-        raise UARError(
-            f'unknown layout {layout!r}', field='layout', remedy=f'known: {", ".join(LAYOUTS)}'
-        )
-    wrong = [
-        i
-        for i, n in Counter(s.id for s in studies).items()
-        if n > 1
-        or not i
-        or PurePosixPath(i).is_absolute()
-        or '..' in PurePosixPath(i).parts
-        or '\\' in i
-    ]
-    if wrong:
-        raise UARError(
-            f'{wrong[0]!r} cannot name a study in a folder, or names two',
-            field='id',
-            remedy='give each study its own id, usable as a folder name',
-        )
-    bare = [s.id for s in studies if not s.report.strip()]
-    if bare and (layout != 'folder' or len(bare) < len(studies)):
-        raise UARError(
-            f'study {bare[0]!r} has no report',
-            field='report',
-            remedy="leave it out; pictures alone are written as layout 'folder'",
-        )
+    check_options(layout=(layout, *LAYOUTS))
+    _check_studies(studies, layout)
     with atomic_folder(folder) as new:
+        made = new / 'set'
         if layout in ('openi', 'kaggle'):
-            save_iu_xray(studies, new / 'set', layout)
+            save_iu_xray(studies, made, layout)
         elif layout == 'mimic':
-            save_mimic(studies, new / 'set')
+            save_mimic(studies, made)
         else:
-            _save_ours(studies, new / 'set', layout)
-        for p in (new / 'set').iterdir():
-            p.rename(new / p.name)
-        (new / 'set').rmdir()
-        if origin := list(getattr(studies, 'origin', ())):
-            atomic_write(new / _NOTES, origin)
+            _save_ours(studies, made, layout)
+        for path in made.iterdir():
+            path.rename(new / path.name)
+        made.rmdir()
+        origin = facts_of(studies).texts('origin')
+        if origin:
+            atomic_write(new / _ORIGIN_FILE, list(origin))
     return Path(folder)
