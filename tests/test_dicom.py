@@ -370,7 +370,7 @@ def test_no_header_in_stores_and_data_sets(tmp_path):
 
 
 def test_no_header_in_warnings_logs_and_faults(tmp_path, capfd):
-    from uar_nb.data.study import DataFaults
+    from uar_nb.data.study import DataSetError
     from uar_nb.data.load import load_studies
 
     good, bad = dicom(tmp_path / 'good.dcm'), dicom(tmp_path / 'bad.dcm', NumberOfFrames=3)
@@ -387,7 +387,7 @@ def test_no_header_in_warnings_logs_and_faults(tmp_path, capfd):
             heard = len(caught), log.getvalue()
             for path in (good, bad, tmp_path / 'cut.dcm'):
                 outcome(read_picture, path), outcome(picture_info, path)
-            with pytest.raises(DataFaults) as faults:
+            with pytest.raises(DataSetError) as faults:
                 load_studies(tmp_path)
             assert (len(caught), log.getvalue()) == heard
     finally:

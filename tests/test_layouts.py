@@ -18,7 +18,7 @@ from uar_nb.data.iu_xray import (
     save_iu_xray,
 )
 from uar_nb.phantom.generator import make_studies
-from uar_nb.data.study import SPLITS, DataFaults, by_split
+from uar_nb.data.study import SPLITS, DataSetError, by_split
 from uar_nb.data.load import LAYOUTS, load_studies, save_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set')) / 'iu_xray'
@@ -107,7 +107,7 @@ def test_archives_need_not_be_unpacked(phantoms, tmp_path):
             map(content, plain)
         )
     (packed / 'NLMCXR_png.tgz').write_bytes((packed / 'NLMCXR_png.tgz').read_bytes()[:-500])
-    with pytest.raises(DataFaults, match='truncated or damaged'):
+    with pytest.raises(DataSetError, match='truncated or damaged'):
         load_studies(packed)
 
 
@@ -135,7 +135,7 @@ def test_xml_with_kaggles_table_beside_it_knows_the_views(phantoms, tmp_path):
     }
     for path in (home, kaggle):
         back = load_studies(path)
-        assert 'told by the files' in ' '.join(back.notes)
+        assert 'told by the files' in ' '.join(back.facts.texts())
         for s in back:
             assert [v.picture().tobytes() for v in s.views] == [
                 v.picture().tobytes() for v in reversed(true[s.id].views)
@@ -171,7 +171,7 @@ def test_what_is_lost_has_a_reason(phantoms, tmp_path):
     assert {s.id for s in back} < set(ids) and r2gen_split()[numbers[0]][0] not in {
         s.id for s in back
     }
-    assert 'are not in this copy' in ' '.join(back.notes)
+    assert 'are not in this copy' in ' '.join(back.facts.texts())
     drawn = load_studies(home, split=5, text='both')
     assert len(drawn) == len(back) and {s.split for s in drawn} <= set(SPLITS) and drawn.left_out
     assert (
@@ -189,7 +189,7 @@ def test_all_faults_of_a_copy_together(phantoms, tmp_path):
     pictures[2].write_text('hello')
     (home / 'ecgen-radiology/4000.xml').write_text('<eCitation>')
     (home / 'ecgen-radiology/4001.xml').write_text('<!DOCTYPE x [<!ENTITY a "aaaa">]><eCitation/>')
-    with pytest.raises(DataFaults) as told:
+    with pytest.raises(DataSetError) as told:
         load_studies(home)
     assert len(told.value.faults) == 5
     assert {Path(f).name for f, *_ in told.value.faults} == {p.name for p in pictures[:3]} | {
@@ -198,7 +198,7 @@ def test_all_faults_of_a_copy_together(phantoms, tmp_path):
     }
     assert all(field and what and remedy for _, field, what, remedy in told.value.faults)
     assert len(told.value.studies) == len(phantoms) - 2  # three pictures of two studies
-    with pytest.raises(DataFaults) as told:
+    with pytest.raises(DataSetError) as told:
         load_studies(home, check=False)
     assert len(told.value.faults) == 2
 
@@ -213,7 +213,7 @@ def test_a_hostile_archive_does_nothing(member, tmp_path):
             info.size = 5_000_000
         tar.addfile(info, io.BytesIO(b'\0' * info.size))
     before = set(tmp_path.parent.iterdir())
-    with pytest.raises(DataFaults):
+    with pytest.raises(DataSetError):
         load_studies(tmp_path / 'NLMCXR_reports.tgz')
     assert set(tmp_path.parent.iterdir()) == before and [p.name for p in tmp_path.iterdir()] == [
         'NLMCXR_reports.tgz'

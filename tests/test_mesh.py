@@ -66,7 +66,7 @@ def test_text_split_id_and_findings(archive):
         None if found[t].findings is None else [f.key for f in found[t].findings] for t in TEXTS
     ] == [[], [('effusion', 'left', '')], None, [('cardiomegaly', '', '')]]
     assert any(
-        PHANTOM_LABEL in note for note in studies.notes
+        PHANTOM_LABEL in note.text for note in studies.notes
     ) and PHANTOM_LABEL in describe_studies(studies)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from uar_nb.core import UARError
 from uar_nb.data.mimic import find_mimic, find_sections, load_mimic, report_findings, save_mimic
 from uar_nb.phantom.generator import make_studies
-from uar_nb.data.study import DataFaults, Study, View, by_split
+from uar_nb.data.study import DataSetError, Study, View, by_split
 from uar_nb.data.load import load_studies
 
 TEXT = 'The heart is normal. Mild infiltrate in the left upper zone. No effusion.'
@@ -36,7 +36,7 @@ def edit(file, change):
 
 
 def faults(function, *args, **options):
-    with pytest.raises(DataFaults) as e:
+    with pytest.raises(DataSetError) as e:
         function(*args, **options)
     assert all(where and what and remedy for where, _, what, remedy in e.value.faults)
     return e.value.faults
@@ -171,7 +171,7 @@ def test_the_dicom_version_takes_views_from_the_headers(tmp_path, phantoms):
     assert (
         back.layout == 'MIMIC-CXR, DICOM'
         and {s.split for s in back} == {'train'}
-        and 'no split file: all studies are in train' in back.notes
+        and 'no split file: all studies are in train' in back.facts.texts()
     )
     drawn = load_mimic(home, split=5)
     assert len({s.split for s in drawn}) > 1
@@ -230,7 +230,7 @@ def test_failures_are_counted_by_reason(copy):
         'no report file',
     ]
     assert (
-        '1 texts under one header for findings and impression' in studies.notes
+        '1 texts under one header for findings and impression' in studies.facts.texts()
         and len(studies) == 5
     )
 

@@ -9,7 +9,7 @@ __all__ = ['sample_studies']
 from dataclasses import replace
 
 from ..core import UARError, numpy_rng
-from ..data.study import SPLITS, StudyList, by_split
+from ..data.study import SPLITS, DataFacts, Note, StudyList, by_split
 from ..data.load import load_studies
 from ..data.labels import read_findings
 from ..phantom.generator import make_studies
@@ -32,7 +32,8 @@ def sample_studies(
     "Studies with reports and findings to analyse a model on, from phantoms or from a data set."
     if source is None:
         drawn = make_studies(n, seed=seed, split=split)
-        return StudyList(drawn, 'phantom', origin=['phantoms, drawn for this analysis'])
+        origin = Note('origin', 'phantoms, drawn for this analysis')
+        return StudyList(drawn, DataFacts('phantom', notes=(origin,)))
     if split not in SPLITS:
         known = ', '.join(SPLITS)
         raise UARError(f'unknown split {split!r}', field='split', remedy=f'known: {known}')
@@ -48,10 +49,11 @@ def sample_studies(
     # 'sample' names a random stream: another word would choose other studies
     order = numpy_rng('sample', seed).permutation(len(candidates))
     chosen = [candidates[i] for i in sorted(order[:n])]
-    notes = list(studies.notes)
+    facts = studies.facts
     without_list = sum(study.findings is None for study in chosen)
     if without_list:
         stated = 'those that their reports state; they have no boxes'
-        notes.append(f'findings of {without_list} studies are {stated}')
+        note = Note('findings', f'findings of {without_list} studies are {stated}')
+        facts = facts.with_notes(note)
     sample = [_with_stated_findings(study) for study in chosen]
-    return StudyList(sample, studies.layout, source, notes, origin=studies.origin)
+    return StudyList(sample, facts)

@@ -6,8 +6,8 @@
 __all__ = ['SPLIT_PAIRS', 'LISTED_IN_JSON', 'LIMITS', 'THRESHOLDS', 'QUANTILES', 'SMALL', 'RANDOM_DRAWS', 'LISTED_IN_TEXT',
            'SHOWN_TOGETHER', 'SplitCounts', 'count_splits', 'Leak', 'find_leaks', 'ReportCounts', 'VocabularyCounts',
            'count_vocabulary', 'Skipped', 'ImagePlace', 'EqualImages', 'NearImages', 'ImageCounts', 'Baselines',
-           'score_baselines', 'Fault', 'FaultCounts', 'find_study_faults', 'find_image_faults', 'name_below', 'Audit',
-           'audit', 'remarks', 'as_json', 'Row', 'Table', 'text_table', 'page_table', 'count_table', 'leak_table',
+           'score_baselines', 'FaultCounts', 'find_study_faults', 'find_image_faults', 'name_below', 'Audit', 'audit',
+           'remarks', 'as_json', 'Row', 'Table', 'text_table', 'page_table', 'count_table', 'leak_table',
            'report_table', 'vocabulary_table', 'state_table', 'baseline_table', 'as_text', 'image_lines', 'fault_lines',
            'as_page', 'audit_folder']
 
@@ -26,7 +26,7 @@ from ..scoring.naive_baselines import constant_floor, frequent_floor, random_flo
 from ..scoring.metrics import score_reports
 from ..show.page import Page, write_page
 from ..show.plots import histogram, plot_curves, show_images
-from ..data.study import SPLITS, VIEWS, DataFaults, by_split
+from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of
 from ..data.load import load_studies
 from ..data.text import Vocabulary, clean_report, ground_truth
 
@@ -425,25 +425,6 @@ def _without_nan(scores):
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c020
 @dataclass(frozen=True)
-class Fault:
-    "Something in a data set that has to be mended."
-
-    file: str
-    field: str  # of the file, or the study
-    what: str  # is wrong
-    remedy: str
-
-    def __str__(self):
-        place = ', '.join(dict.fromkeys(filter(None, (self.file, self.field))))
-        return ' '.join(f'{place}: {self.what} — {self.remedy}'.split())
-
-    @property
-    def kind(self):
-        "What is wrong, without names and numbers."
-        return re.sub(r"'[^']*'|\d[\d,]*", '…', self.what)
-
-
-@dataclass(frozen=True)
 class FaultCounts:
     "How many faults there are, of which kinds, and the first of them."
 
@@ -458,7 +439,11 @@ class FaultCounts:
     ):
         "Count faults."
         kinds = Counter(fault.kind for fault in faults)
-        return cls(len(faults), dict(kinds.most_common(50)), faults[:LISTED_IN_JSON])
+        return cls(
+            len(faults),
+            dict(kinds.most_common(50)),
+            faults[:LISTED_IN_JSON],
+        )
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #b5dc034e
 def find_study_faults(
@@ -581,8 +566,8 @@ def audit(
     "Examine a data set; faults become rows, and never end the examination."
     begin = time.time()
     studies, faults = _open(source, loading)
-    layout = getattr(studies, 'layout', 'in memory')
-    usual = _usual_choices(layout)
+    known = facts_of(studies)
+    usual = _usual_choices(known.layout)
     rules = rules or usual['rules']
     min_count = min_count or usual['min_count']
     max_words = max_words or usual['max_words']
@@ -592,12 +577,12 @@ def audit(
     not_asked = Skipped('not asked for')
     found = Audit(
         source=str(source) if isinstance(source, (str, Path)) else 'memory',
-        layout=layout,
+        layout=known.layout,
         rules=rules,
         min_count=min_count,
         max_words=max_words,
-        notes=list(getattr(studies, 'notes', ())),
-        left_out=dict(Counter(reason for _, reason in getattr(studies, 'left_out', ()))),
+        notes=list(known.texts()),
+        left_out=dict(Counter(reason for _, reason in known.left_out)),
         splits=count_splits(studies),
         leaks=dict(
             patients=find_leaks(studies, lambda study: study.patient),
@@ -620,7 +605,7 @@ def _open(source, loading):
     if isinstance(source, (str, Path)):
         try:
             return load_studies(source, check=False, **loading), []
-        except DataFaults as refused:
+        except DataSetError as refused:
             faults = [Fault(name_below(file, source), *rest) for file, *rest in refused.faults]
             return refused.studies, faults
     if loading:
@@ -710,7 +695,9 @@ def as_json(
         vocabulary=_plain(found.vocabulary),
         pictures=_plain(found.images),
         floors=_plain(found.baselines),
-        faults=_plain(found.fault_counts),
+        faults=dict(
+            _plain(found.fault_counts), rows=[fault._asdict() for fault in found.fault_counts.rows]
+        ),
         remarks=remarks(found),
         seconds=found.seconds,
     )

@@ -27,7 +27,7 @@ from uar_nb.core import (
     unused_folder,
 )
 from ..data.image import resize_image, to_float
-from ..data.study import SPLITS, StudyList, by_split, describe_studies
+from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of
 from ..data.load import LAYOUTS, load_studies
 from ..data.batch import PixelStore, TokenStore
 from ..phantom.language import STYLES
@@ -152,10 +152,10 @@ def find_or_train_dvae(
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c024
 def _join(data_sets):
     "Studies of several sets in one list, under ids that cannot meet."
-    joined = StudyList()
+    joined = []
     for number, studies in enumerate(data_sets):
         joined += [replace(study, id=f'{number}/{study.id}') for study in studies]
-    return joined
+    return StudyList(joined)
 
 
 def _hold_out_patients(studies, seed):
@@ -220,7 +220,7 @@ def check_reports(
     bare = [study.id for study in studies if study.split in splits and not study.report.strip()]
     if not bare:
         return
-    reasons = [note for note in getattr(studies, 'notes', ()) if note.startswith('not read')]
+    reasons = facts_of(studies).texts('not read')
     remedy = reasons[0] if reasons else 'write the reports, or leave the studies out'
     what = f'{len(bare)} studies have no report, {bare[0]!r} among them'
     raise UARError(what, file=file, field='report', remedy=remedy)
@@ -380,10 +380,8 @@ def evaluate_checkpoint(
     if limit:
         members[scored] = members[scored][:limit]
     check_reports(members[scored], data, splits=(scored,))
-    with_report = StudyList(
-        [study for part in members.values() for study in part if study.report.strip()],
-        notes=studies.notes,
-        origin=studies.origin,
+    with_report = studies.with_studies(
+        study for part in members.values() for study in part if study.report.strip()
     )
     splits = make_data(
         with_report,

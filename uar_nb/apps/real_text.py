@@ -15,7 +15,7 @@ import json, os
 import torch
 
 from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
-from ..data.study import Finding, StudyList
+from ..data.study import DataFacts, Finding, Note, StudyList
 from ..phantom.generator import make_studies
 from ..data.iu_xray import find_openi
 from ..phantom.iu_tags import PHANTOM_LABEL, iu_phantom, read_kinds
@@ -111,9 +111,8 @@ def plan_studies(
                 n, plan.seed, 'iu_xray', 'iu_xray', split, workers if n > 200 else 1, progress
             )
         ]
-        return StudyList(
-            made, 'phantom', origin=['phantom images, phantom reports: no real text here']
-        )
+        origin = Note('origin', 'phantom images, phantom reports: no real text here')
+        return StudyList(made, DataFacts('phantom', notes=(origin,)))
     first = iu_phantom(path, plan.seed, ('train', 'val'), plan.limit, workers, progress)
     more = [
         replace(s, id=f'{s.id}~{k}')
@@ -122,7 +121,7 @@ def plan_studies(
             path, derive_seed('drawing', plan.seed, k), ('train',), plan.limit, workers, progress
         )
     ]
-    return StudyList([*first, *more], first.layout, first.source, first.notes, origin=first.origin)
+    return first.with_studies([*first, *more])
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c011
 def hold_out(
@@ -303,9 +302,9 @@ def _compare(plan, path, folder, device, workers, progress):
     rows, findings = real_text_rows(
         done.reports, done.scores, made.data['train'], made.data['val'], val
     )
-    about |= dict(notes=list(studies.notes), torch=torch.__version__, cores=os.cpu_count())
+    about |= dict(notes=list(studies.facts.texts()), torch=torch.__version__, cores=os.cpu_count())
     return dict(
-        images=PHANTOM_LABEL if path else studies.notes[0],
+        images=PHANTOM_LABEL if path else studies.notes[0].text,
         rows=rows,
         answer=answer_of(rows),
         findings=findings,

@@ -35,7 +35,7 @@ from uar_nb.data.store import (
     store_key,
     write_store,
 )
-from .study import VIEWS, DataFaults
+from .study import VIEWS, DataSetError, facts_of
 from .text import clean_report, ground_truth
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c009
@@ -79,7 +79,7 @@ class PixelStore(MappedArrays):
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c013
 def _read_view(study_and_view):
-    "(picture, None), or (None, fault) with a fault as `DataFaults` lists it."
+    "(picture, None), or (None, fault) with a fault as `DataSetError` lists it."
     study, view = study_and_view
     try:
         picture = np.asarray(view.picture())
@@ -99,7 +99,7 @@ def _read_views(views, workers=1):
         results = list(pool.map(_read_view, views))
     faults = [fault for _, fault in results if fault is not None]
     if faults:
-        raise DataFaults(faults)
+        raise DataSetError(faults)
     return np.stack([picture for picture, _ in results])
 
 
@@ -468,7 +468,7 @@ class StudyData:
         resize=0.25,  # share of a study's epochs that show the direct resize; the paper's is 0
     ):
         self.studies = list(studies)
-        self.notes = tuple(getattr(studies, 'notes', ()))  # on the data set; shown with results
+        self.notes = facts_of(studies).texts()  # on the data set; shown with results
         self.pixels = pixels
         self.tokens = tokens
         self.vocabulary = vocabulary

@@ -22,7 +22,7 @@ from uar_nb.core import (
     settle_folder,
     sha256_of,
 )
-from .study import DataFaults
+from .study import DataSetError
 
 # %% ../../nbs/wings/data/11_store.ipynb #c007
 def store_key(
@@ -116,7 +116,7 @@ def fill_in_parts(
     name='parts',  # of the bar
     progress=False,  # show it
 ):  # the array
-    "Fill an array part by part, from where an earlier run stopped; all faults as one `DataFaults`."
+    "Fill an array part by part, from where an earlier run stopped; all faults as one `DataSetError`."
     faults = []
     with tqdm(total=len(array), desc=name, disable=not progress) as bar:
         for first in range(0, len(array), part):
@@ -127,13 +127,13 @@ def fill_in_parts(
                     array[first:last] = make_part()
                 else:
                     array[first:last] = _kept_part(kept / f'{first}-{last}.npy', make_part)
-            except DataFaults as error:
+            except DataSetError as error:
                 faults += error.faults
             bar.update(last - first)
     if faults and kept is not None:
         shutil.rmtree(kept, ignore_errors=True)
     if faults:
-        raise DataFaults(faults)
+        raise DataSetError(faults)
     return array
 
 # %% ../../nbs/wings/data/11_store.ipynb #b5e1c6be

@@ -203,7 +203,13 @@ class Fault(NamedTuple):
     remedy: str  # what to do about it
 
     def __str__(self):
-        return f'{self.file}, {self.field}: {self.what} — {self.remedy}'
+        place = ', '.join(dict.fromkeys(filter(None, (self.file, self.field))))
+        return ' '.join(f'{place}: {self.what} — {self.remedy}'.split())  # on one line
+
+    @property
+    def kind(self):
+        "What is wrong, without names and numbers."
+        return re.sub(r"'[^']*'|\d[\d,]*", '…', self.what)
 
 
 class DataSetError(UARError):

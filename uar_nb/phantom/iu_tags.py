@@ -17,7 +17,7 @@ import multiprocessing
 from tqdm.auto import tqdm
 
 from ..core import UARError, numpy_rng, read_json
-from ..data.study import FINDING_KINDS, SPLITS, Finding, Study, StudyList
+from ..data.study import FINDING_KINDS, SPLITS, DataFacts, Finding, Note, Study, StudyList
 from ..data.iu_xray import r2gen_split, read_openi
 from .generator import draw_study
 
@@ -336,6 +336,12 @@ def _study(job, seed):
     return Study(name, views, report.findings, split, findings if known else None)
 
 # %% ../../nbs/wings/phantom/08_iu_tags.ipynb #c037
+_DRAWN = (
+    'every picture is a drawing of the expert tags, no patient is shown; '
+    'scores are not scores on IU-Xray'
+)
+
+
 def iu_phantom(
     path,  # NLMCXR_reports.tgz, or a folder of its XML files
     seed: int = 0,  # of everything that the tags don't say
@@ -379,20 +385,14 @@ def iu_phantom(
             studies = list(
                 bar(pool.map(job, chosen, chunksize=max(1, min(64, len(chosen) // (4 * workers)))))
             )
-    drawn, unread = coverage([r for r, _, _ in chosen]), sum(s.findings is None for s in studies)
-    return StudyList(
-        studies,
-        'iu-phantom',
-        path,
-        origin=[
-            f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown; scores are not scores on IU-Xray',
-            *(
-                [
-                    f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding are drawn'
-                ]
-                if drawn['thoracic']
-                else []
-            ),
-            f'reports without tags, drawn from their text and without known findings: {unread}',
-        ],
+    texts = [f'{PHANTOM_LABEL}: {_DRAWN}']
+    drawn = coverage([report for report, _, _ in chosen])
+    if drawn['thoracic']:
+        share, tags = f'{drawn["coverage"]:.1%}', f'{drawn["thoracic"]:,}'
+        texts.append(f'{share} of {tags} tags that name a thoracic finding are drawn')
+    unread = sum(study.findings is None for study in studies)
+    texts.append(
+        f'reports without tags, drawn from their text and without known findings: {unread}'
     )
+    notes = tuple(Note('origin', text) for text in texts)
+    return StudyList(studies, DataFacts('iu-phantom', path, notes))
