@@ -87,3 +87,19 @@ def test_export_leaves_the_file_as_it_is(tmp_path):
     assert (tmp_path / 'uar_nb/__init__.py').read_bytes() == FACE.read_bytes()
     core = (tmp_path / 'uar_nb/core.py').stat().st_mtime
     assert core > (ROOT / 'uar_nb/core.py').stat().st_mtime  # it did export
+
+
+def test_the_commands_of_the_readme_write_a_report(tmp_path):
+    "The block of commands below 'A report in a minute', as it stands; only its installation is done already."
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    block = readme.split('## A report in a minute')[1].split('```sh\n')[1].split('\n```')[0]
+    lines = [line.split('#')[0].split() for line in block.splitlines()]
+    assert lines[0] == 'python -m pip install .'.split()
+    assert [line[:2] for line in lines[1:]] == [['uar', 'phantom'], ['uar', 'generate']]
+    for line in lines[1:]:
+        command = [sys.executable, '-m', 'uar_nb', *line[1:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert 'never for diagnosis' in done.stdout and ' . ' in done.stdout
+    report = done.stdout.strip().splitlines()[0].split()
+    assert len(list((tmp_path / 'maps').glob('*.png'))) == len(report)

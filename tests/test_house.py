@@ -11,7 +11,7 @@ from lesson_rules import lesson_faults
 from pages import ROOT, page_id
 
 # No fewer than these are looked at below: whoever takes a module or a page away writes the new number here
-MODULES, NOTEBOOKS = 59, 76
+MODULES, NOTEBOOKS = 59, 79
 PAGES = pages.all_pages()
 LESSONS = pages.lessons()  # notebook of each module, in reading order
 ORDER = list(LESSONS)
@@ -56,7 +56,7 @@ def test_make_runs_every_page_but_the_training_runs():
     run = pages.to_run()
     assert (
         sorted(run) == sorted(set(PAGES) - set(pages.of_kind('training')))
-        and page_id(run[-1]) == 'index'
+        and page_id(run[-1]) == pages.SUMS_UP
     )
     make = (ROOT / 'Makefile').read_text(encoding='utf-8')
     assert 'tools/lessons.py --all' in make and not re.search(
@@ -225,9 +225,19 @@ def test_exported_code_is_in_sync(tmp_path):
 def test_every_page_processes_and_the_readme_is_the_index(prepared):
     made = pages.page_ids(prepared)
     assert made == sorted([*pages.page_ids(), pages.API]) and len(made) >= NOTEBOOKS + 1
-    assert docs.readme_text(prepared) == (ROOT / 'README.md').read_text(encoding='utf-8'), (
-        'run make readme'
-    )
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert docs.readme_text(prepared) == readme, 'run make readme'
+    assert len(readme.splitlines()) <= 150
+
+
+def test_the_images_of_the_readme_are_those_of_the_index():
+    index = json.loads((ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8'))
+    images = docs.readme_images(index)
+    kept = {p.relative_to(ROOT).as_posix(): p for p in (ROOT / 'README_files').rglob('*.png')}
+    assert images and {name: p.read_bytes() for name, p in kept.items()} == images
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    assert re.findall(r'!\[[^\]]+\]\(([^)]+)\)', readme) == list(images)
+    assert max(map(len, images.values())) < 300_000
 
 
 LIGHT = 'matplotlib pycocoevalcap dall_e torchvision pydicom sklearn typer'.split()

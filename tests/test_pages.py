@@ -102,8 +102,8 @@ def test_reading_order_and_what_is_run(tree):
         'wings/data/08_load',
         'wings/analysis/01_retrieval',
         'results/11_retrieval',
-        'reference/glossary',
         'index',
+        'reference/glossary',
     ]
     text = (
         '    left:  # made by tools/docs.py\n  sidebar:\n    contents:  # made by tools/docs.py\n'

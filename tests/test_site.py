@@ -278,28 +278,29 @@ def test_measurements_of_some_notebooks_join_those_of_the_others():
     )  # nothing of the first machine is left
 
 
-def test_the_index_has_every_page_and_what_it_took():
+def test_one_page_has_every_page_and_what_it_took():
     "All numbers of the table are those of data/results/notebooks.json; pages without one say why; lessons and analyses together stay below twenty minutes."
     took = json.loads((ROOT / 'data/results/notebooks.json').read_text(encoding='utf-8'))[
         'notebooks'
     ]
-    table = next(text for text in shown('index') if '| notebook | what it is about |' in text)
+    here = pages.SUMS_UP
+    table = next(text for text in shown(here) if '| notebook | what it is about |' in text)
     rows = {
-        linked_page(m[1], 'index'): (m[2].strip(), m[3].strip())
+        linked_page(m[1], here): (m[2].strip(), m[3].strip())
         for m in re.finditer(
             r'^\| \[`[^`]+`\]\(([\w./-]+\.ipynb)\).* \| ([^|]+) \| ([^|]+) \|$', table, re.M
         )
     }
-    assert sorted(rows) == sorted(set(pages.page_ids()) - {'index'})
+    assert sorted(rows) == sorted(set(pages.page_ids()) - {here})
     for name, n in took.items():
         if name in rows:
             assert rows[name] == (
                 f"{n['seconds'] / 60:.1f}" + ' ²' * ('machine' in n),
                 f"{max(n['memory_mb'] or 0, n['children_mb'] or 0) / 1024:.1f}",
-            ), f'{name}: run index.ipynb again'
+            ), f'{name}: run {here}.ipynb again'
     foot, measured = (
         table.rsplit('\n', 1)[1],
-        {page_id(p) for p in lessons.measured_pages()} - {'index'},
+        {page_id(p) for p in lessons.measured_pages()} - {here},
     )
     [kept] = pages.KEPT
     assert len(measured) >= 73 and len(took) >= 74
@@ -352,7 +353,7 @@ def test_make_trains_the_models_that_the_analyses_compare():
     assert (
         set(rows) <= set(MODEL_PRESETS)
         and set(rows) == {'base', 'a', 'e', 'uar', 'memory', 'uniform', 'normal'}
-        and '`make ladder`' in '\n'.join(cells('index'))
+        and '`make ladder`' in '\n'.join(cells('reference/commands'))
     )
 
 

@@ -6,7 +6,7 @@ python tools/docs.py readme           README.md from nbs/index.ipynb
 python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into _quarto.yml
 """
 
-import ast, configparser, json, re, shutil, subprocess, sys, tempfile
+import ast, base64, configparser, json, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 import pages
@@ -15,6 +15,7 @@ from pages import ROOT
 SETTINGS = configparser.ConfigParser(delimiters=['='])
 SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
+IMAGE = 'README_files/figure-{}.png'  # an image of README.md, taken out of nbs/index.ipynb
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
 WORKER = '''
 from nbdev.quarto import refresh_quarto_yml, nbdev_sidebar
@@ -363,18 +364,32 @@ def html(out):
     return out
 
 
+def readme_images(book):
+    "The images of a notebook by the file that README.md shows them from."
+    encoded = [
+        ''.join(out['data']['image/png'])
+        for cell in book['cells']
+        for out in cell.get('outputs', [])
+        if 'image/png' in out.get('data', {})
+    ]
+    return {IMAGE.format(i + 1): base64.b64decode(text) for i, text in enumerate(encoded)}
+
+
 def hide_code(cells):
-    "Cells whose code a page does not show (`echo: false`) leave their outputs alone, and nothing where they have none."
+    "Cells whose code a page does not show (`echo: false`) leave their outputs alone, and nothing where they have none; an image becomes a link to its file."
+    count = 0
     for cell in cells:
         if cell['cell_type'] == 'code' and re.search(r'^#\| *echo: *false', source(cell), re.M):
-            shown = [
-                ''.join(
-                    o.get('data', {}).get('text/markdown')
-                    or o.get('data', {}).get('text/plain')
-                    or o.get('text', '')
-                )
-                for o in cell['outputs']
-            ]
+            shown = []
+            for out in cell['outputs']:
+                data = out.get('data', {})
+                if 'image/png' in data:
+                    count += 1
+                    about = re.search(r'^#\| *fig-alt: *"(.*)"', source(cell), re.M)
+                    shown.append(f'![{about[1] if about else ""}]({IMAGE.format(count)})')
+                else:
+                    text = data.get('text/markdown') or data.get('text/plain')
+                    shown.append(''.join(text or out.get('text', '')))
             cell = dict(
                 cell_type='markdown',
                 id=cell.get('id', 'shown'),
@@ -429,6 +444,10 @@ if __name__ == '__main__':
         html(*rest)
     elif command == 'readme':
         (ROOT / 'README.md').write_text(readme_text(), encoding='utf-8')
+        index = json.loads((ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8'))
+        for name, content in readme_images(index).items():
+            (ROOT / name).parent.mkdir(exist_ok=True)
+            (ROOT / name).write_bytes(content)
     elif command == 'sidebar':
         (ROOT / '_quarto.yml').write_text(
             quarto_yml((ROOT / '_quarto.yml').read_text(encoding='utf-8')), encoding='utf-8'

@@ -56,17 +56,22 @@ PARTS = [
         None,
         'reference',
         [
+            'reference/commands',
             'reference/architecture',
             'reference/paper_to_code',
             'reference/open_choices',
             'reference/data_cards',
             'reference/glossary',
+            'reference/comparison',
+            'reference/pages_and_cost',
             API,
         ],
     ),
 ]
 # Kept with the outputs of a long run and never run again; pages with `skip_exec: true` in their front matter are kept too
 KEPT = {'results/01_train_phantom'}
+# It lists what every other page took, so it runs last
+SUMS_UP = 'reference/pages_and_cost'
 # Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an equation and exercises
 PAPER = set(
     'core attention lsu cra tir losses config presets model checkpoint generation optim training '
@@ -237,12 +242,12 @@ def flat(order):
 
 
 def to_run(below=NBS):
-    "The pages that `make lessons` runs: lessons, analyses, then the rest, and the index, which sums up, last."
+    "The pages that `make lessons` runs: lessons, analyses, the rest, and last the page that sums up."
     turn = {'lesson': 0, 'analysis': 1, 'start': 2, 'reference': 2}
     paths = {page_id(path, below): path for path in all_pages(below)}
     ordered = [page for page in flat(reading_order(paths)) if page in paths]
     wanted = [page for page in ordered if kind_of(page) in turn]
-    wanted.sort(key=lambda page: (page == 'index', turn[kind_of(page)]))
+    wanted.sort(key=lambda page: (page == SUMS_UP, turn[kind_of(page)]))
     return [paths[page] for page in wanted]
 
 
