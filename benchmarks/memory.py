@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uar_nb.core import atomic_write, torch_rng
 from uar_nb.model import UAR
-from uar_nb.presets import run_preset
+from uar_nb.config import run_preset
 from uar_nb.data.batch import Batch
 
 WORDS = 1000

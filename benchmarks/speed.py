@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from uar_nb.presets import model_preset
+from uar_nb.config import model_preset
 from uar_nb.core import atomic_write, torch_rng
 from uar_nb.generation import generate
 from uar_nb.model import UAR

@@ -10,7 +10,7 @@ from uar_nb.analysis.retrieval import alignment_curve, alignment_score, retrieve
 from uar_nb.analysis.grounding import tokens_inside, word_attention
 from uar_nb.cra import CRA, make_basis
 from uar_nb.model import UAR
-from uar_nb.presets import model_preset, run_preset
+from uar_nb.config import model_preset, run_preset
 from uar_nb.tir import TIR
 from uar_nb.data.batch import Batch
 

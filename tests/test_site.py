@@ -101,7 +101,7 @@ def test_paper_to_code_names_what_exists(item):
 
 
 def test_open_choices_has_every_question_with_its_present_answer():
-    from uar_nb.presets import open_questions
+    from uar_nb.config import open_questions
 
     text = '\n'.join(shown('open_choices'))
     rows = {m[1]: m[0] for m in re.finditer(r'^\| .*? `([\w.]+)` \|.*$', text, re.M)}
@@ -346,7 +346,7 @@ def test_the_readme_shows_no_code_that_the_index_hides():
 
 
 def test_make_trains_the_models_that_the_analyses_compare():
-    from uar_nb.presets import MODEL_PRESETS
+    from uar_nb.config import MODEL_PRESETS
 
     make = (ROOT / 'Makefile').read_text(encoding='utf-8')
     rows = re.search(r'ladder \$\(addprefix --row ,([\w ]+)\) --out runs/ladder', make)[1].split()

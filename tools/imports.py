@@ -10,14 +10,14 @@ import ast, builtins, sys
 from pathlib import Path
 
 # A group is one wing (its modules in the order of their notebooks' numbers) or some modules of the road, in this order.
-# `presets` and `optim` stand beside config and training until these take them in.
+# `optim` stands beside training until this takes it in.
 GROUPS = [
     ['core'],
     ['show'],
     ['data'],
     ['tokenizer'],
     ['phantom'],
-    ['attention', 'losses', 'config', 'presets', 'lsu'],
+    ['attention', 'losses', 'config', 'lsu'],
     ['cra', 'tir'],
     ['variants'],
     ['model'],
@@ -33,7 +33,7 @@ GROUPS = [
 ]
 RANK = {part: i for i, group in enumerate(GROUPS) for part in group}
 # The parts of the model know no files and no phantoms; whoever trains and scores knows no phantoms and no figures
-MODEL = {'core', *'attention losses config presets lsu cra tir variants model generation'.split()}
+MODEL = {'core', *'attention losses config lsu cra tir variants model generation'.split()}
 TRAINING = set('systems checkpoint scoring experiment optim training'.split())
 NEVER = [
     (MODEL, {'show', 'data', 'tokenizer', 'phantom'}),

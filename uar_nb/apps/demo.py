@@ -22,8 +22,7 @@ from ..phantom.generator import make_studies
 from ..phantom.language import ceiling
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from ..data.image import resize_image, to_float
-from ..config import RunConfig
-from ..presets import run_preset
+from ..config import RunConfig, run_preset
 from ..checkpoint import load_checkpoint
 from ..scoring.metrics import diversity
 from ..scoring.naive_baselines import all_floors, shuffle_control

@@ -35,8 +35,7 @@ from ..phantom.generator import FREQUENCIES, make_studies, write_studies
 from ..phantom.iu_tags import iu_phantom
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from ..tokenizer.choose import load_tokenizer
-from ..config import RunConfig
-from ..presets import run_preset
+from ..config import RunConfig, run_preset
 from ..checkpoint import Checkpoint
 from ..scoring.naive_baselines import Floors, all_floors
 from ..scoring.evaluate import Evaluation, evaluate

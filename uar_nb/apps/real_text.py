@@ -20,8 +20,7 @@ from ..phantom.generator import make_studies
 from ..data.iu_xray import find_openi
 from ..phantom.iu_tags import PHANTOM_LABEL, iu_phantom, read_kinds
 from ..tokenizer.dvae import DVAEConfig
-from ..config import RunConfig
-from ..presets import run_preset
+from ..config import RunConfig, run_preset
 from ..checkpoint import load_checkpoint
 from ..scoring.metrics import diversity, findings_scores, score_table
 from ..scoring.naive_baselines import all_floors, shuffle_control
