@@ -74,13 +74,8 @@ KEPT = {'results/01_train_phantom'}
 SUMS_UP = 'reference/pages_and_cost'
 # Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an equation and exercises
 PAPER = set(
-<<<<<<< HEAD
-    'core attention lsu cra tir losses config presets model checkpoint generation optim training '
-    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate scoring.published analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
-=======
     'core attention lsu cra tir losses config model checkpoint generation optim training '
-    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
->>>>>>> 05e3b0c (Presets stand in config: one lesson from a field to the rows of Tables 2-4; every preset as before)
+    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate scoring.published analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
 )
 
 
