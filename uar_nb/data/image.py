@@ -87,11 +87,16 @@ def _open_raster(path, kind):
 # %% ../../nbs/wings/data/03_image.ipynb #c010
 def _has_end(data, kind):
     "Whether the format's end mark is there."
-    return (
-        b'IEND\xaeB`\x82' in data
-        if kind == 'PNG'
-        else data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
-    )
+    if kind == 'PNG':
+        return b'IEND\xaeB`\x82' in data
+    return data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+
+
+def _on_black(image):
+    "A Pillow image with transparency, laid over black."
+    image = image.convert('RGBA')
+    black = Image.new('RGBA', image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image).convert('RGB')
 
 
 def _grey_raster(path, kind):
@@ -113,17 +118,14 @@ def _grey_raster(path, kind):
     if image.mode.startswith(('I', 'F')):
         return Image.fromarray(stretch(np.asarray(image)))
     if image.mode in ('LA', 'RGBA', 'PA') or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        image = Image.alpha_composite(Image.new('RGBA', image.size, (0, 0, 0, 255)), image).convert(
-            'RGB'
-        )
+        image = _on_black(image)
     return image if image.mode == 'L' else image.convert('L')
 
 # %% ../../nbs/wings/data/03_image.ipynb #c012
 def picture_info(
     path,  # PNG, JPEG or DICOM file
 ):  # (format, width, height)
-    "Format and size of a picture from its header alone; a `UARError` where `read_picture` would refuse it by header."
+    "Format and size of a picture from its header alone; refused where `read_picture` would."
     kind = _sniff(path)
     if kind != 'DICOM':
         with _open_raster(path, kind) as image:
@@ -174,10 +176,12 @@ def random_crop(
     lefts,  # [N] first column of each crop
     crop=CROP_SIZE,  # side of the result
 ):  # [N, 1, crop, crop]
-    "Cut a square out of each picture, at its own place."
-    tops, lefts = (torch.as_tensor(o, device=pixels.device).long() for o in (tops, lefts))
-    places = pixels.unfold(2, crop, 1).unfold(3, crop, 1)
-    return places[torch.arange(len(pixels), device=pixels.device), :, tops, lefts]
+    "Cut a square out of each picture, at its own position."
+    tops = torch.as_tensor(tops, device=pixels.device).long()
+    lefts = torch.as_tensor(lefts, device=pixels.device).long()
+    rows = torch.arange(len(pixels), device=pixels.device)
+    all_crops = pixels.unfold(2, crop, 1).unfold(3, crop, 1)
+    return all_crops[rows, :, tops, lefts]
 
 # %% ../../nbs/wings/data/03_image.ipynb #c038
 def crop_offsets(
@@ -189,9 +193,9 @@ def crop_offsets(
     crop=CROP_SIZE,  # s
 ):  # (top, left)
     "Where to cut, @eq-crop: a function of its arguments alone."
-    places = size - crop + 1
+    positions = size - crop + 1
     number = derive_seed('crop', seed, epoch, study_id, view)
-    return number % places, number // places % places
+    return number % positions, number // positions % positions
 
 # %% ../../nbs/wings/data/03_image.ipynb #c043
 @dataclass(frozen=True)
@@ -213,10 +217,12 @@ class ImageProtocol:
             )
 
     def to_dict(self):
+        "The fields, ready for JSON."
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values):
+        "The protocol of `to_dict`; a field that is unknown is an error."
         known = [f.name for f in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
