@@ -64,7 +64,7 @@ FORMS = {
     r'CIDEr': 'CIDEr',
     r'n-grams?': 'n-gram',
     r'findings F1': 'findings F1',
-    r'floors?': 'floor',
+    r'naive baselines?|baselines?': 'baseline',
     r'image-shuffle control': 'image-shuffle control',
     r'bootstrap': 'bootstrap',
     r'retrieval': 'retrieval',
