@@ -21,7 +21,7 @@ from .config import RunConfig, config_difference
 from .model import UAR
 from .checkpoint import save_checkpoint
 from .scoring.metrics import score_reports
-from .optim import clip_by_group, learning_rate, make_optimizer
+from .optim import clip_by_group, enter_stage, learning_rate, make_optimizer
 from uar_nb.experiment.run_folder import (
     Position,
     append_row,
@@ -476,6 +476,7 @@ def _stage(self: Trainer, index, stage, bar):
     going_on = self.state is not None and self.at.stage == index
     if not going_on:
         self.at = replace(self.at, stage=index, step=0, best=None, best_step=None)
+    enter_stage(self.model, stage)
     optimizer = make_optimizer(self.model, stage, self.config.train)
     if going_on:
         load_state(self.state, self.model, optimizer)
