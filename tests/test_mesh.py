@@ -6,13 +6,13 @@ import numpy as np, pytest
 from uar_nb.core import UARError
 from uar_nb.data.iu_xray import r2gen_split
 from uar_nb.phantom.iu_tags import (
-    MESH,
     PHANTOM_LABEL,
     coverage,
     iu_phantom,
     read_kinds,
     tag_findings,
     tag_rule,
+    tag_table,
 )
 from uar_nb.data.study import FINDING_KINDS, describe_studies
 from uar_nb.data.load import load_studies, save_studies
@@ -108,7 +108,7 @@ def test_a_picture_shows_what_the_tags_say():
 
 
 def test_every_kind_can_come_from_tags_and_from_text():
-    assert {k for r in MESH['findings'] for k in r['kinds']} == set(FINDING_KINDS)
+    assert {k for r in tag_table()['findings'] for k in r['kinds']} == set(FINDING_KINDS)
     said = (
         'The heart is enlarged. Small effusion. Focal consolidation. A nodule. Small pneumothorax. Atelectasis. Calcified granuloma. Hyperinflation. Interstitial edema. PICC in place. '
         'Pacemaker. Sternotomy wires. Osteophytes. Scoliosis.'
