@@ -15,7 +15,7 @@ from importlib.resources import files
 from ..core import UARError, numpy_rng, read_json
 from ..data.iu_xray import r2gen_split, read_openi
 from ..data.labels import WordTable, is_denied, plain_sentences
-from ..data.study import FINDING_KINDS, SPLITS, Finding, Study, StudyList
+from ..data.study import FINDING_KINDS, SPLITS, DataFacts, Finding, Note, Study, StudyList
 from .generator import draw_study, in_processes
 
 # %% ../../nbs/wings/phantom/08_iu_tags.ipynb #c006
@@ -316,22 +316,22 @@ def _protocol_reports(
 def _origin(
     reports,  # whose tags were drawn
     untagged,  # how many of them nobody tagged
-):  # list of sentences
+):  # tuple of `Note`
     "What stays true of such studies wherever they go"
-    notes = [
+    texts = [
         f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown;'
         ' scores are not scores on IU-Xray'
     ]
     drawn = coverage(reports)
     if drawn['thoracic']:
-        notes.append(
+        texts.append(
             f'{drawn["coverage"]:.1%} of {drawn["thoracic"]:,} tags that name a thoracic finding'
             ' are drawn'
         )
-    notes.append(
+    texts.append(
         f'reports without tags, drawn from their text and without known findings: {untagged}'
     )
-    return notes
+    return tuple(Note('origin', text) for text in texts)
 
 
 def iu_phantom(
@@ -351,5 +351,5 @@ def iu_phantom(
     chosen = _protocol_reports(path, splits, limit)
     studies = in_processes(partial(_study, seed=seed), chosen, workers, progress)
     untagged = sum(study.findings is None for study in studies)
-    origin = _origin([report for report, _, _ in chosen], untagged)
-    return StudyList(studies, 'iu-phantom', path, origin=origin)
+    notes = _origin([report for report, _, _ in chosen], untagged)
+    return StudyList(studies, DataFacts('iu-phantom', path, notes))
