@@ -30,7 +30,7 @@ def _fields(cls):
 
 
 def _inner(cls, name):
-    "The config class that a field holds, by itself or in a tuple; None where it holds a plain value."
+    "The config class that a field holds, by itself or in a tuple; None for a plain value."
     hint = _fields(cls)[name]
     for kind in (hint, *get_args(hint)):
         if is_pydantic_dataclass(kind):
@@ -308,7 +308,7 @@ class Stage(_Config):
     steps: int = Field(0, ge=0)  # optimizer steps; 0 where epochs are given
     epochs: int = Field(0, ge=0)  # passes over the training studies; 0 where steps are given
     lambdas: Floats = (1.0, 1.0, 0.0)  # of CE, global and mask loss (Eq. 13)
-    consistency: float = Field(0.0, ge=0)  # weight: one place for a sentence's words (ours)
+    consistency: float = Field(0.0, ge=0)  # weight: one position for a sentence's words (ours)
     mask_budget: float = Field(0.0, ge=0)  # weight: mean of sigma(M) near model.mask_share (ours)
     mask_contrast: float = Field(0.0, ge=0)  # weight: M prefers the own image (ours)
     mask_on: bool = False  # whether the mask of Eq. 11 takes part

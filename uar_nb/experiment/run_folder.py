@@ -74,7 +74,7 @@ def save_state(
     optimizer,  # its moments
     position: Position,  # where the training stands
 ) -> Path:  # folder of the state
-    "Write the state, then the pointer to it, then forget older ones: a kill at any moment leaves a whole state behind."
+    "Write the state, then the pointer, then forget older ones: a kill at any moment leaves a whole state."
     states = Path(folder) / 'state'
     new = states / f'{position.total:08d}'
     with atomic_folder(new) as tmp:
@@ -257,7 +257,7 @@ def run_lock(
 def stop_on_signal(
     quiet=False,  # say nothing when asked
 ):
-    "Gives a list that is empty until the user (Ctrl-C) or the system (SIGTERM) asks to stop; asking twice stops at once."
+    "Gives a list, empty until Ctrl-C or SIGTERM asks to stop; asking twice stops at once."
     asked = []
     handlers = {}
 
