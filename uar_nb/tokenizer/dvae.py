@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
+from tqdm.auto import tqdm
 
 from uar_nb.core import (
     UARError,
@@ -53,24 +54,23 @@ class DVAEConfig:
     batch_size: int = 16  # pictures a step
 
     def __post_init__(self):
-        for f in fields(self):
-            value = getattr(self, f.name)
-            low = (
-                0
-                if f.name in ('encoder_blocks', 'decoder_blocks', 'code_use', 'gradient')
-                else 1
-                if f.type is int
-                else 1e-9
-            )
-            if f.type in (int, float) and not (
-                isinstance(value, (int, float)) and low <= value < math.inf
-            ):
-                raise UARError(
-                    f'{value!r} is out of range', field=f.name, remedy=f'give a number ≥ {low:g}'
-                )
+        for field in fields(self):
+            if field.type in (int, float):
+                self._check_number(field)
         if self.start not in ('patches', 'random'):
             raise UARError(
                 f'unknown start {self.start!r}', field='start', remedy="use 'patches' or 'random'"
+            )
+
+    def _check_number(self, field):
+        "Refuse a number that is too small, not finite, or none."
+        low = 1 if field.type is int else 1e-9
+        if field.name in ('encoder_blocks', 'decoder_blocks', 'code_use', 'gradient'):
+            low = 0
+        value = getattr(self, field.name)
+        if not isinstance(value, (int, float)) or not low <= value < math.inf:
+            raise UARError(
+                f'{value!r} is out of range', field=field.name, remedy=f'give a number ≥ {low:g}'
             )
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c011
@@ -79,7 +79,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int):  # channels
         super().__init__()
-        self.see, self.add = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+        self.see = nn.Conv2d(width, width, 3, padding=1)
+        self.add = nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.add.weight)
         nn.init.zeros_(self.add.bias)
 
@@ -90,7 +91,8 @@ class Residual(nn.Module):
 class DVAE(nn.Module):
     "A tokenizer with M = 8: encoder, codebook and decoder (Eq. dvae-posterior, dvae-decoder)."
 
-    name, grid = 'dvae', 14
+    name = 'dvae'
+    grid = 14
 
     def __init__(self, config: DVAEConfig | None = None):  # shape, losses and recipe
         super().__init__()
@@ -104,9 +106,8 @@ class DVAE(nn.Module):
             nn.ReLU(),
             nn.Conv2d(c.width, c.codebook_size, 1),
         )
-        self.codebook = nn.Parameter(
-            torch.randn(c.codebook_size, 64 + c.width) * 0.3
-        )  # a row: patch c_k, vector v_k
+        # a row of the codebook: patch c_k, vector v_k
+        self.codebook = nn.Parameter(torch.randn(c.codebook_size, 64 + c.width) * 0.3)
         self.repaint = nn.Sequential(
             *[Residual(c.width) for _ in range(c.decoder_blocks)],
             nn.Conv2d(c.width, 4 * c.stem, 1),
@@ -115,33 +116,31 @@ class DVAE(nn.Module):
             nn.Conv2d(c.stem, 16, 3, padding=1),
             nn.PixelShuffle(4),
         )
-        for layer in (self.context[-1], self.repaint[-2]) if c.start == 'patches' else ():
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        if c.start == 'patches':
+            for layer in (self.context[-1], self.repaint[-2]):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)
 
     @property
     def codebook_size(self):
+        "K, number of visual words."
         return self.config.codebook_size
 
-    def target(self, x):  # [B, 1, H, W] in [0, 1] → what the decoder aims at, same shape
+    def target(self, x):  # [B, 1, H, W] in [0, 1] → the same shape
+        "What the decoder aims at: the picture, standardised where the settings say so."
         if not self.config.standardise:
             return x
-        return 0.5 + 0.22 * (x - x.mean((2, 3), keepdim=True)) / (
-            x.std((2, 3), keepdim=True) + 1e-3
-        )
+        mean = x.mean((2, 3), keepdim=True)
+        std = x.std((2, 3), keepdim=True)
+        return 0.5 + 0.22 * (x - mean) / (std + 1e-3)
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c017
 @patch
 def logits(self: DVAE, x):  # [B, 1, H, W] in [0, 1], H and W multiples of 8 → [B, K, H/8, W/8]
     "A score for each visual word at each place (Eq. dvae-posterior)."
-    if (
-        x.ndim != 4
-        or x.shape[1] != 1
-        or x.shape[2] % 8
-        or x.shape[3] % 8
-        or not x.is_floating_point()
-    ):
+    multiples_of_8 = x.ndim == 4 and x.shape[2] % 8 == 0 and x.shape[3] % 8 == 0
+    if not multiples_of_8 or x.shape[1] != 1 or not x.is_floating_point():
         raise UARError(
             f'pictures of shape {tuple(x.shape)} and type {x.dtype}',
             field='x',
@@ -193,14 +192,15 @@ def decode(self: DVAE, ids):  # int64 [B, 196] → [B, 1, 112, 112]
 def _metric(gradient):
     "G of Eq. dvae-metric, [64, 64]."
     basis = torch.eye(64).view(64, 8, 8)
-    dx, dy = basis.diff(dim=2).flatten(1), basis.diff(dim=1).flatten(1)
+    dx = basis.diff(dim=2).flatten(1)
+    dy = basis.diff(dim=1).flatten(1)
     return torch.eye(64) + gradient * (dx @ dx.T + dy @ dy.T)
 
 
-def _nearest(z, centres):
-    "Index of the nearest centre, in blocks that bound the memory."
-    bias = centres.square().sum(1)
-    return torch.cat([(2 * part @ centres.T - bias).argmax(1) for part in z.split(8192)])
+def _nearest(z, centers):
+    "Index of the nearest center, in blocks that bound the memory."
+    bias = centers.square().sum(1)
+    return torch.cat([(2 * part @ centers.T - bias).argmax(1) for part in z.split(8192)])
 
 
 def patch_codebook(
@@ -210,17 +210,17 @@ def patch_codebook(
     rounds: int = 10,  # of Lloyd's algorithm
 ):  # ([K, 64] typical patches, mean squared distance per pixel that is left)
     "Lloyd's algorithm in the metric of the loss; draws from PyTorch's generator."
-    A = torch.linalg.cholesky(_metric(gradient))  # G = A Aᵀ, so distances are plain in patches @ A
+    A = torch.linalg.cholesky(_metric(gradient))  # G = A Aᵀ: distances are plain in patches @ A
     z = patches @ A
-    centres = z[torch.randperm(len(z)).repeat(-(-size // len(z)))[:size]].clone()
+    centers = z[torch.randperm(len(z)).repeat(-(-size // len(z)))[:size]].clone()
     for _ in range(rounds):
-        ids = _nearest(z, centres)
+        ids = _nearest(z, centers)
         counts = torch.bincount(ids, minlength=size)
-        centres = torch.zeros_like(centres).index_add_(0, ids, z) / counts.clamp(min=1)[:, None]
+        centers = torch.zeros_like(centers).index_add_(0, ids, z) / counts.clamp(min=1)[:, None]
         empty = (counts == 0).nonzero()[:, 0]
-        centres[empty] = z[torch.randint(len(z), (len(empty),))]
-    left = (z - centres[_nearest(z, centres)]).square().sum(1).mean().item() / 64
-    return torch.linalg.solve(A, centres, left=False), left
+        centers[empty] = z[torch.randint(len(z), (len(empty),))]
+    left = (z - centers[_nearest(z, centers)]).square().sum(1).mean().item() / 64
+    return torch.linalg.solve(A, centers, left=False), left
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c025
 def gumbel_softmax(
@@ -239,7 +239,7 @@ def code_use_loss(logits):  # [..., K] → scalar, 0 where the batch uses all wo
 
 
 def gradient_loss(error):  # [B, 1, H, W], painting minus picture → scalar
-    "Mean squared difference of neighbouring errors, both directions: MSE(∇x̂, ∇x) of Eq. dvae-elbo."
+    "Mean squared difference of errors side by side: MSE(∇x̂, ∇x) of Eq. dvae-elbo."
     return error.diff(dim=-1).square().mean() + error.diff(dim=-2).square().mean()
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c031
@@ -249,9 +249,12 @@ def dvae_loss(
     tau: float,  # temperature
 ) -> dict:  # name → scalar; 'total' is what is minimised
     "One draw of the loss: −Eq. dvae-elbo with the code-use part of Eq. code-use."
-    c, logits = dvae.config, dvae.logits(x).permute(0, 2, 3, 1)
+    c = dvae.config
+    logits = dvae.logits(x).permute(0, 2, 3, 1)
     error = dvae.paint(gumbel_softmax(logits, tau)) - dvae.target(x)
-    mse, edges, unused = error.square().mean(), gradient_loss(error), code_use_loss(logits)
+    mse = error.square().mean()
+    edges = gradient_loss(error)
+    unused = code_use_loss(logits)
     return dict(
         total=c.scale * (mse + c.gradient * edges) + c.code_use * unused,
         mse=mse,
@@ -261,19 +264,20 @@ def dvae_loss(
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c034
 def _schedule(done, config):
-    "Learning rate (warm-up, cosine) and temperature (exponential cooling) at a share of the training."
-    lr = config.lr * min(1.0, 0.02 + done / 0.03) * (0.5 + 0.5 * math.cos(math.pi * min(done, 1.0)))
-    return lr, config.hot * (config.cold / config.hot) ** min(1.0, done / config.cooling)
+    "Learning rate (warm-up, cosine) and temperature (cooling) at a share of the training."
+    warm_up = min(1.0, 0.02 + done / 0.03)
+    cosine = 0.5 + 0.5 * math.cos(math.pi * min(done, 1.0))
+    cooled = min(1.0, done / config.cooling)
+    lr = config.lr * warm_up * cosine
+    return lr, config.hot * (config.cold / config.hot) ** cooled
 
 
 def _draw(pictures, batch_size):
     "A batch: random crops, or with chance 1/4 whole pictures."
-    rows, whole, spare = (
-        torch.randint(len(pictures), (batch_size,)),
-        torch.rand(()) < 0.25,
-        pictures.shape[1] - 112 + 1,
-    )
-    pixels, (tops, lefts) = to_float(pictures[rows.numpy()]), torch.randint(spare, (2, batch_size))
+    rows = torch.randint(len(pictures), (batch_size,))
+    whole = torch.rand(()) < 0.25
+    tops, lefts = torch.randint(pictures.shape[1] - 112 + 1, (2, batch_size))
+    pixels = to_float(pictures[rows.numpy()])
     return resize_image(pixels) if whole else random_crop(pixels, tops, lefts)
 
 
@@ -281,24 +285,22 @@ def _draw(pictures, batch_size):
 def _start(dvae, pictures):
     "Codebook and match from typical patches (Eq. dvae-match)."
     c = dvae.config
-    crops = torch.cat(
-        [_draw(pictures, 16) for _ in range(max(8, -(-16 * c.codebook_size // 3136)))]
-    )
+    batches = max(8, math.ceil(16 * c.codebook_size / 3136))  # 3,136 patches each
+    crops = torch.cat([_draw(pictures, 16) for _ in range(batches)])
     patches = F.unfold(dvae.target(crops) - 0.5, 8, stride=8).transpose(1, 2).flatten(0, 1)
     patches = patches[torch.randperm(len(patches))[: max(16_384, 8 * c.codebook_size)]]
     typical, left = patch_codebook(patches, c.codebook_size, c.gradient)
-    G, k = _metric(c.gradient), c.sharpness / max(left, 1e-6)
+    G = _metric(c.gradient)
+    k = c.sharpness / max(left, 1e-6)
     dvae.match.weight.copy_((k * typical @ G).view(-1, 1, 8, 8))
     dvae.match.bias.copy_(-0.5 * k * ((typical @ G) * typical).sum(1))
+    # similar patches get similar vectors
     directions = F.normalize(typical @ G @ torch.randn(64, c.width), dim=1)
-    dvae.codebook.copy_(
-        torch.cat([typical, 0.5 * c.width**0.5 * directions], 1)
-    )  # similar patches get similar vectors
+    dvae.codebook.copy_(torch.cat([typical, 0.5 * c.width**0.5 * directions], 1))
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c036
 def _bar(progress, steps, seconds):
-    from tqdm.auto import tqdm
-
+    "A bar of steps, or of seconds where the length is given in seconds."
     form = None if steps is not None else '{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}'
     return tqdm(
         total=seconds if steps is None else steps,
@@ -309,14 +311,23 @@ def _bar(progress, steps, seconds):
     )
 
 
+def _share_done(step, steps, elapsed, seconds):
+    "The share of a training that is done, by its steps or by its clock."
+    if steps is None:
+        return elapsed / seconds
+    return step / steps if step < steps else 1.0
+
+
 def _train(dvae, pictures, steps, seconds, begun, progress):
-    config, device, history, step = dvae.config, dvae.codebook.device, [], 0
+    "The loop: schedule, draw, loss, step; a row of the history every 20 steps."
+    config = dvae.config
+    device = dvae.codebook.device
     optimizer = torch.optim.Adam(dvae.parameters(), betas=(0.9, 0.99))
-    elapsed = lambda: time.perf_counter() - begun
+    history = []
+    step = 0
+    elapsed = time.perf_counter() - begun
     with _bar(progress, steps, seconds) as bar:
-        while (
-            done := step / max(steps, 1) if steps is not None else elapsed() / seconds
-        ) < 1 and step != steps:
+        while (done := _share_done(step, steps, elapsed, seconds)) < 1:
             lr, tau = _schedule(done, config)
             optimizer.param_groups[0]['lr'] = lr
             losses = dvae_loss(dvae, _draw(pictures, config.batch_size).to(device), tau)
@@ -324,21 +335,26 @@ def _train(dvae, pictures, steps, seconds, begun, progress):
             losses['total'].backward()
             optimizer.step()
             step += 1
+            elapsed = time.perf_counter() - begun
             if step % 20 == 1 or step == steps:
-                history.append(
-                    dict(
-                        step=step,
-                        seconds=elapsed(),
-                        lr=lr,
-                        tau=tau,
-                        **{k: v.item() for k, v in losses.items()},
-                    )
-                )
-                bar.set_postfix(mse=f"{history[-1]['mse']:.4f}", tau=f'{tau:.2f}', refresh=False)
-            bar.update(1 if steps is not None else min(seconds, elapsed()) - bar.n)
+                values = {name: loss.item() for name, loss in losses.items()}
+                history.append(dict(step=step, seconds=elapsed, lr=lr, tau=tau, **values))
+                bar.set_postfix(mse=f'{values["mse"]:.4f}', tau=f'{tau:.2f}', refresh=False)
+            bar.update(1 if steps is not None else min(seconds, elapsed) - bar.n)
     return history
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c037
+def _check_stored(pictures):
+    "Refuse what is not an array of square pictures, large enough to crop."
+    square = pictures.ndim == 3 and pictures.shape[1] == pictures.shape[2] >= 112
+    if pictures.dtype != np.uint8 or not square or len(pictures) == 0:
+        raise UARError(
+            f'pictures of shape {pictures.shape} and type {pictures.dtype}',
+            field='pictures',
+            remedy='pass uint8 [N, 128, 128] with N ≥ 1',
+        )
+
+
 def train_dvae(
     pictures,  # uint8 [N, 128, 128]
     config=None,  # a DVAEConfig
@@ -356,18 +372,7 @@ def train_dvae(
             field='steps or seconds',
             remedy='give exactly one of them',
         )
-    if (
-        pictures.dtype != np.uint8
-        or pictures.ndim != 3
-        or len(pictures) == 0
-        or min(pictures.shape[1:]) < 112
-        or pictures.shape[1] != pictures.shape[2]
-    ):
-        raise UARError(
-            f'pictures of shape {pictures.shape} and type {pictures.dtype}',
-            field='pictures',
-            remedy='pass uint8 [N, 128, 128] with N ≥ 1',
-        )
+    _check_stored(pictures)
     begun = time.perf_counter()
     with torch_rng('dvae', seed, device=device):
         dvae = DVAE(config)
@@ -387,7 +392,8 @@ def psnr(
             f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ',
             remedy='compare pictures of one size',
         )
-    return (-10 * torch.log10((a - b).square().flatten(1).mean(1).clamp(min=1e-12))).mean().item()
+    mse = (a - b).square().flatten(1).mean(1)
+    return (-10 * torch.log10(mse.clamp(min=1e-12))).mean().item()
 
 
 def code_use(
@@ -405,14 +411,25 @@ def _blur(x, sigma):
     r = math.ceil(3 * sigma)
     k = torch.exp(-0.5 * (torch.arange(-r, r + 1, dtype=x.dtype) / sigma) ** 2)
     k = k / k.sum()
-    return F.conv2d(
-        F.conv2d(F.pad(x, (r, r, r, r), mode='reflect'), k[None, None, None]),
-        k[None, None, :, None],
-    )
+    framed = F.pad(x, (r, r, r, r), mode='reflect')
+    return F.conv2d(F.conv2d(framed, k[None, None, None]), k[None, None, :, None])
 
 
 def _band(x):
+    "Structures of about 2 to 12 pixels."
     return _blur(x, 1.0) - _blur(x, 6.0)
+
+
+def _boxes_of(study, view):
+    "(kind, box) of each finding that a view shows."
+    return [(f.kind, box) for f in study.findings or () for box in f.boxes.get(view.name, ())]
+
+
+def _contrast_in(box, band, painted, scale):
+    "The slope of the painting's band on the picture's inside a box (Eq. contrast-kept)."
+    x0, y0, x1, y1 = (edge * scale for edge in box)
+    R = slice(math.floor(y0), math.ceil(y1)), slice(math.floor(x0), math.ceil(x1))
+    return ((band[R] * painted[R]).sum() / band[R].square().sum().clamp(min=1e-9)).item()
 
 
 @torch.no_grad()
@@ -421,23 +438,21 @@ def contrast_kept(
     studies,  # studies with pictures and findings with boxes
 ) -> dict:  # kind → mean share of the contrast that survives
     "How much of each kind of finding is left in the painting (Eq. contrast-kept)."
-    kept, device = {}, next(dvae.parameters()).device
+    device = next(dvae.parameters()).device
+    kept = {}
     for study in studies:
         for view in study.views:
-            boxes = [
-                (f.kind, box) for f in study.findings or () for box in f.boxes.get(view.name, ())
-            ]
+            boxes = _boxes_of(study, view)
             if not boxes:
                 continue
-            x = resize_image(to_float(view.picture()[None])).to(device)
-            a, b = _band(dvae.target(x).cpu())[0, 0], _band(dvae.decode(dvae.encode(x)).cpu())[0, 0]
+            picture = view.picture()
+            x = resize_image(to_float(picture[None])).to(device)
+            band = _band(dvae.target(x).cpu())[0, 0]
+            painted = _band(dvae.decode(dvae.encode(x)).cpu())[0, 0]
+            scale = band.shape[-1] / picture.shape[-1]
             for kind, box in boxes:
-                x0, y0, x1, y1 = (v * a.shape[-1] / view.picture().shape[-1] for v in box)
-                R = slice(math.floor(y0), math.ceil(y1)), slice(math.floor(x0), math.ceil(x1))
-                kept.setdefault(kind, []).append(
-                    ((a[R] * b[R]).sum() / a[R].square().sum().clamp(min=1e-9)).item()
-                )
-    return {kind: sum(v) / len(v) for kind, v in sorted(kept.items())}
+                kept.setdefault(kind, []).append(_contrast_in(box, band, painted, scale))
+    return {kind: sum(shares) / len(shares) for kind, shares in sorted(kept.items())}
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c057
 @patch(as_prop=True)
@@ -465,20 +480,19 @@ def save(self: DVAE, folder) -> Path:  # folder to write → the folder
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c059
 def _config_from(saved, file):
-    if (
-        not isinstance(saved, dict)
-        or saved.get('kind') != 'uar_nb.dvae'
-        or not isinstance(saved.get('config'), dict)
-    ):
+    "The `DVAEConfig` of a saved config.json; exactly its fields, or an error."
+    is_dvae = isinstance(saved, dict) and saved.get('kind') == 'uar_nb.dvae'
+    if not is_dvae or not isinstance(saved.get('config'), dict):
         raise UARError(
             'is not the config of a dVAE',
             file=file,
             field='kind',
             remedy='point to a folder that DVAE.save wrote',
         )
-    if differ := set(saved['config']) ^ {f.name for f in fields(DVAEConfig)}:
+    differing = set(saved['config']) ^ {field.name for field in fields(DVAEConfig)}
+    if differing:
         raise UARError(
-            f'fields missing or unknown: {", ".join(sorted(differ))}',
+            f'fields missing or unknown: {", ".join(sorted(differing))}',
             file=file,
             field='config',
             remedy='load it with the version that wrote it',
