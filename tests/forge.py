@@ -128,7 +128,7 @@ def put_into_effect(plan):
     os.fsync, os.replace = hooked_fsync, hooked_replace
     from uar_nb.training import Trainer
 
-    step = Trainer._step
+    step = Trainer.train_step
 
     def hooked_step(self, *args):
         seen['step'] = self.at.total
@@ -137,7 +137,7 @@ def put_into_effect(plan):
         seen['step'] += 1
         return done
 
-    Trainer._step = hooked_step
+    Trainer.train_step = hooked_step
 
 
 def child(order):

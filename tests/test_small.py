@@ -12,7 +12,7 @@ from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import UARError, sha256_of
 from uar_nb.apps.demo import PLANS, DemoPlan, demo_studies
-from uar_nb.optim import mask_parameters
+from uar_nb.training import mask_parameters
 
 ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
 HOMES = ['phantom-small', 'phantom-small-stage1']

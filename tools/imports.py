@@ -10,7 +10,6 @@ import ast, builtins, sys
 from pathlib import Path
 
 # A group is one wing (its modules in the order of their notebooks' numbers) or some modules of the road, in this order.
-# `optim` stands beside training until this takes it in.
 GROUPS = [
     ['core'],
     ['show'],
@@ -26,7 +25,7 @@ GROUPS = [
     ['checkpoint'],
     ['scoring'],
     ['experiment'],
-    ['optim', 'training'],
+    ['training'],
     ['analysis'],
     ['apps'],
     ['check'],
@@ -34,7 +33,7 @@ GROUPS = [
 RANK = {part: i for i, group in enumerate(GROUPS) for part in group}
 # The parts of the model know no files and no phantoms; whoever trains and scores knows no phantoms and no figures
 MODEL = {'core', *'attention losses config lsu cra tir variants model generation'.split()}
-TRAINING = set('systems checkpoint scoring experiment optim training'.split())
+TRAINING = set('systems checkpoint scoring experiment training'.split())
 NEVER = [
     (MODEL, {'show', 'data', 'tokenizer', 'phantom'}),
     (TRAINING, {'phantom', 'show'}),

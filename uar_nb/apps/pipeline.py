@@ -41,7 +41,8 @@ from ..scoring.naive_baselines import Floors, all_floors
 from ..scoring.evaluate import Evaluation, evaluate
 from ..experiment.run_folder import main_first, run_lock
 from ..experiment.prepare import Prepared, make_data, prepare
-from ..training import Trainer, check_run
+from ..experiment.run_folder import check_run
+from ..training import Trainer
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c008
 def write_phantom_set(

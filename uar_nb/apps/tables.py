@@ -15,7 +15,7 @@ import torch
 from ..core import UARError, atomic_write, read_json, torch_rng
 from ..model import UAR
 from ..checkpoint import load_checkpoint
-from ..optim import mask_parameters
+from ..training import mask_parameters
 from ..scoring.evaluate import evaluate
 from ..experiment.prepare import prepare
 from ..training import Trainer

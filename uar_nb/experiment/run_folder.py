@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Position', 'save_state', 'find_state', 'read_position', 'load_state', 'read_log', 'append_row', 'run_lock',
-           'stop_on_signal', 'hardware', 'memory_used', 'main_first']
+           'stop_on_signal', 'hardware', 'memory_used', 'main_first', 'check_run', 'data_identity', 'RunFolder']
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c003
-import json, os, shutil, signal, socket, sys, threading
+import json, os, shutil, signal, socket, sys, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,9 @@ from uar_nb.core import (
     pick_hardware,
     read_json,
     settle_folder,
+    sha256_of,
 )
+from ..config import RunConfig, config_difference
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c008
 @dataclass
@@ -320,3 +322,129 @@ def main_first(
     device, _ = pick_hardware(train.device, train.precision)
     with PartialState(cpu=device.type == 'cpu').main_process_first():
         yield
+
+# %% ../../nbs/wings/experiment/01_run_folder.ipynb #91960db9
+def _studies_hash(studies):
+    "The identity of the reports that a run trains on and is chosen by."
+    used = [s for s in studies if s.split in ('train', 'val')]
+    return sha256_of(*(f'{s.split}\x1f{s.id}\x1f{s.report}\x1e' for s in used))
+
+
+def _other_run(file, name, old, new):
+    "The error for a folder that holds another run."
+    return UARError(
+        f'this folder holds a run with {name} = {old!r}, not {new!r}',
+        file=file,
+        field=name,
+        remedy='choose another folder, or delete this one to begin anew',
+    )
+
+
+def check_run(
+    folder,  # run folder
+    config: RunConfig,  # of the run that wants to use it
+    studies=None,  # its studies, where its data is not made yet
+):
+    "Refuse a folder that holds another run; a folder without a run is fine."
+    file = Path(folder) / 'config.json'
+    if not file.exists():
+        return
+
+    def without_machine(config):  # a run may move to another machine
+        free = {'train.device': 'auto', 'train.precision': 'auto', 'train.threads': 0}
+        return config.override(free)
+
+    from_data = set()  # fields that the data fills in
+    if studies is not None:
+        from_data = {'model.text_vocab', 'model.image_vocab', 'model.period_id'}
+    kept = RunConfig.from_dict(read_json(file))
+    different = config_difference(without_machine(kept), without_machine(config))
+    for name, (old, new) in different.items():
+        if name not in from_data:
+            raise _other_run(file, name, old, new)
+    data = Path(folder) / 'data.json'
+    if studies is None or not data.exists():
+        return
+    if read_json(data).get('reports') != _studies_hash(studies):
+        raise UARError(
+            'this folder holds a run on other studies',
+            file=data,
+            field='reports',
+            remedy='choose another folder, or delete this one to begin anew',
+        )
+
+
+def data_identity(
+    train,  # `StudyData` of the training studies
+    val,  # the same of the validation studies, or None
+    tokenizer,  # or None
+) -> dict:  # what data.json holds
+    "What the data of a run is, so that a state is never continued on other data."
+    studies = [s for data in (train, val) if data is not None for s in data.studies]
+    return dict(
+        train=len(train),
+        val=len(val) if val is not None else 0,
+        reports=_studies_hash(studies),
+        pictures=train.pixels.key,
+        tokens=train.tokens.key if train.tokens is not None else None,
+        tokenizer=getattr(tokenizer, 'name', None),
+        words=len(train.vocabulary),
+        vocabulary=sha256_of(*train.vocabulary.words),
+    )
+
+# %% ../../nbs/wings/experiment/01_run_folder.ipynb #4d98ba2b
+class RunFolder:
+    "A run's side of its folder: whose it is, where it stands, what it says."
+
+    def __init__(self, path, writes=True):
+        self.path = Path(path)
+        self.writes = writes  # one process of several writes
+        self.state = None  # folder of the latest state
+        self.seconds_before = 0.0  # spent by the processes before this one
+        self.began = time.perf_counter()
+
+    def claim(self, config: RunConfig, identity: dict):
+        "Compare the folder's run with this one, or begin the folder."
+        check_run(self.path, config)
+        file = self.path / 'data.json'
+        if (self.path / 'config.json').exists():
+            for name, old in read_json(file).items():
+                if old != identity.get(name):
+                    raise _other_run(file, name, old, identity.get(name))
+            return
+        atomic_write(file, identity)
+        atomic_write(self.path / 'config.json', config.to_dict())
+
+    def find_position(self) -> Position:
+        "Where the run stands: the position of its latest state, or the beginning."
+        self.state = find_state(self.path)
+        self.began = time.perf_counter()
+        return read_position(self.state / 'position.json') if self.state else Position()
+
+    def tidy(self, total):
+        "Remove what a killed process left half-written, and log rows after step `total`."
+        for folder in (self.path, self.path / 'state'):
+            for left in folder.glob('*.tmp-*'):
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink(missing_ok=True)
+        for old in self.path.glob('*.old'):
+            settle_folder(old.with_suffix(''))
+        rows = [row for row in read_log(self.path) if self.state and row['total'] <= total]
+        lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
+        atomic_write(self.path / 'log.jsonl', ''.join(lines))
+        self.seconds_before = rows[-1].get('seconds', 0.0) if rows else 0.0
+
+    @property
+    def seconds(self):
+        "Seconds of training so far, of all processes that went on with this run."
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def log(self, kind, position: Position, stage, **values) -> dict:
+        "One row of the log."
+        where = dict(kind=kind, total=position.total, stage=stage, step=position.step)
+        row = dict(where, **values, seconds=round(self.seconds, 3))
+        if self.writes:
+            append_row(self.path / 'log.jsonl', row)
+        return row
