@@ -74,13 +74,8 @@ KEPT = {'results/01_train_phantom'}
 SUMS_UP = 'reference/pages_and_cost'
 # Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an equation and exercises
 PAPER = set(
-<<<<<<< HEAD
-    'core attention lsu cra tir losses config model checkpoint generation optim training '
+    'core attention lsu cra tir losses config model checkpoint generation training '
     'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate scoring.published analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
-=======
-    'core attention lsu cra tir losses config presets model checkpoint generation training '
-    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
->>>>>>> ba6e839 (Training: the loop stands on one screen; run folder, validator and table are collaborators; the stage switches the mask; optim is part of it. The toy demo's weights are bit-equal)
 )
 
 
