@@ -9,13 +9,12 @@ __all__ = ['SIZE', 'step', 'ellipse', 'dome', 'blur', 'Pose', 'Chest', 'empty_ch
 # %% ../../nbs/wings/phantom/01_drawing.ipynb #c002
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
 # %% ../../nbs/wings/phantom/01_drawing.ipynb #c005
-SIZE = 128  # pixels of a picture's side
-_ROWS, _COLUMNS = (a.astype(np.float32) for a in np.mgrid[0:SIZE, 0:SIZE])
+SIZE = 128  # pixels of an image's side
 
 
 def step(
@@ -26,23 +25,25 @@ def step(
     t = np.asarray(d, np.float32) * np.float32(1 / width)
     t += np.float32(0.5)
     t = t.clip(0, 1)
-    s = 3 - 2 * t
-    s *= t
-    s *= t
-    return s
+    smooth = 3 - 2 * t
+    smooth *= t
+    smooth *= t
+    return smooth
 
 # %% ../../nbs/wings/phantom/01_drawing.ipynb #c007
 def ellipse(
-    u,
-    v,  # coordinates, arrays
+    u,  # coordinate across, number or array
+    v,  # coordinate down
     centre,  # (u, v)
     radii,  # along its two axes
     angle=0.0,  # of the first axis, degrees
 ):  # normalised radius: below 1 inside
     "Normalised radius of an ellipse"
-    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     du, dv = u - centre[0], v - centre[1]
-    return np.sqrt(((c * du + s * dv) / radii[0]) ** 2 + ((c * dv - s * du) / radii[1]) ** 2)
+    along = (cos * du + sin * dv) / radii[0]
+    across = (cos * dv - sin * du) / radii[1]
+    return np.sqrt(along**2 + across**2)
 
 
 def dome(
@@ -53,35 +54,40 @@ def dome(
 
 # %% ../../nbs/wings/phantom/01_drawing.ipynb #c010
 @lru_cache(maxsize=128)
-def _kernel(sigma, n):
-    "Gaussian weights 0 … r, and one over what of them lies inside, for each pixel."
-    r = max(1, int(4 * sigma + 0.5))
-    w = np.exp(-0.5 * (np.arange(r + 1) / sigma) ** 2)
-    i, inside = np.arange(n), np.full(n, w[0])
-    for k in range(1, r + 1):
-        inside += w[k] * ((i >= k).astype(int) + (i < n - k))
-    return w.astype(np.float32), (1 / np.outer(inside, inside)).astype(np.float32)
+def _kernel(
+    sigma,  # of the Gaussian, pixels
+    size,  # pixels of the image's side
+):  # (weights at distance 0 … 4σ, one over what of them lies inside the image at each pixel)
+    "Weights of a Gaussian blur (@eq-blur)"
+    reach = max(1, int(4 * sigma + 0.5))
+    weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    position, inside = np.arange(size), np.full(size, weights[0])
+    for k in range(1, reach + 1):
+        inside += weights[k] * ((position >= k).astype(int) + (position < size - k))
+    return weights.astype(np.float32), (1 / np.outer(inside, inside)).astype(np.float32)
 
 
 def blur(
-    picture,  # float32, n × n
+    image,  # float32, n × n
     sigma,  # of the Gaussian, pixels
 ):  # n × n
     "Gaussian blur (@eq-blur)"
-    n = len(picture)
-    w, norm = _kernel(float(sigma), n)
-    r = len(w) - 1
-    rows = np.zeros((n + 2 * r, n), np.float32)
-    rows[r : r + n] = picture
-    out = w[0] * picture
-    for k in range(1, r + 1):
-        out += w[k] * (rows[r - k : r - k + n] + rows[r + k : r + k + n])
-    columns = np.zeros((n, n + 2 * r), np.float32)
-    columns[:, r : r + n] = out
-    out = w[0] * out
-    for k in range(1, r + 1):
-        out += w[k] * (columns[:, r - k : r - k + n] + columns[:, r + k : r + k + n])
-    return out * norm
+    n = len(image)
+    weights, norm = _kernel(float(sigma), n)
+    reach = len(weights) - 1
+    rows = np.zeros((n + 2 * reach, n), np.float32)
+    rows[reach : reach + n] = image
+    blurred = weights[0] * image
+    for k in range(1, reach + 1):
+        above, below = rows[reach - k : reach - k + n], rows[reach + k : reach + k + n]
+        blurred += weights[k] * (above + below)
+    columns = np.zeros((n, n + 2 * reach), np.float32)
+    columns[:, reach : reach + n] = blurred
+    blurred = weights[0] * blurred
+    for k in range(1, reach + 1):
+        left, right = columns[:, reach - k : reach - k + n], columns[:, reach + k : reach + k + n]
+        blurred += weights[k] * (left + right)
+    return blurred * norm
 
 # %% ../../nbs/wings/phantom/01_drawing.ipynb #c013
 @dataclass(frozen=True)
@@ -100,9 +106,9 @@ class Pose:
     noise: float = 0.03  # standard deviation of the optical depth where it is 2
     sharp: float = 0.55  # blur of the detector, pixels
     edges: tuple = (0, 0, 0, 0)  # collimated pixels: left, top, right, bottom
-    marker: tuple | None = None
+    marker: tuple | None = None  # (column, row) of the lead letter L
 
-# %% ../../nbs/wings/phantom/01_drawing.ipynb #c016
+# %% ../../nbs/wings/phantom/01_drawing.ipynb #c017
 @dataclass
 class Chest:
     "The layers of one view, in cm, and the shapes that findings need"
@@ -119,11 +125,22 @@ class Chest:
     shapes: dict = field(default_factory=dict)  # named masks and distances
 
 
+@cache
+def _pixels():
+    "Row and column of each pixel, float32 [128, 128]"
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    return rows.astype(np.float32), columns.astype(np.float32)
+
+
 def _coordinates(pose):
-    c, s = math.cos(math.radians(pose.roll)), math.sin(math.radians(pose.roll))
-    x, y = (_COLUMNS - 63.5) / 64 - pose.shift[0], (_ROWS - 63.5) / 64 - pose.shift[1]
-    k = np.float32(1 / pose.scale)
-    return (x * np.float32(c) + y * np.float32(s)) * k, (y * np.float32(c) - x * np.float32(s)) * k
+    "Body coordinates (u, v) of each pixel"
+    angle = math.radians(pose.roll)
+    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    rows, columns = _pixels()
+    x = (columns - 63.5) / 64 - pose.shift[0]
+    y = (rows - 63.5) / 64 - pose.shift[1]
+    per_unit = np.float32(1 / pose.scale)
+    return (x * cos + y * sin) * per_unit, (y * cos - x * sin) * per_unit
 
 
 def empty_chest(
@@ -132,15 +149,14 @@ def empty_chest(
     view='frontal',  # or 'lateral'
 ):  # `Chest`
     "A chest without layers: only its coordinates"
-    zero = lambda: np.zeros((SIZE, SIZE), np.float32)
-    return Chest(view, body, pose, *_coordinates(pose), zero(), zero(), zero(), zero())
+    u, v = _coordinates(pose)
+    layers = {name: np.zeros((SIZE, SIZE), np.float32) for name in ('soft', 'air', 'bone', 'metal')}
+    return Chest(view, body, pose, u=u, v=v, **layers)
 
-# %% ../../nbs/wings/phantom/01_drawing.ipynb #c019
-_MU_SOFT, _MU_BONE, _AIR = (
-    0.20,
-    0.42,
-    0.80,
-)  # per cm; per cm more than soft tissue; air's share of lung
+# %% ../../nbs/wings/phantom/01_drawing.ipynb #c020
+_MU_SOFT = 0.20  # attenuation per cm
+_MU_BONE = 0.42  # per cm, more than soft tissue
+_AIR = 0.80  # air's share of lung
 
 
 def optical_depth(
@@ -149,26 +165,29 @@ def optical_depth(
     "Sum of thickness times attenuation over the layers (@eq-depth)"
     return _MU_SOFT * (chest.soft - _AIR * chest.air) + _MU_BONE * chest.bone + chest.metal
 
-# %% ../../nbs/wings/phantom/01_drawing.ipynb #c024
-_AT = (np.arange(SIZE, dtype=np.float32) + 0.5) / 4 - 0.5  # a pixel's place on the coarse grid
-_LOW = np.clip(np.floor(_AT), 0, SIZE // 4 - 2).astype(int)
-_PART = np.clip(_AT - _LOW, 0, 1).astype(np.float32)
+# %% ../../nbs/wings/phantom/01_drawing.ipynb #c025
+@cache
+def _coarse_positions():
+    "For each pixel: its lower neighbour on a grid four times coarser, and the part beyond it"
+    position = (np.arange(SIZE, dtype=np.float32) + 0.5) / 4 - 0.5
+    lower = np.clip(np.floor(position), 0, SIZE // 4 - 2).astype(int)
+    return lower, np.clip(position - lower, 0, 1).astype(np.float32)
 
 
-def _broad(picture):
-    "Blur of 14 pixels, on a grid four times coarser."
-    small = blur(
-        picture.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3)), 3.465
-    )  # averaging and interpolation blur a little too
-    rows = small[_LOW] * (1 - _PART[:, None]) + small[_LOW + 1] * _PART[:, None]
-    return rows[:, _LOW] * (1 - _PART) + rows[:, _LOW + 1] * _PART
+def _broad(image):
+    "Blur of 14 pixels, on a grid four times coarser"
+    lower, part = _coarse_positions()
+    coarse = image.reshape(SIZE // 4, 4, SIZE // 4, 4).mean((1, 3))
+    coarse = blur(coarse, 3.465)  # averaging and interpolation blur a little too
+    rows = coarse[lower] * (1 - part[:, None]) + coarse[lower + 1] * part[:, None]
+    return rows[:, lower] * (1 - part) + rows[:, lower + 1] * part
 
-# %% ../../nbs/wings/phantom/01_drawing.ipynb #c026
+# %% ../../nbs/wings/phantom/01_drawing.ipynb #c027
 def develop(
     chest,  # a `Chest`
-    noise=None,  # [128, 128] standard normal numbers; None: a picture without noise
+    noise=None,  # [128, 128] standard normal numbers; None: an image without noise
 ):  # [128, 128] grey in [0, 1]
-    "Grey picture of a chest (@eq-noise, @eq-curve)"
+    "Grey image of a chest (@eq-noise, @eq-curve)"
     pose, tau = chest.pose, optical_depth(chest)
     if noise is not None:
         tau = tau + noise * np.exp(np.minimum(0.5 * tau - 1, 1.5)) * np.float32(pose.noise)
@@ -176,9 +195,8 @@ def develop(
     tau = tau - np.float32(pose.equalise) * (_broad(tau) - np.float32(pose.middle))
     grey = 1 / (1 + np.exp((pose.middle - tau) * np.float32(1 / pose.latitude)))
     grey = pose.black + (pose.white - pose.black) * grey
-    if pose.marker:  # a lead letter L
-        x, y = int(pose.marker[0]), int(pose.marker[1])
-        grey[y - 4 : y + 4, x - 2 : x], grey[y + 2 : y + 4, x - 2 : x + 3] = pose.white, pose.white
+    if pose.marker:
+        _put_letter(grey, pose)
     left, top, right, bottom = pose.edges
     inside = np.zeros((SIZE, SIZE), bool)
     inside[top : SIZE - bottom, left : SIZE - right] = True
@@ -186,35 +204,45 @@ def develop(
     return grey
 
 
+def _put_letter(grey, pose):
+    "A lead letter L at the marker's place"
+    column, row = int(pose.marker[0]), int(pose.marker[1])
+    grey[row - 4 : row + 4, column - 2 : column] = pose.white
+    grey[row + 2 : row + 4, column - 2 : column + 3] = pose.white
+
+
 def to_picture(
     grey,  # in [0, 1]
 ):  # uint8
-    "uint8 picture of grey values"
+    "uint8 image of grey values"
     return np.clip(grey * 255 + 0.5, 0, 255).astype(np.uint8)
 
-# %% ../../nbs/wings/phantom/01_drawing.ipynb #c031
+# %% ../../nbs/wings/phantom/01_drawing.ipynb #c033
 def splat(
     chest,  # gives the pose
-    u,
-    v,  # body coordinates of the points, any shape
+    u,  # body coordinates across of the points, any shape
+    v,  # body coordinates down
     weight,  # of each point
     sigma,  # blur, pixels
 ):  # [128, 128]
-    "A picture of points, each with its weight"
-    u, v, weight, pose = np.ravel(u), np.ravel(v), np.ravel(weight), chest.pose
-    c, s, k = math.cos(math.radians(pose.roll)), math.sin(math.radians(pose.roll)), pose.scale
-    x, y = (
-        ((c * u - s * v) * k + pose.shift[0]) * 64 + 63.5,
-        ((c * v + s * u) * k + pose.shift[1]) * 64 + 63.5,
-    )
-    x0, y0 = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    ok = (x0 >= 0) & (x0 < SIZE - 1) & (y0 >= 0) & (y0 < SIZE - 1)
-    x0, y0, fx, fy, weight = x0[ok], y0[ok], (x - x0)[ok], (y - y0)[ok], weight[ok]
-    at, right, low = y0 * SIZE + x0, fx * weight, fy * weight
-    corner = np.concatenate(
-        [weight - right - low + fx * low, right - fx * low, low - fx * low, fx * low]
-    )
-    out = np.bincount(
-        np.concatenate([at, at + 1, at + SIZE, at + SIZE + 1]), corner, SIZE * SIZE
-    ).astype(np.float32)
-    return blur(out.reshape(SIZE, SIZE), sigma)
+    "An image of points, each with its weight"
+    x, y = _pixel_places(np.ravel(u), np.ravel(v), chest.pose)
+    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    inside = (column >= 0) & (column < SIZE - 1) & (row >= 0) & (row < SIZE - 1)
+    right_part, low_part = (x - column)[inside], (y - row)[inside]
+    weight = np.ravel(weight)[inside]
+    pixel = (row * SIZE + column)[inside]
+    right, low = right_part * weight, low_part * weight
+    both = right_part * low
+    shares = np.concatenate([weight - right - low + both, right - both, low - both, both])
+    corners = np.concatenate([pixel, pixel + 1, pixel + SIZE, pixel + SIZE + 1])
+    image = np.bincount(corners, shares, SIZE * SIZE).astype(np.float32)
+    return blur(image.reshape(SIZE, SIZE), sigma)
+
+
+def _pixel_places(u, v, pose):
+    "Column and row, with their fractions, of body coordinates"
+    cos, sin = math.cos(math.radians(pose.roll)), math.sin(math.radians(pose.roll))
+    x = (cos * u - sin * v) * pose.scale + pose.shift[0]
+    y = (cos * v + sin * u) * pose.scale + pose.shift[1]
+    return x * 64 + 63.5, y * 64 + 63.5

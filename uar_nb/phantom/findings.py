@@ -41,66 +41,68 @@ class FindingKind:
     change: Callable | None = None  # (body, finding, rng) -> body, before the chest is drawn
 
 # %% ../../nbs/wings/phantom/05_findings.ipynb #c008
-def _silhouette(chest, finding, rng):
-    return [chest.shapes['heart']]
-
-
 def _big_heart(body, finding, rng):
+    "A body with cardiomegaly"
     low, high = grade(finding, (0.55, 0.58), (0.61, 0.65), (0.68, 0.73))
     return replace(body, heart=float(rng.uniform(low, high)))
 
 
-def _both_lungs(chest, finding, rng):
-    masks = [chest.shapes['lung_left'], chest.shapes['lung_right']]
-    return masks if chest.view == 'frontal' else [np.maximum(*masks)]
+def _heart_mask(chest, finding, rng):
+    "What of the image is the heart"
+    return [chest.shapes['heart']]
 
 
 def _big_lungs(body, finding, rng):
-    x = grade(finding, 0.09, 0.14, 0.19) * rng.uniform(0.9, 1.1)
+    "A body with hyperinflation: low flat domes, much air, a slim heart"
+    lower = grade(finding, 0.09, 0.14, 0.19) * rng.uniform(0.9, 1.1)
     return replace(
         body,
-        dome=max(body.dome, 0.42) + float(x),
+        dome=max(body.dome, 0.42) + float(lower),
         flat=grade(finding, 0.5, 0.3, 0.12),
         lucency=grade(finding, 1.16, 1.24, 1.32),
         heart=body.heart * 0.93,
         lung=min(body.lung + 0.02, 0.78),
-        depth=body.depth,
     )
 
 
-def _bent(body, finding, rng):
-    return replace(
-        body, spine_bend=float(rng.uniform(0.034, 0.043)) * (1 if finding.side == 'left' else -1)
-    )
+def _lung_masks(chest, finding, rng):
+    "What of the image is lung; from the side both are one"
+    masks = [chest.shapes['lung_left'], chest.shapes['lung_right']]
+    return masks if chest.view == 'frontal' else [np.maximum(*masks)]
 
 
-def _column(chest, finding, rng):
+def _bent_spine(body, finding, rng):
+    "A body with scoliosis"
+    sign = 1 if finding.side == 'left' else -1
+    return replace(body, spine_bend=float(rng.uniform(0.034, 0.043)) * sign)
+
+
+def _spine_mask(chest, finding, rng):
+    "What of the image is the thoracic spine"
     return [chest.shapes['spine'] * step(chest.v + 0.7, 0.1) * step(0.75 - chest.v, 0.1)]
 
 # %% ../../nbs/wings/phantom/05_findings.ipynb #c010
-_BOTH, _FRONTAL = ('frontal', 'lateral'), ('frontal',)
-_DRAWN = dict(
-    cardiomegaly=(_BOTH, _silhouette, _big_heart),
-    effusion=(_BOTH, effusion),
-    opacity=(_BOTH, opacity),
-    nodule=(_BOTH, nodule),
-    pneumothorax=(_FRONTAL, pneumothorax),
-    atelectasis=(_BOTH, atelectasis),
-    granuloma=(_BOTH, granuloma),
-    hyperinflation=(_BOTH, _both_lungs, _big_lungs),
-    interstitial=(_BOTH, interstitial),
-    line=(_BOTH, line),
-    pacemaker=(_BOTH, pacemaker),
-    sternotomy=(_BOTH, sternotomy),
-    degenerative_spine=(_BOTH, degenerative_spine),
-    scoliosis=(_FRONTAL, _column, _bent),
+def _kind(name, draw, change=None, views=('frontal', 'lateral')):
+    "A kind of finding as drawn here, with the values that the table of data.study allows"
+    return FindingKind(**FINDING_KINDS[name], views=views, draw=draw, change=change)
+
+
+KINDS = dict(
+    cardiomegaly=_kind('cardiomegaly', _heart_mask, _big_heart),
+    effusion=_kind('effusion', effusion),
+    opacity=_kind('opacity', opacity),
+    nodule=_kind('nodule', nodule),
+    pneumothorax=_kind('pneumothorax', pneumothorax, views=('frontal',)),
+    atelectasis=_kind('atelectasis', atelectasis),
+    granuloma=_kind('granuloma', granuloma),
+    hyperinflation=_kind('hyperinflation', _lung_masks, _big_lungs),
+    interstitial=_kind('interstitial', interstitial),
+    line=_kind('line', line),
+    pacemaker=_kind('pacemaker', pacemaker),
+    sternotomy=_kind('sternotomy', sternotomy),
+    degenerative_spine=_kind('degenerative_spine', degenerative_spine),
+    scoliosis=_kind('scoliosis', _spine_mask, _bent_spine, views=('frontal',)),
 )
-KINDS = {
-    name: FindingKind(
-        **allowed, views=_DRAWN[name][0], draw=_DRAWN[name][1], change=(*_DRAWN[name], None)[2]
-    )
-    for name, allowed in FINDING_KINDS.items()
-}
 _ORDER = (
     'interstitial',
     'opacity',
@@ -138,13 +140,11 @@ def mask_box(
     level=0.35,  # pixels above it count
 ):  # (x0, y0, x1, y1), or None where no pixel counts
     "Tight box of a mask (@eq-box)"
-    on = mask > level
-    rows, columns = np.flatnonzero(on.any(1)), np.flatnonzero(on.any(0))
-    return (
-        (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-        if len(rows)
-        else None
-    )
+    inside = mask > level
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 # %% ../../nbs/wings/phantom/05_findings.ipynb #c016
 def changed_body(
@@ -153,9 +153,10 @@ def changed_body(
     seed=0,  # of the study
 ):  # `Body`
     "The body with the findings that change its shape: heart, lungs, spine"
-    for f in findings:
-        if KINDS[check_finding(f).kind].change:
-            body = KINDS[f.kind].change(body, f, numpy_rng(seed, 'change', *f.key))
+    for finding in findings:
+        kind = KINDS[check_finding(finding).kind]
+        if kind.change:
+            body = kind.change(body, finding, numpy_rng(seed, 'change', *finding.key))
     return body
 
 
@@ -165,13 +166,18 @@ def draw_findings(
     view,  # 'frontal' or 'lateral'
     findings,  # of `Finding`
     seed=0,  # of the study
-):  # (`Chest`, for each finding the list of its alpha masks: empty where this view doesn't show it)
+):  # (`Chest`, for each finding its alpha masks: none where this view doesn't show it)
     "A chest with findings in one view"
     chest = normal_chest(changed_body(body, findings, seed), pose, view)
     masks = [[] for _ in findings]
-    rank = lambda i: _ORDER.index(findings[i].kind) if findings[i].kind in _ORDER else len(_ORDER)
-    for i in sorted(range(len(findings)), key=rank):
-        kind = KINDS[findings[i].kind]
+    for i in sorted(range(len(findings)), key=lambda i: _rank(findings[i].kind)):
+        finding = findings[i]
+        kind = KINDS[finding.kind]
         if view in kind.views:
-            masks[i] = kind.draw(chest, findings[i], numpy_rng(seed, 'draw', *findings[i].key))
+            masks[i] = kind.draw(chest, finding, numpy_rng(seed, 'draw', *finding.key))
     return chest, masks
+
+
+def _rank(kind):
+    "When a kind is drawn; what is not in the order comes last"
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)

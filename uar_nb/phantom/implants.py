@@ -20,12 +20,13 @@ def curve(
     "Points along a smooth curve through `points` (@eq-curve-points)"
     p = np.array(points, np.float64)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
-    t = np.linspace(0, len(points) - 1 - 1e-9, samples)
-    i, f = t.astype(int), (t % 1)[:, None]
-    a, b, c, d = p[i], p[i + 1], p[i + 2], p[i + 3]
-    return 0.5 * (
-        2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3
-    )
+    position = np.linspace(0, len(points) - 1 - 1e-9, samples)
+    i, f = position.astype(int), (position % 1)[:, None]
+    p0, p1, p2, p3 = p[i], p[i + 1], p[i + 2], p[i + 3]
+    linear = (p2 - p0) * f
+    square = (2 * p0 - 5 * p1 + 4 * p2 - p3) * f**2
+    cubic = (3 * p1 - p0 - 3 * p2 + p3) * f**3
+    return 0.5 * (2 * p1 + linear + square + cubic)
 
 # %% ../../nbs/wings/phantom/04_implants.ipynb #c007
 def wire(
@@ -35,87 +36,90 @@ def wire(
     sigma=0.75,  # half its thickness, pixels
 ):  # alpha mask
     "Draw a wire through points"
-    p = curve(points)
-    gap = np.sqrt(((p[1:] - p[:-1]) ** 2).sum(1)).sum() * 64 / len(p)
-    line = splat(chest, p[:, 0], p[:, 1], np.full(len(p), gap * 2.5066 * sigma, np.float32), sigma)
-    chest.metal += depth * line
-    return np.clip(line * 1.3, 0, 1)
+    path = curve(points)
+    steps = np.sqrt(((path[1:] - path[:-1]) ** 2).sum(1))
+    gap = steps.sum() * 64 / len(path)
+    weight = np.full(len(path), gap * 2.5066 * sigma, np.float32)
+    drawn = splat(chest, path[:, 0], path[:, 1], weight, sigma)
+    chest.metal += depth * drawn
+    return np.clip(drawn * 1.3, 0, 1)
 
 # %% ../../nbs/wings/phantom/04_implants.ipynb #c010
 def line(chest, finding, rng):
     "A central venous line: from the shoulder of its side into the upper vena cava"
-    s = 1 if finding.side == 'left' else -1
-    j = lambda x: x + float(rng.normal(0, 0.012))
+    sign = 1 if finding.side == 'left' else -1
+
+    def near(number):
+        return number + float(rng.normal(0, 0.012))
+
     end = float(rng.uniform(-0.06, 0.08))
-    if chest.view == 'frontal':
-        points = [(s * j(0.66), j(-0.52)), (s * j(0.45), j(-0.64)), (s * j(0.24), j(-0.60))]
-        points += (
-            [(j(0.02), j(-0.42)), (j(-0.085), j(-0.30)), (-0.095, end)]
-            if s > 0
-            else [(-0.115, j(-0.44)), (j(-0.095), -0.24), (-0.095, end)]
-        )
-        return [wire(chest, points, 1.8, 0.85)]
-    return [
-        wire(
-            chest,
-            [(j(-0.22), j(-0.72)), (j(-0.04), j(-0.52)), (j(0.0), -0.3), (-0.02, end)],
-            1.8,
-            0.85,
-        )
+    if chest.view == 'lateral':
+        path = [(near(-0.22), near(-0.72)), (near(-0.04), near(-0.52))]
+        path += [(near(0.0), -0.3), (-0.02, end)]
+        return [wire(chest, path, 1.8, sigma=0.85)]
+    path = [
+        (sign * near(0.66), near(-0.52)),
+        (sign * near(0.45), near(-0.64)),
+        (sign * near(0.24), near(-0.60)),
     ]
+    if finding.side == 'left':  # it crosses the spine
+        path += [(near(0.02), near(-0.42)), (near(-0.085), near(-0.30)), (-0.095, end)]
+    else:
+        path += [(-0.115, near(-0.44)), (near(-0.095), -0.24), (-0.095, end)]
+    return [wire(chest, path, 1.8, sigma=0.85)]
+
+
+def _front_at(chest, v):
+    "Where the front wall of a side view stands at a height"
+    row = np.abs(chest.v[:, 64] - v).argmin()
+    return float(chest.shapes['front'][row, 64])
 
 
 def sternotomy(chest, finding, rng):
     "A column of wire loops that close the breastbone"
-    n, start = int(rng.integers(5, 8)), rng.uniform(-0.42, -0.36)
+    count, start = int(rng.integers(5, 8)), rng.uniform(-0.42, -0.36)
+    shift = 0.05 * chest.pose.turn if chest.view == 'frontal' else 0
     total = 0
-    for k in range(n):
-        v, w = start + 0.095 * k, rng.uniform(0.030, 0.042)
+    for k in range(count):
+        v, width = start + 0.095 * k, rng.uniform(0.030, 0.042)
         if chest.view == 'frontal':
             loop = [
-                (-w, v),
-                (-0.3 * w, v - 0.022),
-                (w, v - 0.008),
-                (0.6 * w, v + 0.022),
-                (-w, v + 0.004),
+                (-width, v),
+                (-0.3 * width, v - 0.022),
+                (width, v - 0.008),
+                (0.6 * width, v + 0.022),
+                (-width, v + 0.004),
             ]
         else:
-            f = float(chest.shapes['front'][np.abs(chest.v[:, 64] - v).argmin(), 64])
-            loop = [(f - 0.02, v - 0.02), (f + 0.03, v), (f - 0.02, v + 0.02)]
-        shift = 0.05 * chest.pose.turn if chest.view == 'frontal' else 0
-        total = total + wire(chest, [(u - shift, y) for u, y in loop], 2.6, 0.6)
+            front = _front_at(chest, v)
+            loop = [(front - 0.02, v - 0.02), (front + 0.03, v), (front - 0.02, v + 0.02)]
+        total = total + wire(chest, [(u - shift, y) for u, y in loop], 2.6, sigma=0.6)
     return [np.clip(total, 0, 1)]
 
 # %% ../../nbs/wings/phantom/04_implants.ipynb #c012
 def pacemaker(chest, finding, rng):
     "A generator under the skin of the chest and its lead into the heart"
-    s = 1 if finding.side == 'left' else -1
-    b, low = chest.body, chest.body.dome + chest.body.dome_gap
-    cu, cv, t = s * rng.uniform(0.47, 0.56), rng.uniform(-0.46, -0.36), rng.uniform(-0.3, 0.3)
-    tip = rng.uniform(0.16, 0.24), low - 0.10
+    sign = 1 if finding.side == 'left' else -1
+    u, v = sign * rng.uniform(0.47, 0.56), rng.uniform(-0.46, -0.36)
+    tilt = rng.uniform(-0.3, 0.3)
+    tip = rng.uniform(0.16, 0.24)
+    low = chest.body.dome + chest.body.dome_gap
     if chest.view == 'frontal':
-        du, dv = chest.u - cu, chest.v - cv
-        du, dv = du * math.cos(t) + dv * math.sin(t), dv * math.cos(t) - du * math.sin(t)
-        can = step(
-            1
-            - np.sqrt(np.sqrt(np.square(np.square(du / 0.135)) + np.square(np.square(dv / 0.11)))),
-            0.12,
-        )
-        points = [
-            (cu - s * 0.02, cv - 0.10),
-            (s * 0.30, -0.60),
-            (0.05 if s > 0 else -0.14, -0.50),
+        can = _can_from_front(chest, u, v, tilt)
+        lead = [
+            (u - sign * 0.02, v - 0.10),
+            (sign * 0.30, -0.60),
+            (0.05 if sign > 0 else -0.14, -0.50),
             (-0.10, -0.30),
             (-0.10, low - 0.38),
             (0.02, low - 0.17),
-            tip,
+            (tip, low - 0.10),
         ]
     else:
-        front = float(chest.shapes['front'][np.abs(chest.v[:, 64] - cv).argmin(), 64])
-        du, dv = chest.u - front + 0.10, chest.v - cv
-        can = step(1 - np.maximum(np.abs(du + 0.2 * dv) / 0.045, np.abs(dv) / 0.11), 0.2)
-        points = [
-            (front - 0.06, cv - 0.09),
+        front = _front_at(chest, v)
+        can = _can_from_side(chest, front, v)
+        lead = [
+            (front - 0.06, v - 0.09),
             (-0.05, -0.55),
             (0.02, -0.30),
             (-0.02, low - 0.35),
@@ -123,4 +127,19 @@ def pacemaker(chest, finding, rng):
             (-0.30, low - 0.10),
         ]
     chest.metal += 2.6 * can
-    return [can, wire(chest, points, 1.7, 0.7)]
+    return [can, wire(chest, lead, 1.7, sigma=0.7)]
+
+
+def _can_from_front(chest, u, v, tilt):
+    "The generator's outline: a rounded box, tilted"
+    du, dv = chest.u - u, chest.v - v
+    along = du * math.cos(tilt) + dv * math.sin(tilt)
+    across = dv * math.cos(tilt) - du * math.sin(tilt)
+    fourth_powers = np.square(np.square(along / 0.135)) + np.square(np.square(across / 0.11))
+    return step(1 - np.sqrt(np.sqrt(fourth_powers)), 0.12)
+
+
+def _can_from_side(chest, front, v):
+    "The generator seen edge-on below the skin"
+    du, dv = chest.u - front + 0.10, chest.v - v
+    return step(1 - np.maximum(np.abs(du + 0.2 * dv) / 0.045, np.abs(dv) / 0.11), 0.2)

@@ -17,9 +17,9 @@ from .drawing import dome, ellipse, step
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c005
 def grade(
     finding,  # a `Finding` with a severity
-    mild,
-    moderate,
-    severe,  # values
+    mild,  # value of a mild one
+    moderate,  # of a moderate one
+    severe,  # of a severe one
 ):  # one of them
     "The value that belongs to the finding's severity"
     return dict(mild=mild, moderate=moderate, severe=severe)[finding.severity]
@@ -32,29 +32,33 @@ def sides(
     return ('left', 'right') if finding.side == 'bilateral' else (finding.side,)
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c007
+def _inner_border(body, finding):
+    "How far from the middle a lung begins for a lesion: the heart narrows the lower zone"
+    if finding.zone != 'lower':
+        return 0.17
+    return 0.17 + (0.42 * body.heart if finding.side == 'left' else 0.08)
+
+
 def place(
     chest,  # gives body and view
     finding,  # a `Finding` with side and zone
     rng,  # NumPy generator; three numbers are drawn from it
     margin=0.0,  # kept free at the walls
 ):  # centre (u, v) in this view
-    "Where a lesion lies in this view: its place in the body depends on side, zone and `rng` alone"
-    b = chest.body
+    "Where a lesion lies: its place in the body depends on side, zone and `rng` alone"
+    body = chest.body
     across, height, depth = rng.uniform(0.35, 0.75), rng.uniform(0.3, 0.7), rng.uniform(0.25, 0.75)
-    low = b.dome + (b.dome_gap if finding.side == 'left' else 0) - 0.04
-    top = b.apex + 0.12
+    low = body.dome + (body.dome_gap if finding.side == 'left' else 0) - 0.04
+    top = body.apex + 0.12
     zone = ('upper', 'mid', 'lower').index(finding.zone)
     v = top + (low - top) * (zone + height) / 3
     if chest.view == 'frontal':
-        cage = float(cage_width(b, v)[0])
-        inner = 0.17 + (
-            0.42 * b.heart if zone == 2 and finding.side == 'left' else 0.08 if zone == 2 else 0
-        )
-        return (1 if finding.side == 'left' else -1) * (
-            inner + margin + (cage - inner - 2 * margin) * (across - 0.35) / 0.4
-        ), v
-    front, spine, back = (float(x) for x in side_lines(b, np.float32(v)))
-    if zone == 2:
+        sign = 1 if finding.side == 'left' else -1
+        cage = float(cage_width(body, v)[0])
+        inner = _inner_border(body, finding)
+        return sign * (inner + margin + (cage - inner - 2 * margin) * (across - 0.35) / 0.4), v
+    front, spine, _ = (float(line) for line in side_lines(body, np.float32(v)))
+    if finding.zone == 'lower':
         depth = 0.45 + 0.5 * depth
     return front + 0.12 + (spine - front - 0.12) * depth, v
 
@@ -75,42 +79,39 @@ def fill(
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c015
 def effusion(chest, finding, rng):
     "Fluid in the pleural space: rises at the walls as a meniscus"
-    b, v, masks = chest.body, chest.v, []
+    masks = []
     for side in sides(finding):
         height = grade(finding, 0.23, 0.44, 0.80) * (1 + 0.15 * rng.uniform(-1, 1))
-        inside = chest.shapes[f'inside_{side}']
-        base = b.dome + (b.dome_gap if side == 'left' else 0) + 0.14
-        if chest.view == 'frontal':
-            a = (1 if side == 'left' else -1) * chest.u
-            x = np.clip((a - 0.15) / (chest.shapes[f'cage_{side}'] - 0.15 + 1e-3), 0, 1)
-            level = base - height * (0.62 + (0.58 if height < 0.3 else 0.40) * x**2.5)
-        else:
-            front, back = chest.shapes['front'], chest.shapes['back']
-            x = np.clip((chest.u - front) / (back - front), 0, 1)
-            level = base + 0.10 - height * (0.62 + 0.50 * np.abs(x * 1.5 - 0.5) ** 2)
-        mask = step(inside + 0.03, 0.03) * step(v - level, 0.05)
-        fill(chest, finding, mask, 0.97, 0.6)
+        level = _fluid_level(chest, side, height)
+        mask = step(chest.shapes[f'inside_{side}'] + 0.03, 0.03) * step(chest.v - level, 0.05)
+        fill(chest, finding, mask, density=0.97, soft=0.6)
         masks.append(mask)
     return masks
+
+
+def _fluid_level(chest, side, height):
+    "Height of the fluid's surface, lowest in the middle of the lung"
+    body = chest.body
+    base = body.dome + (body.dome_gap if side == 'left' else 0) + 0.14
+    if chest.view == 'frontal':
+        across = (1 if side == 'left' else -1) * chest.u
+        x = np.clip((across - 0.15) / (chest.shapes[f'cage_{side}'] - 0.15 + 1e-3), 0, 1)
+        rise = 0.58 if height < 0.3 else 0.40
+        return base - height * (0.62 + rise * x**2.5)
+    front, back = chest.shapes['front'], chest.shapes['back']
+    x = np.clip((chest.u - front) / (back - front), 0, 1)
+    return base + 0.10 - height * (0.62 + 0.50 * np.abs(x * 1.5 - 0.5) ** 2)
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c018
 def _cloud(chest, centre, radius, rng, parts=7):
     "A blotchy patch: blobs around a centre, broken up by noise"
-    total = 1.2 * np.exp(-(ellipse(chest.u, chest.v, centre, (radius * 0.6, radius * 0.6)) ** 2))
+    middle = ellipse(chest.u, chest.v, centre, (radius * 0.6, radius * 0.6))
+    total = 1.2 * np.exp(-(middle**2))
     for _ in range(parts):
-        r, t = radius * rng.uniform(0.3, 0.75), rng.uniform(0, 2 * math.pi)
-        c = centre[0] + r * math.cos(t), centre[1] + r * math.sin(t)
-        total += 0.8 * np.exp(
-            -(
-                ellipse(
-                    chest.u,
-                    chest.v,
-                    c,
-                    (radius * rng.uniform(0.25, 0.5), radius * rng.uniform(0.25, 0.5)),
-                )
-                ** 2
-            )
-        )
+        away, direction = radius * rng.uniform(0.3, 0.75), rng.uniform(0, 2 * math.pi)
+        around = centre[0] + away * math.cos(direction), centre[1] + away * math.sin(direction)
+        radii = radius * rng.uniform(0.25, 0.5), radius * rng.uniform(0.25, 0.5)
+        total += 0.8 * np.exp(-(ellipse(chest.u, chest.v, around, radii) ** 2))
     grain = texture(rng, 1.6) * 5.6
     return step(total * (1 + 0.18 * grain) - 0.62, 1.0)
 
@@ -118,117 +119,106 @@ def _cloud(chest, centre, radius, rng, parts=7):
 def opacity(chest, finding, rng):
     "Consolidation: a patch of lung whose air is filled"
     radius = grade(finding, 0.17, 0.22, 0.29) * rng.uniform(0.9, 1.1)
-    centre = place(chest, finding, rng, 0.08)
-    mask = _cloud(chest, centre, radius, rng) * step(
-        chest.shapes[f'inside_{finding.side}'] + 0.01, 0.04
-    )
-    fill(chest, finding, mask, grade(finding, 0.60, 0.72, 0.85))
+    centre = place(chest, finding, rng, margin=0.08)
+    within = step(chest.shapes[f'inside_{finding.side}'] + 0.01, 0.04)
+    mask = _cloud(chest, centre, radius, rng) * within
+    fill(chest, finding, mask, density=grade(finding, 0.60, 0.72, 0.85))
     return [mask]
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c020
 def nodule(chest, finding, rng):
     "A round solid lesion"
-    radius = rng.uniform(0.066, 0.105)
-    centre = place(chest, finding, rng, 0.10)
-    r = ellipse(
-        chest.u, chest.v, centre, (radius, radius * rng.uniform(0.88, 1.12)), rng.uniform(0, 180)
-    )
-    chest.soft += (34 * radius + 2.2) * dome(r)
-    return [step(1.02 - r, 0.15)]
+    size = rng.uniform(0.066, 0.105)
+    centre = place(chest, finding, rng, margin=0.10)
+    radii = size, size * rng.uniform(0.88, 1.12)
+    radius = ellipse(chest.u, chest.v, centre, radii, rng.uniform(0, 180))
+    chest.soft += (34 * size + 2.2) * dome(radius)
+    return [step(1.02 - radius, 0.15)]
 
 
 def granuloma(chest, finding, rng):
     "A small calcified spot"
-    radius = rng.uniform(0.038, 0.056)
-    r = ellipse(
-        chest.u,
-        chest.v,
-        place(chest, finding, rng, 0.06),
-        (radius, radius * rng.uniform(0.8, 1.2)),
-        rng.uniform(0, 180),
-    )
-    chest.bone += (3.2 if chest.view == 'frontal' else 3.8) * np.sqrt(dome(r))
-    return [step(1.05 - r, 0.2)]
+    size = rng.uniform(0.038, 0.056)
+    centre = place(chest, finding, rng, margin=0.06)
+    radii = size, size * rng.uniform(0.8, 1.2)
+    radius = ellipse(chest.u, chest.v, centre, radii, rng.uniform(0, 180))
+    calcium = 3.2 if chest.view == 'frontal' else 3.8
+    chest.bone += calcium * np.sqrt(dome(radius))
+    return [step(1.05 - radius, 0.2)]
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c022
 def atelectasis(chest, finding, rng):
     "Bands of collapsed lung"
-    cu, cv = place(chest, finding, rng, 0.12)
-    tilt, length, mask = math.radians(rng.uniform(-28, 28)), rng.uniform(0.24, 0.32), 0
+    u, v = place(chest, finding, rng, margin=0.12)
+    tilt, length = math.radians(rng.uniform(-28, 28)), rng.uniform(0.24, 0.32)
     bow = rng.uniform(-0.5, 0.5)
-    for size, offset in ((1.0, 0.0), (rng.uniform(0.4, 0.7), rng.uniform(0.08, 0.12))):
-        du, dv = chest.u - cu, chest.v - cv - offset
-        along, away = (
-            du * math.cos(tilt) + dv * math.sin(tilt),
-            dv * math.cos(tilt) - du * math.sin(tilt) + bow * du * du,
-        )
-        half = 0.030 * size**0.5 * np.sqrt(np.clip(1 - (along / (length * size)) ** 2, 0, 1))
+    bands = ((1.0, 0.0), (rng.uniform(0.4, 0.7), rng.uniform(0.08, 0.12)))
+    mask = 0
+    for size, offset in bands:
+        du, dv = chest.u - u, chest.v - v - offset
+        along = du * math.cos(tilt) + dv * math.sin(tilt)
+        away = dv * math.cos(tilt) - du * math.sin(tilt) + bow * du * du
+        taper = np.sqrt(np.clip(1 - (along / (length * size)) ** 2, 0, 1))
+        half = 0.030 * size**0.5 * taper
         mask = np.maximum(mask, step(half - np.abs(away), 0.03) * step(half - 0.004, 0.008))
         tilt += rng.uniform(-0.25, 0.25)
     mask = mask * step(chest.shapes[f'inside_{finding.side}'], 0.03)
-    fill(chest, finding, mask, 0.5, 1.0)
+    fill(chest, finding, mask, density=0.5, soft=1.0)
     return [mask]
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c026
 def pneumothorax(chest, finding, rng):
     "Air in the pleural space: a bright lung edge with empty black beyond it"
+    body, v, side = chest.body, chest.v, finding.side
     width = grade(finding, 0.10, 0.17, 0.28) * rng.uniform(0.9, 1.1)
-    side = finding.side
     inside = chest.shapes[f'inside_{side}']
-    a, b = (1 if side == 'left' else -1) * chest.u, chest.body
-    high = np.clip((0.35 - chest.v) / (0.35 - b.apex), 0, 1)
+    across = (1 if side == 'left' else -1) * chest.u
+    high = np.clip((0.35 - v) / (0.35 - body.apex), 0, 1)
     cage = chest.shapes[f'cage_{side}'] - width * (0.45 + 0.75 * high)
-    edge = np.minimum(cage - a, chest.v - b.apex - width * 1.1 - 0.04)
-    gone = step(-edge, 0.02) * step(inside, 0.02) * step(0.42 - chest.v, 0.1)
-    line = np.exp(-((edge / 0.014) ** 2)) * step(inside - 0.01, 0.03) * step(0.40 - chest.v, 0.1)
-    chest.soft -= gone * chest.shapes['vessels']
-    chest.air += gone * (0.10 * b.depth + 0.15 * chest.air) - 0.12 * chest.air * step(
-        edge, 0.02
-    ) * step(inside, 0.02)
-    chest.soft += 2.2 * line
-    return [np.maximum(gone, line)]
+    to_edge = np.minimum(cage - across, v - body.apex - width * 1.1 - 0.04)
+    empty = step(-to_edge, 0.02) * step(inside, 0.02) * step(0.42 - v, 0.1)
+    edge = np.exp(-((to_edge / 0.014) ** 2)) * step(inside - 0.01, 0.03) * step(0.40 - v, 0.1)
+    chest.soft -= empty * chest.shapes['vessels']
+    collapsed = 0.12 * chest.air * step(to_edge, 0.02) * step(inside, 0.02)
+    chest.air += empty * (0.10 * body.depth + 0.15 * chest.air) - collapsed
+    chest.soft += 2.2 * edge
+    return [np.maximum(empty, edge)]
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c029
 def interstitial(chest, finding, rng):
     "A net of thickened septa in both lungs"
     strength = grade(finding, 5.2, 6.1, 7.2)
     net = sum(
-        np.exp(-np.square(texture(rng, s) * np.float32(3.5449 * s / 0.35))) for s in (1.1, 1.7)
+        np.exp(-np.square(texture(rng, sigma) * np.float32(3.5449 * sigma / 0.35)))
+        for sigma in (1.1, 1.7)
     )
+    seen = 1.0 if chest.view == 'frontal' else 0.85
     masks = []
     for side in ('left', 'right'):
-        mask = step(chest.shapes[f'inside_{side}'] - 0.01, 0.04) * step(
-            chest.v - chest.body.apex - 0.1, 0.5
-        )
-        chest.soft += (
-            strength * (0.35 * net + 0.15) * mask * (1.0 if chest.view == 'frontal' else 0.85)
-        )
+        below_tip = step(chest.v - chest.body.apex - 0.1, 0.5)
+        mask = step(chest.shapes[f'inside_{side}'] - 0.01, 0.04) * below_tip
+        chest.soft += strength * (0.35 * net + 0.15) * mask * seen
         masks.append(mask)
     return masks if chest.view == 'frontal' else [np.maximum(*masks)]
 
 
 def degenerative_spine(chest, finding, rng):
     "Spurs and hardened end plates at the discs of the lower spine"
-    strength, reach = (
-        grade(finding, 3.4, 3.7, 4.1) * (1.4 if chest.view == 'frontal' else 1),
-        grade(finding, 0.05, 0.06, 0.07),
-    )
-    a, v, front = chest.u - chest.shapes['spine_line'], chest.v, chest.view == 'frontal'
-    k, half = (
-        ((v + 1.0) / (0.135 + 0.02 * v), 0.097 + 0.02 * v)
-        if front
-        else ((v + 1.0) / (0.150 + 0.02 * v), 0.09 + 0.022 * v)
-    )
-    disc = np.exp(-np.square((np.abs(k - np.floor(k) - 0.5) * 2 - 1) / 0.34))
-    edge = (np.abs(a) - half - reach * 0.4) if front else (a + half + reach * 0.3)
-    span = step(v - grade(finding, 0.0, -0.14, -0.28), 0.1) * step(
-        chest.body.dome + (0.02 if front else 0.22) - v, 0.1
-    )
-    bars = 0.48 if front else 0.7  # hardened end plates, less visible from the front
-    chest.bone += (
-        strength
-        * disc
-        * span
-        * (1.3 * np.exp(-np.square(edge / reach)) + bars * step(half - np.abs(a), 0.03))
-    )
-    return [span * step(half + reach - np.abs(a), 0.02)]
+    v = chest.v
+    across = chest.u - chest.shapes['spine_line']
+    strength = grade(finding, 3.4, 3.7, 4.1)
+    reach = grade(finding, 0.05, 0.06, 0.07)
+    if chest.view == 'frontal':
+        strength, end_plates, lowest = strength * 1.4, 0.48, 0.02
+        phase, half = (v + 1.0) / (0.135 + 0.02 * v), 0.097 + 0.02 * v
+        to_spur = np.abs(across) - half - reach * 0.4
+    else:
+        strength, end_plates, lowest = strength * 1, 0.7, 0.22
+        phase, half = (v + 1.0) / (0.150 + 0.02 * v), 0.09 + 0.022 * v
+        to_spur = across + half + reach * 0.3
+    disc = np.exp(-np.square((np.abs(phase - np.floor(phase) - 0.5) * 2 - 1) / 0.34))
+    highest = grade(finding, 0.0, -0.14, -0.28)
+    span = step(v - highest, 0.1) * step(chest.body.dome + lowest - v, 0.1)
+    plates = end_plates * step(half - np.abs(across), 0.03)
+    chest.bone += strength * disc * span * (1.3 * np.exp(-np.square(to_spur / reach)) + plates)
+    return [span * step(half + reach - np.abs(across), 0.02)]
