@@ -22,7 +22,7 @@ import numpy as np
 
 from ..data.quality import STATES, check_pictures, find_duplicates
 from ..core import UARError, UNK, atomic_write, optional_import, read_json
-from ..scoring.naive_baselines import constant_floor, frequent_floor, random_floor
+from ..scoring.naive_baselines import constant_baseline, frequent_baseline, random_baseline
 from ..scoring.metrics import score_reports
 from ..show.page import Page, write_page
 from ..show.plots import histogram, plot_curves, show_images
@@ -405,13 +405,14 @@ def _baseline_rows(training, validation, references, seed):
         return scored.values
 
     constants = {
-        f'best constant by {metric}': constant_floor(training, validation, metric, seed=seed)
+        f'best constant by {metric}': constant_baseline(training, validation, metric, seed=seed)
         for metric in ('BLEU_4', 'CIDEr')
     }
-    constants['most frequent'] = frequent_floor(training)
+    constants['most frequent'] = frequent_baseline(training)
     rows = {name: score([report] * len(references)) for name, report in constants.items()}
     drawn = [
-        score(random_floor(training, len(references), seed + draw)) for draw in range(RANDOM_DRAWS)
+        score(random_baseline(training, len(references), seed + draw))
+        for draw in range(RANDOM_DRAWS)
     ]
     rows[f'random, mean of {RANDOM_DRAWS} draws'] = {
         metric: float(np.mean([scores[metric] for scores in drawn])) for metric in drawn[0]

@@ -25,7 +25,7 @@ from ..data.image import resize_image, to_float
 from ..config import RunConfig, run_preset
 from ..checkpoint import load_checkpoint
 from ..scoring.metrics import diversity
-from ..scoring.naive_baselines import all_floors, shuffle_control
+from ..scoring.naive_baselines import all_baselines, shuffle_control
 from ..scoring.evaluate import evaluate
 from ..experiment.prepare import prepare
 from ..training import Trainer
@@ -194,7 +194,7 @@ def demo_scores(
     "Scores of the test set with floors, ceiling and the image-shuffle control."
     done = evaluate(model, data['test'], beams, folder, progress=progress)
     best_possible = {'ceiling': ceiling(data['test'], plan.style)}
-    floors = all_floors(data['train'], data['val'], data['test'], best_possible)
+    floors = all_baselines(data['train'], data['val'], data['test'], best_possible)
     true = [list(s.findings) for s in data['test'].studies]
     shuffle = shuffle_control(
         done.reports,

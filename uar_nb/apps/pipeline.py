@@ -37,7 +37,7 @@ from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from ..tokenizer.choose import load_tokenizer
 from ..config import RunConfig, run_preset
 from ..checkpoint import Checkpoint
-from ..scoring.naive_baselines import Floors, all_floors
+from ..scoring.naive_baselines import Baselines, all_baselines
 from ..scoring.evaluate import Evaluation, evaluate
 from ..experiment.run_folder import main_first, run_lock
 from ..experiment.prepare import Prepared, make_data, prepare
@@ -369,7 +369,7 @@ def evaluate_checkpoint(
     metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),  # METEOR starts Java
     progress=False,  # show a bar
     **loading,  # how the data set is read: options of `load_studies`
-) -> tuple[Evaluation, Floors | None]:  # (scores, baselines or None without training studies)
+) -> tuple[Evaluation, Baselines | None]:  # (scores, baselines where there is a training split)
     "Scores of a checkpoint on one split of a data set, and its naive baselines."
     check_options(split=(scored, *SPLITS))
     studies = load_studies(data, **loading)
@@ -396,4 +396,4 @@ def evaluate_checkpoint(
     if scored == 'train' or splits['train'] is None:
         return evaluation, None
     chooses = splits['val'] if scored == 'test' else None  # the best constant report
-    return evaluation, all_floors(splits['train'], chooses, splits[scored])
+    return evaluation, all_baselines(splits['train'], chooses, splits[scored])

@@ -23,7 +23,7 @@ from ..tokenizer.dvae import DVAEConfig
 from ..config import RunConfig, run_preset
 from ..checkpoint import load_checkpoint
 from ..scoring.metrics import diversity, findings_scores, score_table
-from ..scoring.naive_baselines import all_floors, shuffle_control
+from ..scoring.naive_baselines import all_baselines, shuffle_control
 from ..experiment.run_folder import read_log
 from ..scoring.evaluate import evaluate
 from ..experiment.prepare import make_data, prepare
@@ -177,7 +177,7 @@ def real_text_rows(
         predicted=[read_kinds(r) for r in pick(reports)],
         true=true,
     )
-    floors = all_floors(train, judge, val)
+    floors = all_baselines(train, judge, val)
     numbers = lambda found: {
         'F1': found['f1'],
         'precision': found['precision'],

@@ -73,7 +73,7 @@ class Evaluation:
     notes: tuple = ()  # said of the data set, e.g. that its pictures are drawn
 
     def row(self):
-        "All numbers, as a row for `scoring.metrics.score_table` or `Floors.table`."
+        "All numbers, as a row for `scoring.metrics.score_table` or `Baselines.table`."
         return {
             **self.scores.values,
             **(
