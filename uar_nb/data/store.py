@@ -116,7 +116,7 @@ def fill_in_parts(
     name='parts',  # of the bar
     progress=False,  # show it
 ):  # the array
-    "Fill an array part by part, from where an earlier run stopped; all faults as one `DataSetError`."
+    "Fill an array in parts, from where an earlier run stopped; all faults as one `DataSetError`."
     faults = []
     with tqdm(total=len(array), desc=name, disable=not progress) as bar:
         for first in range(0, len(array), part):
