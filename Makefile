@@ -4,15 +4,15 @@ TORCH ?= torch
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := nbs tests tools benchmarks setup.py
-# Analyses compare trained models where `uar ladder` has left them; without them they train toys and say so
-RUNS := $(if $(wildcard runs/ladder/ladder.json),UAR_RUNS=$(abspath runs))
+# Analyses compare trained models where `uar ablation` has left them; without them they train toys and say so
+RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 
-.PHONY: help setup demo demo-long ladder format test lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ablation format test lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
 	@echo "make demo-long  the same at full quality, about 40 minutes"
-	@echo "make ladder     seven rows of the paper's tables on phantoms, for the analyses that compare models"
+	@echo "make ablation   seven rows of the paper's tables on phantoms, for the analyses that compare models"
 	@echo "make test       every check of the project"
 	@echo "make format     notebooks, tests and tools as ruff writes them, then the exported modules"
 	@echo "make lab        open the lessons in JupyterLab"
@@ -40,8 +40,8 @@ demo-long: setup
 	$(BIN)/uar demo --long
 
 # Rows that are there are kept, so it goes on where it stopped; afterwards `make lessons` lets the analyses of retrieval, alignment and basis compare these models
-ladder: setup
-	$(BIN)/uar ladder $(addprefix --row ,base a e uar memory uniform normal) --out runs/ladder
+ablation: setup
+	$(BIN)/uar ablation $(addprefix --row ,base a e uar memory uniform normal) --out runs/ablation
 
 format: setup
 	$(BIN)/ruff format $(SOURCES)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from ..core import UARError, atomic_write, read_json, torch_rng
-from ..config import SECOND_STAGES, VARIANTS
+from ..config import LAST_STAGE, SECOND_STAGES, VARIANTS
 from ..model import UAR
 from ..checkpoint import load_checkpoint
 from ..training import mask_parameters
@@ -154,7 +154,8 @@ def refine_config(
         raise UARError(f'unknown variant {variant!r}', field='variant', remedy=remedy)
     config = plan.run_config()
     changes = VARIANTS[variant]
-    second = replace(config.train.stages[1], mask_on=changes['mask'] != 'none')
+    weights = LAST_STAGE.get(variant, {})
+    second = replace(config.train.stages[1], mask_on=changes['mask'] != 'none', **weights)
     return replace(
         config,
         name=f'{plan.preset}/{variant}',
