@@ -684,7 +684,7 @@ FAULTS = [
         'free space',
         dict(full='ecgen-radiology'),
     ),
-    # the audit and the ladder
+    # the audit and the ablation
     Fault('nothing to audit', NOTHING, ['audit', 'elsewhere'], 'elsewhere', '', 'check the path'),
     Fault(
         'unknown rules of cleaning',
@@ -695,9 +695,9 @@ FAULTS = [
         'corrected',
     ),
     Fault(
-        'unknown plan', NOTHING, ['ladder', '--plan', 'huge', '--out', 'new'], '', 'plan', 'quick'
+        'unknown plan', NOTHING, ['ablation', '--plan', 'huge', '--out', 'new'], '', 'plan', 'quick'
     ),
-    Fault('unknown row', NOTHING, ['ladder', '--row', 'z', '--out', 'new'], '', 'model', 'uar'),
+    Fault('unknown row', NOTHING, ['ablation', '--row', 'z', '--out', 'new'], '', 'model', 'uar'),
     # packages that are not there
     Fault(
         'no metrics package',
