@@ -7,13 +7,14 @@ SOURCES := nbs tests tools benchmarks setup.py
 # Analyses compare trained models where `uar ablation` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 
-.PHONY: help setup demo demo-long ablation format test lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ablation format test test-all lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
 	@echo "make demo-long  the same at full quality, about 40 minutes"
 	@echo "make ablation   seven rows of the paper's tables on phantoms, for the analyses that compare models"
-	@echo "make test       every check of the project"
+	@echo "make test       the checks for every change: at most 20 minutes on two cores"
+	@echo "make test-all   every check, at full length; runs weekly"
 	@echo "make format     notebooks, tests and tools as ruff writes them, then the exported modules"
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make lessons    run every lesson again and save its outputs"
@@ -51,7 +52,13 @@ format: setup
 test: setup
 	$(BIN)/ruff format --check $(SOURCES)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --durations=10
+
+# Both tiers: also cells with `#| slow` and tests with the mark `slow`; their minutes stand beside them
+test-all: setup
+	$(BIN)/ruff format --check $(SOURCES)
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
+	$(BIN)/python -m pytest tests -m "slow or not slow" --durations=30
 
 lab: setup
 	cd nbs && ../$(BIN)/jupyter lab

@@ -227,6 +227,9 @@ def test_workflows():
     for name in ('docs', 'test'):
         flow = yaml.safe_load((ROOT / f'.github/workflows/{name}.yml').read_text(encoding='utf-8'))
         assert flow['jobs'] and 'push' in flow[True]  # YAML reads `on` as true
+    weekly = yaml.safe_load((ROOT / '.github/workflows/weekly.yml').read_text(encoding='utf-8'))
+    [job] = weekly['jobs'].values()
+    assert 'schedule' in weekly[True] and 'make test-all' in job['steps'][-1]['run']
     text = (ROOT / '.github/workflows/docs.yml').read_text(encoding='utf-8')
     assert 'quarto render' in text and 'tools/docs.py process' in text
 
