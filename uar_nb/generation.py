@@ -277,7 +277,7 @@ def score_written(
     memory,  # `ImageMemory` of B studies
     written,  # what `generate` wrote for them
 ) -> Scored:
-    "Word log-probabilities and text-to-image attention of finished reports, from one pass (Eq. 3-4)."
+    "Word log-probabilities and attention of finished reports, from one pass (Eq. 3-4)."
     rows = [
         [BOS_ID, *ids] + [EOS_ID] * ended
         for ids, ended in zip(written.ids, written.ended, strict=True)

@@ -76,7 +76,7 @@ def save_state(
     optimizer,  # its moments
     position: Position,  # where the training stands
 ) -> Path:  # folder of the state
-    "Write the state, then the pointer, then forget older ones: a kill at any moment leaves a whole state."
+    "Write the state, then the pointer, then forget older ones: a kill leaves a whole state."
     states = Path(folder) / 'state'
     new = states / f'{position.total:08d}'
     with atomic_folder(new) as tmp:
