@@ -18,7 +18,7 @@ from ..data.batch import StudyData
 from ..model import UAR
 from ..checkpoint import load_checkpoint
 from ..generation import generate
-from .metrics import findings_scores, score_reports
+from .metrics import METRICS, findings_scores, score_reports
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c018
 def write_reports(
@@ -30,36 +30,29 @@ def write_reports(
     progress=False,  # show a bar
 ) -> list[tuple[str, list[float]]]:  # report and the probability of each of its words
     "Let a model write the reports of studies, in their order."
-    was, device, written = model.training, next(model.parameters()).device, []
-    ids = list(range(min(limit or len(data), len(data))))
+    was_training, device = model.training, next(model.parameters()).device
+    n = min(limit or len(data), len(data))
+    starts = range(0, n, batch_size)
+    written = []
+    model.eval()
     try:
-        for i in tqdm(
-            range(0, len(ids), batch_size),
-            desc='writing reports',
-            disable=not progress,
-            leave=False,
-        ):
-            found = generate(
-                model.eval(),
-                data.batch(ids[i : i + batch_size]).to(device),
-                beams=beams,
-                max_words=data.max_words,
-            )
-            for words, logs in zip(found.ids, found.logprobs):
-                written.append(
-                    (data.vocabulary.decode(words), [round(math.exp(float(x)), 5) for x in logs])
-                )
+        for start in tqdm(starts, desc='writing reports', disable=not progress, leave=False):
+            batch = data.batch(range(start, min(start + batch_size, n))).to(device)
+            found = generate(model, batch, beams=beams, max_words=data.max_words)
+            for words, log_probs in zip(found.ids, found.logprobs):
+                probabilities = [round(math.exp(float(x)), 5) for x in log_probs]
+                written.append((data.vocabulary.decode(words), probabilities))
     finally:
-        model.train(was)
+        model.train(was_training)
     return written
 
 
 def findings_of(data, reports):
     "Precision, recall and F1 of findings, where the studies carry them; else None."
-    true = [s.findings for s in data.studies[: len(reports)]]
-    if not reports or any(t is None for t in true):
+    true = [study.findings for study in data.studies[: len(reports)]]
+    if not reports or any(findings is None for findings in true):
         return None
-    return findings_scores([read_findings(r) for r in reports], [list(t) for t in true])
+    return findings_scores([read_findings(report) for report in reports], true)
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c023
 @dataclass
@@ -70,45 +63,68 @@ class Evaluation:
     findings: dict | None  # `scoring.metrics.findings_scores`, where the studies carry findings
     reports: list  # one text a study
     rows: list  # what `predictions.jsonl` holds: id, reference, report, probabilities, scores
-    notes: tuple = ()  # said of the data set, e.g. that its pictures are drawn
+    notes: tuple = ()  # said of the data set, e.g. that its images are drawn
 
     def row(self):
         "All numbers, as a row for `scoring.metrics.score_table` or `Baselines.table`."
-        return {
-            **self.scores.values,
-            **(
-                {'F1': self.findings['f1'], 'exact': self.findings['exact']}
-                if self.findings
-                else {}
-            ),
-        }
+        row = dict(self.scores.values)
+        if self.findings:
+            row |= {'F1': self.findings['f1'], 'exact': self.findings['exact']}
+        return row
 
     def __repr__(self):
-        return (
-            repr(self.scores)
-            + (f"\nfindings: F1 {self.findings['f1']:.3f}" if self.findings else '')
-            + ''.join(f'\nnote: {n}' for n in self.notes)
-        )
+        lines = [repr(self.scores)]
+        if self.findings:
+            lines.append(f'findings: F1 {self.findings["f1"]:.3f}')
+        lines += [f'note: {note}' for note in self.notes]
+        return '\n'.join(lines)
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c025
 def _checked_model(model, data):
-    "The model of a checkpoint whose words and visual words are those of the data."
+    "The model of a checkpoint whose words and visual tokens are those of the data."
     if not isinstance(model, (str, Path)):
         return model
-    found, mine = (
-        load_checkpoint(model),
-        data.tokens.about['sha256'] if data.tokens is not None else None,
-    )
+    checkpoint = load_checkpoint(model)
     remedy = "make the data with `make_data` and the checkpoint's data, vocabulary and tokenizer"
-    if found.vocabulary.words != data.vocabulary.words:
+    if checkpoint.vocabulary.words != data.vocabulary.words:
         raise UARError(
             'has another vocabulary than the data', file=model, field='vocabulary', remedy=remedy
         )
-    if found.tokenizer is not None and found.tokenizer.sha256 != mine:
+    of_data = None if data.tokens is None else data.tokens.about['sha256']
+    if checkpoint.tokenizer is not None and checkpoint.tokenizer.sha256 != of_data:
         raise UARError(
             'has another tokenizer than the data', file=model, field='tokenizer', remedy=remedy
         )
-    return found.model
+    return checkpoint.model
+
+
+def _prediction_rows(ids, references, written, scores):
+    "What predictions.jsonl holds: one dict a study."
+    rows = []
+    for n, (study, reference, (report, probabilities)) in enumerate(zip(ids, references, written)):
+        own = {name: values[n] for name, values in scores.per_report.items()}
+        rows.append(
+            dict(
+                id=study,
+                reference=reference,
+                report=report,
+                probabilities=probabilities,
+                scores={name: value for name, value in own.items() if not math.isnan(value)},
+            )
+        )
+    return rows
+
+
+def _save_evaluation(evaluation, folder, beams):
+    "Write predictions.jsonl and scores.json."
+    lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in evaluation.rows]
+    atomic_write(Path(folder) / 'predictions.jsonl', ''.join(lines))
+    scores = {**evaluation.scores.to_dict(), 'beams': beams}
+    if evaluation.findings:
+        scores['findings'] = evaluation.findings
+    if evaluation.notes:
+        scores['notes'] = list(evaluation.notes)
+    atomic_write(Path(folder) / 'scores.json', scores)
 
 
 def evaluate(
@@ -116,50 +132,28 @@ def evaluate(
     data: StudyData,  # studies of one split
     beams: int = 3,  # beam search; 1 = greedy
     folder=None,  # write predictions.jsonl and scores.json there
-    metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
+    metrics=METRICS,  # some of 'BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'
     batch_size: int = 16,  # studies at a time
     limit: int = 0,  # the first studies only; 0 = all
     progress=False,  # show a bar
 ) -> Evaluation:
     "Write the reports of studies, score them, keep both."
-    written = write_reports(_checked_model(model, data), data, beams, batch_size, limit, progress)
-    reports, ids, references = (
-        [r for r, _ in written],
-        [s.id for s in data.studies[: len(written)]],
-        data.references[: len(written)],
+    model = _checked_model(model, data)
+    written = write_reports(
+        model, data, beams=beams, batch_size=batch_size, limit=limit, progress=progress
     )
+    reports = [report for report, _ in written]
+    ids = [study.id for study in data.studies[: len(written)]]
+    references = data.references[: len(written)]
     recipe = dict(
         truncation=data.max_words,
         unknown_words='<unk>',
         split=data.studies[0].split,
         cleaning=data.rules,
     )
-    scores, found = (
-        score_reports(reports, references, ids, metrics, recipe),
-        findings_of(data, reports),
-    )
-    rows = [
-        dict(
-            id=i,
-            reference=ref,
-            report=rep,
-            probabilities=p,
-            scores={k: v[n] for k, v in scores.per_report.items() if not math.isnan(v[n])},
-        )
-        for n, (i, ref, (rep, p)) in enumerate(zip(ids, references, written))
-    ]
+    scores = score_reports(reports, references, ids=ids, metrics=metrics, recipe=recipe)
+    rows = _prediction_rows(ids, references, written, scores)
+    evaluation = Evaluation(scores, findings_of(data, reports), reports, rows, data.notes)
     if folder is not None:
-        atomic_write(
-            Path(folder) / 'predictions.jsonl',
-            ''.join(json.dumps(r, ensure_ascii=False) + '\n' for r in rows),
-        )
-        atomic_write(
-            Path(folder) / 'scores.json',
-            {
-                **scores.to_dict(),
-                'beams': beams,
-                **({'findings': found} if found else {}),
-                **({'notes': list(data.notes)} if data.notes else {}),
-            },
-        )
-    return Evaluation(scores, found, reports, rows, data.notes)
+        _save_evaluation(evaluation, folder, beams)
+    return evaluation
