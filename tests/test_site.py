@@ -352,7 +352,9 @@ def test_make_trains_the_models_that_the_analyses_compare():
     from uar_nb.config import MODEL_PRESETS
 
     make = (ROOT / 'Makefile').read_text(encoding='utf-8')
-    rows = re.search(r'ablation \$\(addprefix --row ,([\w ]+)\) --out runs/ablation', make)[1].split()
+    rows = re.search(r'ablation \$\(addprefix --row ,([\w ]+)\) --out runs/ablation', make)[
+        1
+    ].split()
     assert (
         set(rows) <= set(MODEL_PRESETS)
         and set(rows) == {'base', 'a', 'e', 'uar', 'memory', 'uniform', 'normal'}
