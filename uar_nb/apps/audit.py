@@ -940,10 +940,76 @@ def _aspect_sentence(aspect):
         f'all {aspect["least"]:.2f}–{aspect["most"]:.2f}'
     )
 
-# %% ../../nbs/wings/apps/03_audit.ipynb #c033
+# %% ../../nbs/wings/apps/03_audit.ipynb #c034
 SHOWN_TOGETHER = 16  # images of one figure
 
 
+def _add_images(page, found):
+    "States, sizes, a sample, what deserves attention, and duplicates."
+    images, facts = found.images, found.facts
+    page.section('Images')
+    if isinstance(images, Skipped):
+        page.text(f'Not looked at: {images.skipped}.')
+        return
+    page_table(page, state_table(images))
+    page.text(f'formats: {_listed(images.formats.items()) or "none"}')
+    if images.aspect:
+        page.text(f'{_size_sentence(images)}; {_aspect_sentence(images.aspect)}')
+        ratios = [fact.width / fact.height for fact in facts if fact.width]
+        figure = histogram({'width / height': ratios}, 'width / height')
+        page.figure(figure, 'Aspect ratios of the files; all are resized to squares.')
+    step = max(1, len(facts) // SHOWN_TOGETHER)
+    sample = [fact for fact in facts if fact.sound][::step]
+    _add_figure(page, sample, 'A sample of the set.')
+    _add_attention(page, found)
+    equal = [(group, 0, 1.0) for group in images.equal.rows]
+    near = [((row['a'], row['b']), row['bits'], row['likeness']) for row in images.near.rows]
+    _add_duplicates(page, facts, 'Equal images', equal)
+    _add_duplicates(page, facts, 'Nearly equal images', near)
+
+
+def _add_attention(page, found):
+    "Images that are not sound or look inverted: a list, and what can be shown."
+    names = ('study', 'split', 'view', 'state', 'polarity', 'file', 'what')
+    rows = [row | dict(file=name_below(row['file'], found.source)) for row in found.images.found]
+    if rows:
+        page.table(list(names), [[row[name] for name in names] for row in rows])
+    inverted = [fact for fact in found.facts if fact.state == 'inverted']
+    caption = 'Images that look inverted. About one upright frontal in a thousand is called so.'
+    _add_figure(page, inverted, f'{caption} Look before you change it.')
+    constant = [fact for fact in found.facts if fact.state == 'constant']
+    _add_figure(page, constant, 'Images with next to nothing in them.')
+
+
+def _add_duplicates(page, facts, title, groups):
+    "Images that occur twice: a list, and the images themselves two by two."
+    if not groups:
+        return
+    crossing_first = sorted(groups, key=lambda group: len({p.split for p in group[0]}) == 1)
+    rows, shown = [], []
+    for places, bits, likeness in crossing_first:
+        names = ', '.join(f'{place.study} ({place.split}, {place.view})' for place in places)
+        rows.append([names, bits, likeness])
+        shown += [facts[place.picture] for place in places[:2]]
+    page.table([title, 'bits that differ', 'correlation'], rows)
+    _add_figure(page, shown[:SHOWN_TOGETHER], f'{title}, two by two.')
+
+
+def _add_figure(page, chosen, caption):
+    "The first images that can be read, on one figure."
+    shown, titles = [], []
+    for fact in chosen:
+        if len(shown) == SHOWN_TOGETHER:
+            break
+        try:
+            shown.append(fact.view.picture())
+        except (UARError, OSError):
+            continue
+        titles.append(f'{fact.study[:22]}\n{fact.split}, {fact.view.name}')
+    if shown:
+        page.figure(show_images(shown, titles, cols=8, size=1.5), caption)
+
+# %% ../../nbs/wings/apps/03_audit.ipynb #c033
 def as_page(
     found,  # `Audit`
 ):  # `Page`
@@ -1010,72 +1076,6 @@ def _add_faults(page, counts):
         page.table(['kind', 'count'], [[kind, number] for kind, number in counts.kinds.items()])
         rows = [[fault.file, fault.field, fault.what, fault.remedy] for fault in counts.rows]
         page.table(['file', 'field', 'what', 'remedy'], rows)
-
-# %% ../../nbs/wings/apps/03_audit.ipynb #c034
-def _add_images(page, found):
-    "States, sizes, a sample, what deserves attention, and duplicates."
-    images, facts = found.images, found.facts
-    page.section('Images')
-    if isinstance(images, Skipped):
-        page.text(f'Not looked at: {images.skipped}.')
-        return
-    page_table(page, state_table(images))
-    page.text(f'formats: {_listed(images.formats.items()) or "none"}')
-    if images.aspect:
-        page.text(f'{_size_sentence(images)}; {_aspect_sentence(images.aspect)}')
-        ratios = [fact.width / fact.height for fact in facts if fact.width]
-        figure = histogram({'width / height': ratios}, 'width / height')
-        page.figure(figure, 'Aspect ratios of the files; all are resized to squares.')
-    step = max(1, len(facts) // SHOWN_TOGETHER)
-    sample = [fact for fact in facts if fact.sound][::step]
-    _add_figure(page, sample, 'A sample of the set.')
-    _add_attention(page, found)
-    equal = [(group, 0, 1.0) for group in images.equal.rows]
-    near = [((row['a'], row['b']), row['bits'], row['likeness']) for row in images.near.rows]
-    _add_duplicates(page, facts, 'Equal images', equal)
-    _add_duplicates(page, facts, 'Nearly equal images', near)
-
-
-def _add_attention(page, found):
-    "Images that are not sound or look inverted: a list, and what can be shown."
-    names = ('study', 'split', 'view', 'state', 'polarity', 'file', 'what')
-    rows = [row | dict(file=name_below(row['file'], found.source)) for row in found.images.found]
-    if rows:
-        page.table(list(names), [[row[name] for name in names] for row in rows])
-    inverted = [fact for fact in found.facts if fact.state == 'inverted']
-    caption = 'Images that look inverted. About one upright frontal in a thousand is called so.'
-    _add_figure(page, inverted, f'{caption} Look before you change it.')
-    constant = [fact for fact in found.facts if fact.state == 'constant']
-    _add_figure(page, constant, 'Images with next to nothing in them.')
-
-
-def _add_duplicates(page, facts, title, groups):
-    "Images that occur twice: a list, and the images themselves two by two."
-    if not groups:
-        return
-    crossing_first = sorted(groups, key=lambda group: len({p.split for p in group[0]}) == 1)
-    rows, shown = [], []
-    for places, bits, likeness in crossing_first:
-        names = ', '.join(f'{place.study} ({place.split}, {place.view})' for place in places)
-        rows.append([names, bits, likeness])
-        shown += [facts[place.picture] for place in places[:2]]
-    page.table([title, 'bits that differ', 'correlation'], rows)
-    _add_figure(page, shown[:SHOWN_TOGETHER], f'{title}, two by two.')
-
-
-def _add_figure(page, chosen, caption):
-    "The first images that can be read, on one figure."
-    shown, titles = [], []
-    for fact in chosen:
-        if len(shown) == SHOWN_TOGETHER:
-            break
-        try:
-            shown.append(fact.view.picture())
-        except (UARError, OSError):
-            continue
-        titles.append(f'{fact.study[:22]}\n{fact.split}, {fact.view.name}')
-    if shown:
-        page.figure(show_images(shown, titles, cols=8, size=1.5), caption)
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c036
 def audit_folder(
