@@ -16,7 +16,7 @@ import torch
 from ..core import DISCLAIMER, UARError, atomic_folder, unused_folder
 from ..show.plots import new_figure, overlay_attention, save_figure
 from ..data.image import read_picture
-from ..data.study import VIEWS, View
+from ..data.study import VIEWS, View, choose_view
 from ..data.batch import image_batch, view_slots
 from ..checkpoint import load_checkpoint
 from ..generation import generate, score_written
@@ -61,14 +61,6 @@ def split_studies(
     return [files]
 
 
-def _guess_view(path, position):
-    "The view of a file that nobody named: by its file name, else by its place in the study."
-    for name in VIEWS[:2]:
-        if name in Path(path).stem.lower():
-            return name
-    return VIEWS[min(position, 2)]
-
-
 def read_view(
     item,  # a file, a pair (view name, file), or a `View`
     position: int = 0,  # in its study: frontal, lateral, unknown where nothing else says so
@@ -80,7 +72,7 @@ def read_view(
     if not isinstance(path, (str, Path)):
         what, remedy = f'{path!r} is not an image file', 'give paths of PNG, JPEG or DICOM files'
         raise UARError(what, field='files', remedy=remedy)
-    name = name or _guess_view(path, position)
+    name, _ = choose_view(Path(path).name, table=name, position=position)
     if name not in VIEWS:
         remedy = f'known views: {", ".join(VIEWS)}'
         raise UARError(f'no view {name!r}', file=path, field='view', remedy=remedy)
