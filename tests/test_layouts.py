@@ -18,7 +18,7 @@ from uar_nb.data.iu_xray import (
     save_iu_xray,
 )
 from uar_nb.phantom.generator import make_studies
-from uar_nb.data.study import SPLITS, DataSetError, by_split
+from uar_nb.data.study import SPLITS, DataSetError, by_split, write_picture
 from uar_nb.data.load import LAYOUTS, load_studies, save_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set')) / 'iu_xray'
@@ -253,6 +253,29 @@ def test_texts_come_back_to_the_letter(layout, phantoms, tmp_path):
         )
     )
     assert sorted(s.report for s in back) == sorted(texts)
+
+
+def test_all_readers_decide_on_views_by_one_rule(phantoms, tmp_path):
+    "Where a file is silent, whole words of names decide, then the order; a note says so, and slices keep it."
+    names = ['bilateral.png', 'x_Lateral.png', 'ap.png']
+    for name in names:
+        write_picture(phantoms[0].views[0], tmp_path / 'images' / name)
+    entry = dict(id='A', report='Clear.', image_path=names, split='train')
+    (tmp_path / 'annotation.json').write_text(json.dumps([entry]))
+    (tmp_path / 'reports.jsonl').write_text(json.dumps(entry) + '\n')
+    (tmp_path / 'reports.csv').write_text(f'id,images,report\nA,{";".join(names)},Clear.\n')
+    for file in ('annotation.json', 'reports.jsonl', 'reports.csv'):
+        back = load_studies(tmp_path / file)
+        assert [v.name for v in back[0].views] == ['frontal', 'lateral', 'unknown'], file
+        assert 'of 1 studies by their order' in back.facts.texts('views')[0], file
+        assert back[:1].facts == by_split(back)['train'].facts == back.facts
+    alone = load_studies(tmp_path / 'images')
+    assert {s.id: s.views[0].name for s in alone} == {
+        'ap': 'frontal',
+        'bilateral': 'frontal',
+        'x_Lateral': 'lateral',
+    }
+    assert '2 images are taken for frontal' in alone.facts.texts('views')[0]
 
 
 @real

@@ -6,7 +6,7 @@
 __all__ = ['Section', 'find_sections', 'report_findings', 'MimicFiles', 'find_mimic', 'ReportFiles', 'load_mimic', 'save_mimic']
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c003
-import csv, gzip, json, os, re, textwrap, zipfile, zlib
+import csv, gzip, json, re, textwrap, zipfile, zlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -373,9 +373,16 @@ _KEEP = {
 _VIEW_COLUMNS = ('dicom_id', 'ViewPosition', 'ViewCodeSequence_CodeMeaning')
 
 
-def _read_views(found, log):
-    "dicom_id -> view; None where there is no metadata."
+def _missing_table(root, field, what, name, log):
+    log.add(field, what, f'fetch {name}', root / name)
+
+
+def _read_views(found, in_headers, log):
+    "dicom_id -> view; None where there is no metadata, a fault where headers don't tell either."
     if found.metadata is None:
+        if not in_headers:
+            name = 'mimic-cxr-2.0.0-metadata.csv.gz'
+            _missing_table(found.root, 'views', 'are not known', name, log)
         return None
     view = cache(view_of)  # few different words
     rows = _rows(found.metadata, _VIEW_COLUMNS, log)
@@ -407,6 +414,10 @@ def _row_fault(subject, study, dicom, split, seen):
 def _read_entries(found, log):
     "study_id -> `_Entry`, in the order of the table."
     table, columns = found.split or found.records, ['subject_id', 'study_id', 'dicom_id']
+    if table is None:
+        name = 'mimic-cxr-2.0.0-split.csv.gz'
+        _missing_table(found.root, 'split', 'is not there', name, log)
+        return {}
     if found.split:
         columns.append('split')
     entries, seen = {}, set()
@@ -433,9 +444,9 @@ class _Images:
 
     def __init__(self, root, entries):
         self.root = root / 'files' if (root / 'files').is_dir() else root
-        self.suffix = self._find_suffix(entries)
-        self.found = self.suffix is not None  # whether one of the first images is there
-        self.suffix = self.suffix or '.jpg'
+        found = self._find_suffix(entries)
+        self.found = found is not None  # whether one of the first images is there
+        self.suffix = found or '.jpg'
 
     def _find_suffix(self, entries):
         "What the names of the images end in; None where none of the first is there."
@@ -526,8 +537,15 @@ class _StudyReader:
             self.studies.append(Study(id, some, report, entry.split, None, entry.subject))
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c031
-def _missing_table(log, root, field, what, name):
-    log.add(field, what, f'fetch {name}', root / name)
+def _facts(found, reader, drawn):
+    "What is known of a copy beside its studies."
+    notes = [Note('reports', f'{n:,} texts {how}') for how, n in reader.found.most_common()]
+    if not reader.images.found:
+        notes.append(Note('images', 'none of the first pictures is there'))
+    if not found.split and not drawn:
+        notes.append(Note('split', 'no split file: all studies are in train'))
+    layout = 'MIMIC-CXR, DICOM' if reader.images.suffix == '.dcm' else 'MIMIC-CXR-JPG'
+    return DataFacts(layout, found.root, tuple(notes), tuple(reader.left_out))
 
 
 def load_mimic(
@@ -546,32 +564,19 @@ def load_mimic(
     if found is None:
         remedy = 'name the folder with mimic-cxr-2.0.0-split.csv.gz'
         raise UARError('is no copy of MIMIC-CXR', file=path, remedy=remedy)
-    log, entries = FaultLog(found.root, check), {}
-    if found.split or found.records:
-        entries = _read_entries(found, log)
-    else:
-        _missing_table(log, found.root, 'split', 'is not there', 'mimic-cxr-2.0.0-split.csv.gz')
+    log = FaultLog(found.root, check)
+    entries = _read_entries(found, log)
     places = _Images(Path(images or found.root), entries)
     report_files = None
     if not log.faults:
         some = [(entry.subject, study) for study, entry in islice(entries.items(), 200)]
         report_files = _find_reports(found.root, reports, some)
-    table = _read_views(found, log)
-    if table is None and places.suffix != '.dcm':
-        name = 'mimic-cxr-2.0.0-metadata.csv.gz'
-        _missing_table(log, found.root, 'views', 'are not known', name)
+    table = _read_views(found, places.suffix == '.dcm', log)
     log.stop()
     reader = _StudyReader(places, table, report_files, log, text, _KEEP[views], unit)
     for study in list(entries):
         reader.read(study, entries.pop(study))  # what was used makes room for what is made of it
-    notes = [Note('reports', f'{n:,} texts {how}') for how, n in reader.found.most_common()]
-    if not places.found:
-        notes.append(Note('images', 'none of the first pictures is there'))
-    if not found.split and split is None:
-        notes.append(Note('split', 'no split file: all studies are in train'))
-    layout = 'MIMIC-CXR, DICOM' if places.suffix == '.dcm' else 'MIMIC-CXR-JPG'
-    facts = DataFacts(layout, found.root, tuple(notes), tuple(reader.left_out))
-    studies = StudyList(reader.studies, facts)
+    studies = StudyList(reader.studies, _facts(found, reader, drawn=split is not None))
     log.stop(studies)
     return studies if split is None else random_split(studies, split, by='patient')
 
