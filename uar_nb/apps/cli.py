@@ -259,7 +259,8 @@ def real_text(
     result = run_real_text(out, plan, reports, device=device, workers=workers, progress=not quiet)
     print(rows_table(result))
     for name, value in result['answer'].items():
-        print(f'{name}: {value if isinstance(value, str) else f"{value:+.3f}"}')
+        shown = f'{value:+.3f}' if isinstance(value, float) else value
+        print(f'{name}: {shown}')
     print(DISCLAIMER)
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c025
