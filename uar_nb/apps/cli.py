@@ -170,7 +170,7 @@ def print_table(
     is_text = [all(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     for row in texts:
         cells = []
-        for text, width, left in zip(row, widths, is_text):
+        for text, width, left in zip(row, widths, is_text, strict=True):
             cells.append(text.ljust(width) if left else text.rjust(width))
         print('  '.join(cells).rstrip())
 

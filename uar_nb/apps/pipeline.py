@@ -124,13 +124,13 @@ def find_or_train_dvae(
     studies,  # whose images it learns from
     folder,  # dVAE folder to write
     steps: int = 1500,  # steps of training
-    config: DVAEConfig = DVAEConfig(),  # its sizes
+    config: DVAEConfig | None = None,  # its sizes; None: those of `DVAEConfig()`
     seed: int = 0,  # of weights, crops and noise
     device='auto',  # where to train
     progress=False,  # show a bar
 ) -> DVAE:
     "A dVAE trained on images; the same request finds the one that is there."
-    folder = Path(folder)
+    folder, config = Path(folder), config or DVAEConfig()
     pixels = PixelStore.build(studies, progress=progress)
     recipe = dict(pictures=pixels.key, steps=steps, seed=seed, config=sha256_of(repr(config)))
     recipe_file = folder.with_name(folder.name + '.json')
@@ -165,7 +165,7 @@ def _hold_out_patients(studies, seed):
     shuffled = sorted(set(patients), key=lambda patient: derive_seed('held out', seed, patient))
     held_out = set(shuffled[: min(200, len(shuffled) // 20)])
     learn, measure = [], []
-    for study, patient in zip(studies, patients):
+    for study, patient in zip(studies, patients, strict=True):
         (measure if patient in held_out else learn).append(study)
     return learn, measure
 
