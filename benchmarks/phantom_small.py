@@ -3,7 +3,7 @@
     python benchmarks/phantom_small.py            # trains what `uar demo --long` trains (or takes what is there): the shipped ones took 56 minutes on two shared cores
     python benchmarks/phantom_small.py --folder runs/long
 
-A card holds the plan, the hash of every file, the seconds of each part and the score on fresh studies; tests/test_small.py holds the checkpoints to it.
+A card holds the plan, the hash of every file, the seconds of each part and the score on fresh studies; tests/test_checkpoint_shipped.py holds the checkpoints to it.
 The first stage is kept in float16 and without a dVAE of its own: it is loaded with that of phantom-small.
 """
 

@@ -12,8 +12,9 @@ from uar_nb.core import UARError
 from uar_nb.data.dicom import MAX_PIXELS, apply_table, dicom_info, read_dicom, stretch, window_level
 from uar_nb.data.image import picture_info, read_picture
 
+from pages import ROOT
+
 SECRET = 'Zyxwv^Patient'
-ROOT = Path(__file__).resolve().parents[1]
 TEST_FILES = sorted(
     p
     for p in (Path(pydicom.__file__).parent / 'data').rglob('*')

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'benchmarks'))
+from pages import ROOT
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import UARError, sha256_of
 from uar_nb.apps.demo import PLANS, DemoPlan, demo_studies
 from uar_nb.training import mask_parameters
 
-ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
+ASSETS = ROOT / 'uar_nb' / 'assets'
 HOMES = ['phantom-small', 'phantom-small-stage1']
 CARDS = {
     name: json.loads((ASSETS / name / 'card.json').read_text(encoding='utf-8')) for name in HOMES

@@ -21,6 +21,8 @@ from uar_nb.phantom.generator import make_studies
 from uar_nb.data.study import SPLITS, DataSetError, by_split, write_picture
 from uar_nb.data.load import LAYOUTS, load_studies, save_studies
 
+from pages import ROOT
+
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set')) / 'iu_xray'
 real = pytest.mark.skipif(
     not (DATA / 'NLMCXR_reports.tgz').is_file(),
@@ -387,7 +389,7 @@ def test_large_sets_index_quickly_in_little_memory(tmp_path):
         [sys.executable, '-c', code, *(str(tmp_path / name) for name in files)],
         capture_output=True,
         text=True,
-        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parent.parent)},
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
     )
     rows = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     assert len(rows) == 3, done.stderr

@@ -287,7 +287,7 @@ def test_wheel_writes_a_report_in_a_clean_environment(tmp_path):
         check=True,
         capture_output=True,
     )
-    script = Path(__file__).with_name('wheel_user.py')
+    script = ROOT / 'tests' / 'wheel_user.py'
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH',)}
     done = subprocess.run(
         [python, str(script), str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, env=env

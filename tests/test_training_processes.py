@@ -7,8 +7,9 @@ import pytest
 
 from forge import POSIX
 
+from pages import ROOT
+
 pytestmark = pytest.mark.skipif(not POSIX, reason='gloo between forked processes')
-ROOT = Path(__file__).parent.parent
 SETTINGS = [
     'model.d=16',
     'model.heads=2',

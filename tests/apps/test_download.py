@@ -13,6 +13,8 @@ from uar_nb.apps import download
 from uar_nb.core import UARError, sha256_of
 from uar_nb.apps.download import Archive, Limits, fetch, unpack
 
+from pages import ROOT
+
 DATA = random.Random(7).randbytes(200_000)
 FAST = dict(pause=0.0, timeout=0.4)
 
@@ -222,7 +224,7 @@ def test_a_killed_process_is_gone_on_from(server, file):
     code = (
         f'from uar_nb.apps.download import fetch; fetch({server.url!r}, {str(file)!r}, timeout=20)'
     )
-    process = subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parent.parent)
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT)
     part = file.with_name('x.bin.part')
     begin = time.time()
     while not (part.exists() and part.stat().st_size == 100_000) and time.time() < begin + 60:

@@ -8,7 +8,7 @@ import pytest
 
 from uar_nb.core import UARError, kept_result, repository_root
 
-ROOT = Path(__file__).resolve().parents[1]
+from pages import ROOT
 
 
 def make_clone(folder):

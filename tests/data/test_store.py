@@ -16,7 +16,8 @@ from uar_nb.data.store import open_store
 from uar_nb.data.text import Vocabulary
 from uar_nb.data.batch import PixelStore, StudyData, TokenStore
 
-HOME = Path(__file__).resolve().parent.parent
+from pages import ROOT
+
 POSIX = hasattr(os, 'fork')
 
 
@@ -165,8 +166,8 @@ TokenStore.build(PixelStore.build(some_studies(48), folder/'pixels'), Dies(), fo
 @pytest.mark.skipif(not POSIX, reason='needs SIGKILL')
 def test_tokenization_goes_on_after_a_kill(tmp_path, data):
     done = subprocess.run(
-        [sys.executable, '-c', CODE, str(HOME / 'tests'), str(tmp_path)],
-        env={**os.environ, 'PYTHONPATH': str(HOME), 'OMP_NUM_THREADS': '1'},
+        [sys.executable, '-c', CODE, str(ROOT / 'tests'), str(tmp_path)],
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
     )
     assert done.returncode == -signal.SIGKILL and not (tmp_path / 'tokens').exists()
     parts = sorted(p.name for p in tmp_path.glob('tokens.part-*/*.npy'))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pages import ROOT
+
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set'))
 real = pytest.mark.skipif(
     not (DATA / 'iu_xray' / 'annotation_with_images.json').is_file(),
@@ -47,7 +49,7 @@ def uar(*argv, cwd):
     env = {
         **os.environ,
         'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '2'),
-        'PYTHONPATH': str(Path(__file__).parent.parent),
+        'PYTHONPATH': str(ROOT),
     }
     done = subprocess.run(
         [sys.executable, '-m', 'uar_nb', *map(str, argv)],

@@ -12,6 +12,8 @@ import pytest
 
 from forge import POSIX, Forge
 
+from pages import ROOT
+
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork')
 Fault = namedtuple('Fault', 'name harm argv file field remedy plan', defaults=({},))
 SMALL = [
@@ -113,7 +115,7 @@ def state(path):
 @contextlib.contextmanager
 def held(home):
     "A training of this very process in the folder."
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(ROOT))
     from uar_nb.experiment.run_folder import run_lock
 
     with run_lock(home / 'run'):
