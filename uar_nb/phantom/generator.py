@@ -25,7 +25,7 @@ from .drawing import develop, SIZE, to_picture
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c005
 FREQUENCIES = dict(
-    fast=dict(normal=0.15, counts=(0.45, 0.37, 0.18), kinds={k: 1 for k in KINDS}),
+    fast=dict(normal=0.15, counts=(0.45, 0.37, 0.18), kinds={kind: 1 for kind in KINDS}),
     iu_xray=dict(
         normal=1084 / 3365,
         counts=(986 / 1795, 478 / 1795, 331 / 1795),
@@ -136,7 +136,9 @@ def draw_study(
             seen = _boxes_of(shown, pose)
             if seen:
                 by_view[name] = seen
-    return tuple(views), tuple(replace(f, boxes=b) for f, b in zip(findings, boxes))
+    return tuple(views), tuple(
+        replace(finding, boxes=by_view) for finding, by_view in zip(findings, boxes)
+    )
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c013
 def make_study(
@@ -217,7 +219,8 @@ def without_each(
     parts = _seed_parts(study)
     findings = list(study.findings or ())
     same, _ = draw_study(findings, *parts)
-    if any((a.pixels != b.picture()).any() for a, b in zip(same, study.views, strict=True)):
+    both = zip(same, study.views, strict=True)
+    if any((drawn.pixels != given.picture()).any() for drawn, given in both):
         raise UARError(
             'is not drawn again as it was',
             field=study.id,
