@@ -203,7 +203,7 @@ def _ask(session, part, timeout):
 
 
 def _refuse(answer, url):
-    "What another try cannot mend is told at once."
+    "What another try cannot mend is reported at once."
     remedy = 'check the address; the file may have moved'
     hops = [hop.url for hop in (*answer.history, answer)]
     if hops[0].startswith('https:') and not all(hop.startswith('https:') for hop in hops):
@@ -292,7 +292,7 @@ def _check_length(part, length, sure):
 
 
 def _check_size(part, size, limit):
-    "A file that is too large, here or at all, is told before it comes."
+    "A file that is too large, here or at all, is reported before it comes."
     if part.size is None:
         return
     if size not in (None, part.size):

@@ -32,7 +32,7 @@ def _figure_class():
     return NotebookFigure
 
 
-# Okabe and Ito: told apart by colour-blind readers
+# Okabe and Ito: distinguished by colour-blind readers
 COLOURS = ['#e69f00', '#56b4e9', '#009e73', '#d55e00', '#cc79a7', '#0072b2', '#f0e442']
 
 
