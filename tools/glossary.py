@@ -44,6 +44,7 @@ FORMS = {
     r'logits?': 'logit',
     r'TIR|Text-to-Image Refiner': 'TIR',
     r'presets?': 'preset',
+    r'ablations?': 'ablation',
     r'checkpoints?': 'checkpoint',
     r'cross-entropy': 'cross-entropy',
     r'cosine similarity|cosine similarities': 'cosine similarity',
