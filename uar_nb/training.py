@@ -377,8 +377,9 @@ def _cut(self: Trainer, order, place):
 def _noise_of_step(self: Trainer):
     "Dropout draws from a generator seeded by (seed, stage, step), and by the process."
     rank = self.accelerator.process_index
-    parts = (self.config.train.seed, 'step', self.at.stage, self.at.step, *([rank] if rank else []))
-    return torch_rng(*parts, device=self.accelerator.device)
+    process = [rank] if rank else []
+    seed, at = self.config.train.seed, self.at
+    return torch_rng(seed, 'step', at.stage, at.step, *process, device=self.accelerator.device)
 
 
 @patch
