@@ -115,6 +115,7 @@ def configure(
         if not isinstance(values, dict):
             remedy = 'write {"model": {"d": 256}}'
             raise UARError('does not hold an object of settings', file=file, remedy=remedy)
+        values.pop('format', None)  # of a run's own config.json
         every_change |= _flatten(values)
     every_change |= changes or {}
     return run_preset(preset, model).override(every_change)
