@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DISCLAIMER', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
-           'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng', 'pick_hardware', 'atomic_write', 'settle_folder',
-           'atomic_folder', 'unused_folder', 'read_json', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result',
-           'check_options', 'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model',
-           'fit_weights', 'evaluation_mode']
+           'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng', 'pick_hardware', 'atomic_write',
+           'recover_folder', 'atomic_folder', 'unused_folder', 'read_json', 'load_tensors', 'sha256_of',
+           'repository_root', 'kept_result', 'check_options', 'dropout', 'full_precision', 'upcast', 'find_model',
+           'read_model_config', 'write_model', 'fit_weights', 'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
 import configparser, glob, hashlib, importlib, json, os, shutil, tempfile
@@ -181,7 +181,7 @@ def _alive(pid):
     return True
 
 
-def settle_folder(
+def recover_folder(
     path,  # a folder that `atomic_folder` writes
 ) -> Path:  # the path
     "Undo what a process that died inside `atomic_folder` left behind."
@@ -204,7 +204,7 @@ def atomic_folder(
     path,  # folder to write
 ):
     "A temporary folder that becomes `path` when the block ends well, and else vanishes."
-    path = settle_folder(path)
+    path = recover_folder(path)
     old, tmp = path.with_name(path.name + '.old'), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -282,7 +282,7 @@ MISSING = '''
 import sys
 for name in {hidden!r}: sys.modules[name] = None
 from uar_nb.core import UARError
-from uar_nb.data.dicom import decoders, read_dicom
+from uar_nb.data.dicom import dicom_decoders, read_dicom
 for path in sys.argv[1:]:
     try: read_dicom(path); print('read')
     except UARError as e: print(e.what, '|', e.remedy)

@@ -6,10 +6,10 @@
 __all__ = ['SPLIT_PAIRS', 'LISTED_IN_JSON', 'LIMITS', 'THRESHOLDS', 'QUANTILES', 'SMALL', 'RANDOM_DRAWS', 'LISTED_IN_TEXT',
            'SHOWN_TOGETHER', 'SplitCounts', 'count_splits', 'Leak', 'find_leaks', 'ReportCounts', 'VocabularyCounts',
            'count_vocabulary', 'Skipped', 'ImagePlace', 'EqualImages', 'NearImages', 'ImageCounts', 'Baselines',
-           'score_baselines', 'FaultCounts', 'find_study_faults', 'find_image_faults', 'name_below', 'Audit', 'audit',
+           'score_baselines', 'AuditFaults', 'find_study_faults', 'find_image_faults', 'name_below', 'Audit', 'audit',
            'remarks', 'as_json', 'Row', 'Table', 'text_table', 'page_table', 'count_table', 'leak_table',
-           'report_table', 'vocabulary_table', 'state_table', 'baseline_table', 'as_text', 'image_lines', 'fault_lines',
-           'as_page', 'audit_folder']
+           'report_table', 'vocabulary_table', 'audit_state_table', 'audit_baseline_table', 'as_text', 'image_lines',
+           'fault_lines', 'as_page', 'audit_folder']
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c003
 import os, re, time
@@ -426,7 +426,7 @@ def _without_nan(scores):
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c020
 @dataclass(frozen=True)
-class FaultCounts:
+class AuditFaults:
     "How many faults there are, of which kinds, and the first of them."
 
     count: int
@@ -528,7 +528,7 @@ class Audit:
 
     @cached_property
     def fault_counts(self):
-        return FaultCounts.of(self.faults)
+        return AuditFaults.of(self.faults)
 
     @property
     def numbers(self):
@@ -835,7 +835,7 @@ def vocabulary_table(
     return Table('threshold', tuple(vocabulary), rows)
 
 
-def state_table(
+def audit_state_table(
     images,  # `ImageCounts`
 ):  # `Table`
     "Images of each state; for the page."
@@ -846,7 +846,7 @@ def state_table(
     return Table('state', tuple(images.by_split), rows)
 
 
-def baseline_table(
+def audit_baseline_table(
     baselines,  # `Baselines`
 ):  # `Table`
     "Scores of each baseline."
@@ -872,7 +872,7 @@ def as_text(
     if isinstance(found.baselines, Skipped):
         lines.append(f'baselines: left out ({found.baselines.skipped})')
     else:
-        lines += text_table(baseline_table(found.baselines), name_width=32, width=8)
+        lines += text_table(audit_baseline_table(found.baselines), name_width=32, width=8)
     lines += [f'note: {note}' for note in found.notes]
     if found.left_out:
         reasons = sorted(found.left_out.items(), key=lambda reason: -reason[1])
@@ -906,7 +906,7 @@ def fault_lines(
     "Kinds of the faults, the first of them in full, and where the others are."
     if not faults:
         return ['faults: none']
-    counts = FaultCounts.of(faults)
+    counts = AuditFaults.of(faults)
     shown = faults[:LISTED_IN_TEXT]
     hidden = counts.count - len(shown)
     lines = [f'faults: {counts.count:,}']
@@ -951,7 +951,7 @@ def _add_images(page, found):
     if isinstance(images, Skipped):
         page.text(f'Not looked at: {images.skipped}.')
         return
-    page_table(page, state_table(images))
+    page_table(page, audit_state_table(images))
     page.text(f'formats: {_listed(images.formats.items()) or "none"}')
     if images.aspect:
         page.text(f'{_size_sentence(images)}; {_aspect_sentence(images.aspect)}')
@@ -1064,7 +1064,7 @@ def _add_baselines(page, baselines):
         page.text(f'Left out: {baselines.skipped}.')
     else:
         page.text(f'References: {baselines.recipe}.')
-        page_table(page, baseline_table(baselines))
+        page_table(page, audit_baseline_table(baselines))
 
 
 def _add_faults(page, counts):

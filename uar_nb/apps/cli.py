@@ -607,9 +607,9 @@ _Plan = Annotated[
 def _demo_plan(name, seed):
     "A plan of the demo with a seed."
     from dataclasses import replace
-    from uar_nb.apps.demo import find_plan
+    from uar_nb.apps.demo import find_demo_plan
 
-    return replace(find_plan(name), seed=seed)
+    return replace(find_demo_plan(name), seed=seed)
 
 
 @_command(
@@ -700,7 +700,7 @@ def refine(
     if not stage1.is_dir():
         remedy = 'name the folder of a finished demo'
         raise UARError('holds no checkpoint_stage1', file=run, remedy=remedy)
-    rows = tables.refine(
+    rows = tables.refine_first_stage(
         out,
         stage1,
         _demo_plan(plan, 0),

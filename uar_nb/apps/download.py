@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from .. import __version__
-from ..core import UARError, atomic_folder, atomic_write, read_json, settle_folder
+from ..core import UARError, atomic_folder, atomic_write, read_json, recover_folder
 from ..core import sha256_of, unused_folder
 from ..tokenizer.dalle import convert_pickle, dalle_package
 from .audit import Audit, audit
@@ -634,7 +634,7 @@ def _collect(folder, name, url, counted, how):
     "One archive of the collection, fetched and unpacked; gives what it was."
     archive = IU_XRAY[name]
     address = f'{url.rstrip("/")}/{archive.name}'
-    target = settle_folder(folder / name)
+    target = recover_folder(folder / name)
     seen = []
     file = fetch(
         address, folder / archive.name, check=lambda path: seen.append(check_archive(path)), **how
@@ -698,7 +698,7 @@ def download_dalle(
     **how,  # tries, timeout, pause, progress: as in `fetch`
 ) -> Path:  # the folder
     "OpenAI's dVAE: fetched, converted without running a pickle, whole or not at all."
-    folder = unused_folder(settle_folder(folder))
+    folder = unused_folder(recover_folder(folder))
     dalle_package()  # before 300 MB are fetched for nothing
     hashes = sha256 or {}
     fetched = folder.with_name(folder.name + '.download')

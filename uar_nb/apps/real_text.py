@@ -27,7 +27,7 @@ from ..experiment.run_folder import read_log
 from ..scoring.evaluate import evaluate
 from ..experiment.prepare import make_data, prepare
 from .pipeline import find_or_train_dvae, fit
-from .demo import find_plan, settle_plan, torch_threads
+from .demo import find_demo_plan, settle_plan, torch_threads
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c005
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def run_real_text(
 ) -> dict:  # summary in numbers: images (the label), rows, answer, findings, about, plan
     "Train UAR on real reports with phantom images, and compare; all that decides it is in the plan"
     start = time.time()
-    plan, folder = find_plan(plan, REAL_TEXT_PLANS), Path(folder)
+    plan, folder = find_demo_plan(plan, REAL_TEXT_PLANS), Path(folder)
     if path is not None and not find_openi(path):
         remedy = 'fetch them with `uar download iu-xray FOLDER --reports-only`'
         raise UARError('holds no reports of IU-Xray', file=path, remedy=remedy)

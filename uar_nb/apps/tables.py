@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'STANDARD_VARIANTS', 'measure', 'prepare_plan', 'keep_numbers', 'train_rows', 'read_refined', 'refine_config',
-           'refine', 'compare_variants']
+           'refine_first_stage', 'compare_variants']
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c002
 from copy import copy
@@ -27,7 +27,7 @@ from ..experiment.run_folder import read_log
 from ..analysis.grounding import pointing_game
 from ..analysis.retrieval import retrieve, study_vectors
 from .pipeline import fit
-from .demo import DemoPlan, check_same_plan, demo_dvae, demo_studies, find_plan
+from .demo import DemoPlan, check_same_plan, demo_dvae, demo_studies, find_demo_plan
 from .demo import torch_threads
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c005
@@ -102,10 +102,10 @@ def train_rows(
 ) -> dict:  # row → numbers of `measure`, with seconds of training
     "Train several models on the same phantoms and measure them; rows that are there are kept."
     folder = Path(folder)
-    plans = {row: replace(find_plan(plan), model=row) for row in rows}
+    plans = {row: replace(find_demo_plan(plan), model=row) for row in rows}
     for row_plan in plans.values():
         row_plan.run_config()  # an unknown row is found before anything is drawn
-    shared = find_plan(plan)
+    shared = find_demo_plan(plan)
     numbers = {}
     with torch_threads(shared.threads):
         studies = demo_studies(shared, workers, progress)
@@ -136,7 +136,7 @@ _FORMER_NAMES = {
 
 
 def read_refined(
-    file,  # tir.json of `refine`, of today or earlier
+    file,  # tir.json of `refine_first_stage`, of today or earlier
 ) -> list:  # its rows, with the variants' names of today
     "Kept results of second stages."
     rows = read_json(file)
@@ -203,7 +203,7 @@ def _refine_once(config, weights, prepared, run):
 STANDARD_VARIANTS = ('no-mask', 'literal-mask', 'predicted', 'gate-init-0.02', 'consistency')
 
 
-def refine(
+def refine_first_stage(
     folder,  # gets a run folder a variant and seed, and tir.json
     stage1,  # checkpoint folder of a first stage
     plan,  # the plan that it was trained by: a name of `PLANS` or a `DemoPlan`
@@ -214,7 +214,7 @@ def refine(
     progress: bool = True,  # say what happens
 ) -> list:  # of dicts: variant, seed, numbers of `measure`, mask_std_logits
     "Second stages of several kinds and seeds from one first stage; those that are there are kept."
-    plan, folder = find_plan(plan), Path(folder)
+    plan, folder = find_demo_plan(plan), Path(folder)
     configs = {(v, seed): refine_config(plan, v, seed) for v in variants for seed in seeds}
     weights = load_checkpoint(stage1).model.state_dict()
     rows = []
@@ -235,7 +235,7 @@ def refine(
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c019
 def compare_variants(
-    rows,  # of `refine`
+    rows,  # of `refine_first_stage`
     number='f1',  # which
     control='no-mask',  # against which variant
 ) -> dict:  # variant → mean, difference and its half width (95 %; nan for one seed)

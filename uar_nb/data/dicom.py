@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'check_size', 'damaged', 'pydicom_package', 'stretch', 'window_level', 'apply_table', 'view_of',
-           'stream_size', 'decoders', 'is_dicom', 'DicomInfo', 'dicom_info', 'read_dicom']
+           'stream_size', 'dicom_decoders', 'is_dicom', 'DicomInfo', 'dicom_info', 'read_dicom']
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c003
 import logging, os, re, threading, warnings, zlib
@@ -384,7 +384,7 @@ _SYNTAXES = {  # transfer syntax: (short name, remedy where no decoder is instal
 }
 
 
-def decoders():
+def dicom_decoders():
     "Short name of each transfer syntax → the packages that read it, 'built in', or None."
     available = {}
     for uid, (name, _) in _SYNTAXES.items():

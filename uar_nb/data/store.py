@@ -19,7 +19,7 @@ from uar_nb.core import (
     atomic_folder,
     atomic_write,
     read_json,
-    settle_folder,
+    recover_folder,
     sha256_of,
 )
 from .study import DataSetError
@@ -72,7 +72,7 @@ def open_store(
     wanted,  # what its description must say: dict
 ):  # (array, description); None where the store is another one, absent or damaged
     "Map a store's array, if it is the one that is wanted."
-    if folder is None or not (settle_folder(folder) / 'store.json').is_file():
+    if folder is None or not (recover_folder(folder) / 'store.json').is_file():
         return None
     folder = Path(folder)
     try:

@@ -28,7 +28,7 @@ from uar_nb.core import (
     load_tensors,
     pick_hardware,
     read_json,
-    settle_folder,
+    recover_folder,
     sha256_of,
 )
 from ..config import RunConfig, config_difference
@@ -106,7 +106,7 @@ def find_state(
             field='state',
             remedy='delete the run folder to begin anew',
         )
-    return settle_folder(pointer.parent / state['state'])
+    return recover_folder(pointer.parent / state['state'])
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c016
 def read_position(
@@ -452,7 +452,7 @@ class RunFolder:
                 else:
                     left.unlink(missing_ok=True)
         for old in self.path.glob('*.old'):
-            settle_folder(old.with_suffix(''))
+            recover_folder(old.with_suffix(''))
         rows = [row for row in read_log(self.path) if self.state and row['total'] <= total]
         lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
         atomic_write(self.path / 'log.jsonl', ''.join(lines))

@@ -9,7 +9,7 @@ __all__ = ['dalle_folder', 'load_tokenizer']
 import os
 from pathlib import Path
 
-from ..core import UARError, read_json, settle_folder
+from ..core import UARError, read_json, recover_folder
 from .dalle import OpenAIdVAE, load_dalle
 from .dvae import DVAE
 
@@ -21,7 +21,7 @@ def dalle_folder():  # path as the variable gives it; None where it is not set
 # %% ../../nbs/wings/tokenizer/03_choose.ipynb #90a8ebb3
 def _from_folder(folder):
     "The tokenizer of a folder, of the kind that its config.json names."
-    about = read_json(settle_folder(folder) / 'config.json')
+    about = read_json(recover_folder(folder) / 'config.json')
     if isinstance(about, dict) and about.get('kind') == 'uar_nb.openai-dalle':
         return load_dalle(folder)
     return DVAE.load(folder)
@@ -44,7 +44,7 @@ def load_tokenizer(
     path = Path(source)
     if path.is_file():
         return load_dalle(path)
-    if not settle_folder(path).is_dir():
+    if not recover_folder(path).is_dir():
         raise UARError(
             'there is no such folder',
             file=path,

@@ -25,7 +25,7 @@ from uar_nb.core import (
     atomic_write,
     load_tensors,
     read_json,
-    settle_folder,
+    recover_folder,
     sha256_of,
     torch_rng,
 )
@@ -507,7 +507,7 @@ def load(
     device='cpu',  # where to put it
 ):  # the DVAE, ready to encode
     "Read a saved dVAE; anything missing, extra or changed is an error."
-    folder = settle_folder(folder)
+    folder = recover_folder(folder)
     saved = read_json(folder / 'config.json')
     dvae = DVAE(_config_from(saved, folder / 'config.json'))
     try:
