@@ -1,6 +1,7 @@
 "Packaging: every fact is read from settings.ini; edit there, not here."
 
 from configparser import ConfigParser
+from pathlib import Path
 
 import setuptools
 
@@ -49,7 +50,7 @@ setuptools.setup(
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
     python_requires='>=' + cfg['min_python'],
-    long_description=open('README.md', encoding='utf-8').read(),
+    long_description=Path('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     zip_safe=False,
     entry_points={

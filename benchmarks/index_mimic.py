@@ -6,7 +6,15 @@ Two thirds of the studies have two pictures or three; a tenth has no FINDINGS. R
 peak memory is that of the whole process (with `uar_nb` and what it imports loaded: that share is given too).
 """
 
-import argparse, gzip, json, os, platform, subprocess, sys, tempfile, zipfile
+import argparse
+import gzip
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 READ = '''

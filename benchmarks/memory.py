@@ -10,16 +10,17 @@ For the presets `iu_xray` (two views, 60 words) and `mimic_cxr` (one view, 100 w
 - flops: floating-point operations of the matrix products of a step, forward and backward, as torch counts them; the same line.
 """
 
-import argparse, json
+import argparse
+import json
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uar_nb.core import atomic_write, torch_rng
-from uar_nb.model import UAR
 from uar_nb.config import run_preset
+from uar_nb.core import atomic_write, torch_rng
 from uar_nb.data.batch import Batch
+from uar_nb.model import UAR
 
 WORDS = 1000
 

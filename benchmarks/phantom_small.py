@@ -7,19 +7,20 @@ A card holds the plan, the hash of every file, the seconds of each part and the 
 The first stage is kept in float16 and without a dVAE of its own: it is loaded with that of phantom-small.
 """
 
-import argparse, shutil
+import argparse
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
 
+from uar_nb.apps.demo import PLANS, demo_studies, run_demo
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import atomic_folder, atomic_write, read_json, sha256_of
-from uar_nb.apps.demo import PLANS, demo_studies, run_demo
-from uar_nb.scoring.evaluate import evaluate
 from uar_nb.experiment.prepare import make_data
+from uar_nb.scoring.evaluate import evaluate
 
 ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
 HOME, FIRST_STAGE = ASSETS / 'phantom-small', ASSETS / 'phantom-small-stage1'

@@ -7,7 +7,18 @@ which all processes share and the system takes back when it needs them); both wi
 pictures on average, reports of about 60 words, a tenth without FINDINGS. Each picture file is the same small JPEG: of a picture, only header and presence count here.
 """
 
-import argparse, hashlib, json, os, platform, signal, subprocess, sys, tempfile, threading, time
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -31,8 +42,10 @@ def study_files(i):
 
 def generate(root, n):
     "One tree of small pictures, and four ways to list it."
-    import csv, index_mimic
+    import csv
     from io import BytesIO
+
+    import index_mimic
     from PIL import Image
 
     Image.new('L', (64, 64), 90).save(jpeg := BytesIO(), 'JPEG')
@@ -115,8 +128,8 @@ class Tokenizer:
 
 
 def index(root, layout, check, **_):
-    from uar_nb.data.study import describe_studies
     from uar_nb.data.load import load_studies
+    from uar_nb.data.study import describe_studies
 
     file, images = {
         'annotation': ('annotation.json', root / 'files'),
@@ -146,8 +159,8 @@ def index(root, layout, check, **_):
 
 def frontals(root, n):
     "n studies of one frontal picture, whose reports come from the annotation file."
-    from uar_nb.data.study import Study, View
     from uar_nb.data.load import load_studies
+    from uar_nb.data.study import Study
 
     some = load_studies(root / 'annotation.json', False, root / 'files')
     return [Study(s.id, s.views[:1], s.report, s.split, None, s.patient) for s in some[:n]]
@@ -155,8 +168,8 @@ def frontals(root, n):
 
 def store_pictures(root, n, folder, **_):
     "PixelStore.build from files; the decoding itself is left out (every file gives a picture of noise), for it is the picture's affair."
-    from uar_nb.data.study import View
     from uar_nb.data.batch import PixelStore
+    from uar_nb.data.study import View
 
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 128), np.uint8)
     View.picture = lambda self: noise[hash(self.path) % 64]
@@ -182,6 +195,7 @@ def open_pictures(root, n, folder, **_):
 
 def tokenize(root, n, folder, stop=None, pause=0.0, name='tokens', **_):
     import torch
+
     from uar_nb.data.batch import PixelStore, TokenStore
 
     torch.set_num_threads(1)
@@ -208,9 +222,9 @@ def tokenize(root, n, folder, stop=None, pause=0.0, name='tokens', **_):
 
 def random_tokens(folder, n, pixels):
     "A token store of random ids, written as TokenStore.build writes it; the tokenizing of so many pictures would take hours."
+    from uar_nb.core import atomic_write
     from uar_nb.data import store as stores
     from uar_nb.data.batch import TokenStore
-    from uar_nb.core import atomic_write
 
     about = dict(
         tokenizer='random',
@@ -244,8 +258,8 @@ def random_tokens(folder, n, pixels):
 
 def study_data(root, n, folder):
     "(StudyData of n studies, times of its making)."
-    from uar_nb.data.text import Vocabulary, clean_report
     from uar_nb.data.batch import PixelStore, StudyData
+    from uar_nb.data.text import Vocabulary, clean_report
 
     studies = frontals(root, n)
     picture = (
@@ -298,7 +312,7 @@ def epoch(root, n, folder, least=60_000, **_):
     with Clock() as t:
         for _ in range(max(1, least // n)):
             data.order(0)
-    cpu, wall = (sorted(x)[len(x) // 2] for x in zip(*times))
+    cpu, wall = (sorted(x)[len(x) // 2] for x in zip(*times, strict=True))
     return dict(
         studies=n,
         epochs=len(times),
@@ -312,17 +326,10 @@ def epoch(root, n, folder, least=60_000, **_):
 def _private(pids):
     out = []
     for pid in pids:
-        try:
-            out.append(
-                int(
-                    next(l for l in open(f'/proc/{pid}/status') if l.startswith('RssAnon')).split()[
-                        1
-                    ]
-                )
-                // 1024
-            )
-        except (OSError, StopIteration):
-            pass
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+            private = next(line for line in lines if line.startswith('RssAnon'))
+            out.append(int(private.split()[1]) // 1024)
     return out
 
 
@@ -362,8 +369,8 @@ def loaders(root, n, folder, method, workers=2, batches=400, **_):
 
 
 def imports(**_):
-    from uar_nb.scoring import evaluate
-    from uar_nb.data import load as studies
+    import uar_nb.data.load
+    import uar_nb.scoring.evaluate  # noqa: F401
 
     return {}
 
@@ -385,7 +392,7 @@ def call(part, root, folder, **options):
     def watch():
         while child.poll() is None:
             try:
-                for line in open(f'/proc/{child.pid}/status'):
+                for line in Path(f'/proc/{child.pid}/status').read_text().splitlines():
                     name = line.split(':')[0]
                     if name in most:
                         most[name] = max(most[name], int(line.split()[1]))
@@ -463,9 +470,9 @@ def main():
     memory = (
         next(
             (
-                round(int(l.split()[1]) / 1e6)
-                for l in open('/proc/meminfo')
-                if l.startswith('MemTotal')
+                round(int(line.split()[1]) / 1e6)
+                for line in Path('/proc/meminfo').read_text().splitlines()
+                if line.startswith('MemTotal')
             ),
             None,
         )

@@ -9,7 +9,11 @@ straight in, there is no CRA, no global loss and no mask. UAR has its basis of 2
 a slow minute of the machine hits both; medians and their ratio are kept.
 """
 
-import argparse, json, platform, statistics, time
+import argparse
+import json
+import platform
+import statistics
+import time
 from pathlib import Path
 
 import torch
@@ -18,9 +22,9 @@ from torch import nn
 
 from uar_nb.config import model_preset
 from uar_nb.core import atomic_write, torch_rng
+from uar_nb.data.batch import Batch
 from uar_nb.generation import generate
 from uar_nb.model import UAR
-from uar_nb.data.batch import Batch
 
 D, HEADS, FF, LAYERS, CODES, WORDS, PLACES, LENGTH, B, BEAMS = (
     512,
@@ -105,7 +109,7 @@ class Plain(nn.Module):
 
     def forward(self, ids, text):
         x, memory = self.words(text[:, :-1]) + self.steps[: text.shape[1] - 1], self.memory(ids)
-        for layer, m in zip(self.decoder, memory):
+        for layer, m in zip(self.decoder, memory, strict=True):
             x = layer(x, m)
         return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), text[:, 1:].flatten())
 
@@ -117,7 +121,7 @@ class Plain(nn.Module):
         sums[:, 0], words = 0.0, torch.zeros(B * BEAMS, 0, dtype=torch.long)
         for t in range(LENGTH):
             x = self.words(last[:, None]) + self.steps[t]
-            for layer, m, p in zip(self.decoder, memory, past):
+            for layer, m, p in zip(self.decoder, memory, past, strict=True):
                 x = layer(x, m, p)
             total, at = (
                 (

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
-import docs, website
+import docs
+import website
 
 
 @pytest.fixture(scope='session')

@@ -6,7 +6,13 @@ A command may come with a plan of faults, which is put into effect in its own pr
 that every write goes through: `os.fsync` (the file is on the disk) and `os.replace` (it gets its name).
 """
 
-import json, os, signal, subprocess, sys, tempfile, time
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -81,6 +87,13 @@ def written_path(handle):
     return os.readlink(f'/proc/self/fd/{handle}') if os.path.exists('/proc/self/fd') else ''
 
 
+def take_away(name):
+    "Make a package one that is not installed."
+    for known in [m for m in sys.modules if m == name or m.startswith(name + '.')]:
+        del sys.modules[known]
+    sys.modules[name] = None
+
+
 def put_into_effect(plan):
     """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n, 'path': part of a path} ends it by SIGKILL at the n-th such
     event once s steps are done in all; a file that is being written is cut in half first. `full`/`refuse`: a text; writes to paths that hold it fail,
@@ -88,9 +101,7 @@ def put_into_effect(plan):
     import errno
 
     for name in plan.get('missing', ()):
-        for known in [m for m in sys.modules if m == name or m.startswith(name + '.')]:
-            del sys.modules[known]
-        sys.modules[name] = None
+        take_away(name)
     seen, fsync, replace = {'step': 0, 'n': 0}, os.fsync, os.replace
     kill, full, refuse, watch = (plan.get(k) for k in ('kill', 'full', 'refuse', 'watch'))
 
@@ -146,10 +157,8 @@ def child(order):
     os.dup2(os.open(home / 'out', os.O_WRONLY | os.O_CREAT), 1)
     os.dup2(os.open(home / 'err', os.O_WRONLY | os.O_CREAT), 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout, sys.stderr = (
-        open(1, 'w', buffering=1, closefd=False),
-        open(2, 'w', buffering=1, closefd=False),
-    )
+    sys.stdout = open(1, 'w', buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, 'w', buffering=1, closefd=False)  # noqa: SIM115
     os.chdir(order['cwd'])
     os.environ.update(order['env'])
     put_into_effect(order['plan'])
@@ -174,7 +183,9 @@ def child(order):
 
 def serve():
     "Import once, then a process for each line of standard input."
-    import uar_nb.apps.cli, uar_nb.apps.pipeline, uar_nb.generation  # noqa: F401
+    import uar_nb.apps.cli
+    import uar_nb.apps.pipeline
+    import uar_nb.generation  # noqa: F401
 
     homes = {}
 

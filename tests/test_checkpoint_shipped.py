@@ -1,8 +1,8 @@
 "The checkpoints that ship with the package: small enough, whole, of one training, made by today's code, and as good as their cards say."
 
-import json, sys
+import json
+import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +10,10 @@ import torch
 from pages import ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
+from uar_nb.apps.demo import PLANS, DemoPlan, demo_studies
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import config_difference
 from uar_nb.core import UARError, sha256_of
-from uar_nb.apps.demo import PLANS, DemoPlan, demo_studies
 from uar_nb.training import mask_parameters
 
 ASSETS = ROOT / 'uar_nb' / 'assets'

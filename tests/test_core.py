@@ -2,13 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-from uar_nb.core import UARError, kept_result, repository_root
-
 from pages import ROOT
+from uar_nb.core import UARError, kept_result, repository_root
 
 
 def make_clone(folder):

@@ -67,7 +67,7 @@ assert all(name in globals() for name in {NAMES!r})
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'uar_nb' has no attribute 'Uar'"):
-        uar_nb.Uar
+        uar_nb.Uar  # noqa: B018
     with pytest.raises(ImportError, match='no_such_name'):
         from uar_nb import no_such_name  # noqa: F401
     assert not hasattr(uar_nb, '__wrapped__')

@@ -1,6 +1,7 @@
 "Our attention, encoder and decoder against tensors recorded from R2Gen's and R2GenCMN's own code; UAR_REFERENCE names the folder."
 
-import json, os
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,13 @@ pytestmark = pytest.mark.skipif(
 def recorded(name):
     "All recorded tensors of a peer, and its sizes."
     with safe_open(str(Path(FOLDER) / f'{name}.safetensors'), 'pt') as file:
-        return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()['config'])
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no dict)
+        return tensors, json.loads(file.metadata()['config'])
 
 
 def load_attention(ours, tensors, prefix):
     "Their four linear layers are query, key, value, output."
-    for linear, i in zip((ours.q, ours.k, ours.v, ours.out), range(4)):
+    for i, linear in enumerate((ours.q, ours.k, ours.v, ours.out)):
         linear.load_state_dict(
             {n: tensors[f'{prefix}.linears.{i}.{n}'] for n in ('weight', 'bias')}
         )

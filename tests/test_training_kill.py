@@ -1,6 +1,10 @@
 "A training that is killed at twenty moments ends with the same weights, bit for bit, as one that was not."
 
-import json, os, signal, time
+import contextlib
+import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +49,15 @@ def moments(seed):
     ]  # between two steps
     drawn += [
         (int(s), 'fsync', int(n), '/state/')
-        for s, n in zip(rng.choice(np.arange(1, end), 4, replace=False), rng.integers(1, 4, 4))
+        for s, n in zip(
+            rng.choice(np.arange(1, end), 4, replace=False), rng.integers(1, 4, 4), strict=True
+        )
     ]  # inside a state
     drawn += [
         (int(4 * s), 'fsync', int(n), '/checkpoint')
-        for s, n in zip(rng.choice(np.arange(1, 4), 3, replace=False), rng.integers(1, 6, 3))
+        for s, n in zip(
+            rng.choice(np.arange(1, 4), 3, replace=False), rng.integers(1, 6, 3), strict=True
+        )
     ]  # inside a checkpoint
     drawn += [
         (int(s), 'replace', 1, 'latest.json')
@@ -57,7 +65,9 @@ def moments(seed):
     ]  # between state and pointer
     drawn += [
         (int(s), 'replace', int(n), '/state/')
-        for s, n in zip(rng.choice(np.arange(1, end), 2, replace=False), rng.integers(1, 4, 2))
+        for s, n in zip(
+            rng.choice(np.arange(1, end), 2, replace=False), rng.integers(1, 4, 2), strict=True
+        )
     ]
     turn = STAGES[0]
     drawn += [
@@ -100,7 +110,7 @@ def content(run):
         for p in sorted((run / folder).rglob('*'))
         if p.is_file()
     ]
-    rows = [json.loads(l) for l in (run / 'log.jsonl').read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
     rows = [
         {k: v for k, v in r.items() if k not in ('seconds', 'memory')}
         for r in rows
@@ -143,10 +153,8 @@ def test_kills_by_the_clock(forge, data, whole):
     for _ in range(4):
         started = forge.start(command('clock'), cwd=data)
         time.sleep(float(rng.uniform(0.3, 1.5)))
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(started[0], signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         kills += forge.finish(started).status == -signal.SIGKILL
     assert forge.run(command('clock'), cwd=data).status == 0
     assert kills and content(data / 'clock') == whole

@@ -1,12 +1,13 @@
 "Two processes train together (Accelerate, gloo on CPUs); the same command works with one GPU each."
 
-import json, os, subprocess, sys
-from pathlib import Path
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from forge import POSIX
-
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='gloo between forked processes')
@@ -69,7 +70,7 @@ def test_two_processes(tmp_path):
         tmp_path, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, *train
     )
     assert said.count('checkpoint:') == 1
-    rows = [json.loads(l) for l in (tmp_path / 'run' / 'log.jsonl').read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / 'run' / 'log.jsonl').read_text().splitlines()]
     assert rows[0]['processes'] == 2
     assert [r['total'] for r in rows if r['kind'] == 'train'] == [1, 2, 3, 4, 5, 6]
     assert [r['epoch'] for r in rows if r['kind'] == 'train'] == [

@@ -1,15 +1,17 @@
 "What a user of the installed wheel does: write a report with the model that comes along, train something tiny, then write a report with that. Run by test_house.py in a clean environment."
 
-import subprocess, sys, time
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import uar_nb
 
 
 def main(folder):
-    from uar_nb.checkpoint import load_checkpoint
     from uar_nb.apps.demo import run_demo
     from uar_nb.apps.reporter import Reporter
+    from uar_nb.checkpoint import load_checkpoint
     from uar_nb.phantom.generator import make_studies, write_studies
 
     print(uar_nb.__file__)

@@ -1,6 +1,14 @@
 "A page of a real Chromium without a window, steered over its debugging protocol."
 
-import base64, itertools, json, shutil, socket, subprocess, tempfile, time, urllib.request
+import base64
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))),

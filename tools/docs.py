@@ -6,7 +6,15 @@ python tools/docs.py readme           README.md from nbs/index.ipynb
 python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into _quarto.yml
 """
 
-import ast, base64, configparser, json, re, shutil, subprocess, sys, tempfile
+import ast
+import base64
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pages
@@ -93,13 +101,17 @@ def link_pages(text, ids, here):
         page = named_page(name, ids, here)
         return f'[`{name}`]({pages.link_to(page, here)})' if page else whole
 
-    def line(l):
-        if l.startswith(('#', '>')):
-            return l
-        l = re.sub(r'(?<!\[)`(\d\w*)`(?!\])', lambda m: link(m[1], m[0]), l)
-        l = re.sub(r'(?<!\[)`(\w+)`(?= (?:notebook|lesson|room)\b)', lambda m: link(m[1], m[0]), l)
+    def line(text):
+        if text.startswith(('#', '>')):
+            return text
+        text = re.sub(r'(?<!\[)`(\d\w*)`(?!\])', lambda m: link(m[1], m[0]), text)
+        text = re.sub(
+            r'(?<!\[)`(\w+)`(?= (?:notebook|lesson|room)\b)', lambda m: link(m[1], m[0]), text
+        )
         return re.sub(
-            r'\b(notebook|lesson|room) `(\w+)`', lambda m: f'{m[1]} ' + link(m[2], f'`{m[2]}`'), l
+            r'\b(notebook|lesson|room) `(\w+)`',
+            lambda m: f'{m[1]} ' + link(m[2], f'`{m[2]}`'),
+            text,
         )
 
     def outside(m):
@@ -138,7 +150,10 @@ def split_title(cells):
 
 def split_imports(cells):
     "Imports in a cell of their own: nbdev executes every cell that holds one."
-    is_import = lambda n: isinstance(n, (ast.Import, ast.ImportFrom))
+
+    def is_import(n):
+        return isinstance(n, (ast.Import, ast.ImportFrom))
+
     for i in reversed(range(len(cells))):
         text = source(cells[i])
         if cells[i]['cell_type'] != 'code' or re.search(r'^(#\| *export|%|!)', text, re.M):
@@ -158,8 +173,8 @@ def split_imports(cells):
             and not lines[start - 1].startswith('#|')
         ):
             start -= 1
-        options = [l for l in lines if l.startswith('#|')]
-        kept = [l for l in lines[:start] if not l.startswith('#|')]
+        options = [line for line in lines if line.startswith('#|')]
+        kept = [line for line in lines[:start] if not line.startswith('#|')]
         hidden = [o for o in options if re.match(r'#\| *hide\b', o)]
         cells[i : i + 1] = [
             dict(
@@ -263,10 +278,24 @@ def api_page(entries, modules):
     )
 
 
-def process(folder):
-    "Copy what the docs need into `folder`, let nbdev process it, and return the folder of prepared pages."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def link_cells(cells, paths, where, page):
+    "Links to pages, equations and figures in the text and the captions of a page."
+    own = labels(cells)
+
+    def link(text):
+        return link_labels(text, own, where, page)
+
+    for cell in cells:
+        if cell['cell_type'] == 'markdown':
+            cell['source'] = link(link_pages(source(cell), paths, page))
+        else:
+            cell['source'] = re.sub(
+                r'^#\| *fig-cap:.*', lambda m: link(m[0]), source(cell), flags=re.M
+            )
+
+
+def copy_sources(folder):
+    "What nbdev needs of the repository."
     for name in ('nbs', 'uar_nb', 'settings.ini', '_quarto.yml', 'README.md'):
         there = ROOT / name
         if there.is_dir():
@@ -278,6 +307,13 @@ def process(folder):
             )
         else:
             shutil.copy(there, folder / name)
+
+
+def process(folder):
+    "Copy what the docs need into `folder`, let nbdev process it, and return the folder of prepared pages."
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_sources(folder)
     paths = {pages.page_id(p, folder / 'nbs'): p for p in pages.all_pages(folder / 'nbs')}
     modules = {page: pages.module_of(p) for page, p in paths.items()}
     books = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in paths.items()}
@@ -289,19 +325,7 @@ def process(folder):
         show_source(book['cells'])
         split_title(book['cells'])
         split_imports(book['cells'])
-        own = labels(book['cells'])
-        for cell in book['cells']:
-            if cell['cell_type'] == 'markdown':
-                cell['source'] = link_labels(
-                    link_pages(source(cell), paths, page), own, where, page
-                )
-            else:
-                cell['source'] = re.sub(
-                    r'^#\| *fig-cap:.*',
-                    lambda m: link_labels(m[0], own, where, page),
-                    source(cell),
-                    flags=re.M,
-                )
+        link_cells(book['cells'], paths, where, page)
         paths[page].write_text(json.dumps(book), encoding='utf-8')
     (folder / 'worker.py').write_text(WORKER)
     done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)
@@ -323,11 +347,14 @@ def process(folder):
         for page, symbols in entries.items()
         for name, _ in symbols
     }
-    plain = lambda text: re.sub(
-        rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)',
-        lambda m: m[0] if m[2] in shown else m[1],
-        text,
-    )  # links to what has no heading
+
+    def plain(text):
+        return re.sub(
+            rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)',
+            lambda m: m[0] if m[2] in shown else m[1],
+            text,
+        )  # links to what has no heading
+
     entries = {
         page: [(name, plain(text)) for name, text in symbols] for page, symbols in entries.items()
     }

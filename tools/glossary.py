@@ -4,7 +4,10 @@ python tools/glossary.py         what is missing
 python tools/glossary.py link    links them, in the notebooks' markdown alone; outputs stay as they are
 """
 
-import functools, json, re, sys
+import functools
+import json
+import re
+import sys
 
 import pages
 
@@ -162,7 +165,9 @@ def link_book(book, page, below=pages.NBS):
         old = ''.join(cell['source'])
         new, terms = link_text(old, seen, to)
         if terms:
-            changed += [(a, b) for a, b in zip(old.split('\n'), new.split('\n')) if a != b]
+            changed += [
+                (a, b) for a, b in zip(old.split('\n'), new.split('\n'), strict=False) if a != b
+            ]
             cell['source'] = (
                 new.splitlines(keepends=True) if isinstance(cell['source'], list) else new
             )

@@ -6,7 +6,9 @@ The order of GROUPS is the order of the package. A module imports from earlier g
 own group; NEVER forbids more than the order does. Nothing happens when a module is imported: it defines, and that is all.
 """
 
-import ast, builtins, sys
+import ast
+import builtins
+import sys
 from pathlib import Path
 
 # A group is one wing (its modules in the order of their notebooks' numbers) or some modules of the road, in this order.
@@ -400,7 +402,10 @@ def may_import(module, other, order):
         return False
     if RANK[mine] != RANK[theirs]:
         return RANK[theirs] < RANK[mine]
-    place = lambda name: (GROUPS[RANK[mine]].index(part_of(name)), order.index(name))
+
+    def place(name):
+        return (GROUPS[RANK[mine]].index(part_of(name)), order.index(name))
+
     return place(other) < place(module)
 
 

@@ -1,6 +1,9 @@
 "The rules that every lesson keeps, as a function of one notebook; `python tools/lesson_rules.py [nbs/….ipynb ...]` prints what does not hold."
 
-import ast, json, re, sys
+import ast
+import json
+import re
+import sys
 from pathlib import Path
 
 import pages
@@ -13,8 +16,8 @@ NO_EQUATION = {'core', 'checkpoint', 'config'}
 
 def directives(source):
     "The nbdev directives at the top of a cell, as a dict."
-    lines = [l[2:].strip() for l in source.splitlines() if l.startswith('#|')]
-    return {l.replace(':', ' ', 1).split(' ')[0].strip(): l for l in lines}
+    lines = [line[2:].strip() for line in source.splitlines() if line.startswith('#|')]
+    return {line.replace(':', ' ', 1).split(' ')[0].strip(): line for line in lines}
 
 
 def is_export(source):

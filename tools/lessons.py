@@ -9,7 +9,11 @@
 Numbers of one notebook replace that notebook's alone; those of another machine stay, and say which machine it was.
 """
 
-import json, os, platform, sys, time
+import json
+import os
+import platform
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -84,10 +88,10 @@ def run_notebook(path, save=True):
         seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text'])
     )
     if save:
-        from nbdev.clean import clean_nb
         from execnb.nbio import read_nb, write_nb
+        from nbdev.clean import clean_nb
 
-        for old, new in zip(book.cells, run.cells):
+        for old, new in zip(book.cells, run.cells, strict=True):
             if old.cell_type == 'code' and '#| eval: false' not in old.source:
                 old.outputs = join_streams(new.get('outputs', []))
         nbformat.write(book, path)
@@ -149,10 +153,13 @@ def table():
     "Markdown of what every notebook took."
     found = json.loads(RESULTS.read_text(encoding='utf-8'))
     at, rows = found['machine'], found['notebooks']
-    peak = lambda r: max(r['memory_mb'] or 0, r['children_mb'] or 0) / 1024
-    line = lambda name, seconds, memory: (
-        f"| {name} | {seconds / 60:.1f} | {f'{memory:.1f} GB' if memory else '–'} |"
-    )
+
+    def peak(r):
+        return max(r['memory_mb'] or 0, r['children_mb'] or 0) / 1024
+
+    def line(name, seconds, memory):
+        return f"| {name} | {seconds / 60:.1f} | {f'{memory:.1f} GB' if memory else '–'} |"
+
     lines = [
         '| notebook | minutes | peak memory |',
         '|---|---|---|',

@@ -7,7 +7,11 @@ A page is known by its id, its path below nbs/ without suffix: `04_cra`, `wings/
 walking through all folders; what kind a page is follows from PARTS and from what stands in it, never from its number.
 """
 
-import functools, json, posixpath, re, sys
+import functools
+import json
+import posixpath
+import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 

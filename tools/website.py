@@ -1,6 +1,11 @@
 """Prepared pages (tools/docs.py) as a small static site by nbconvert: sidebar, numbered equations and figures, search; nothing is fetched where latex2mathml is installed."""
 
-import functools, html, json, posixpath, re, shutil
+import functools
+import html
+import json
+import posixpath
+import re
+import shutil
 from pathlib import Path
 
 import docs
@@ -79,7 +84,7 @@ class Site:
         "Number of each labelled equation and figure of a page."
         found = docs.labels(book['cells'])
         return {
-            label: sum(l.split('-')[0] == label.split('-')[0] for l in found[: i + 1])
+            label: sum(other.split('-')[0] == label.split('-')[0] for other in found[: i + 1])
             for i, label in enumerate(found)
         }
 
@@ -108,7 +113,9 @@ class Page:
         return f'QZKEPT{len(self.kept) - 1:04d}QZ'
 
     def put_back(self, text):
-        change = lambda m: self.kept[int(m[1] or m[2])]
+        def change(m):
+            return self.kept[int(m[1] or m[2])]
+
         while 'QZKEPT' in text:
             text = re.sub(r'<p>QZKEPT(\d{4})QZ</p>|QZKEPT(\d{4})QZ', change, text)
         return text
@@ -256,22 +263,26 @@ class Page:
             )
 
         made = re.sub(r'<h([1-6])[^>]*>(.*?)</h\1>', head, body, flags=re.S)
-        plain = lambda part: re.sub(
-            r'\s+',
-            ' ',
-            html.unescape(
-                re.sub(
-                    r'<math.*?</math>|<style.*?</style>|<svg.*?</svg>|<[^>]+>',
-                    ' ',
-                    part,
-                    flags=re.S,
-                )
-            ),
-        ).strip()
+
+        def plain(part):
+            return re.sub(
+                r'\s+',
+                ' ',
+                html.unescape(
+                    re.sub(
+                        r'<math.*?</math>|<style.*?</style>|<svg.*?</svg>|<[^>]+>',
+                        ' ',
+                        part,
+                        flags=re.S,
+                    )
+                ),
+            ).strip()
+
         ends = [c[0] for c in cuts[1:]] + [len(body)]
         first = cuts[0][0] if cuts else len(body)
         self.sections = [('', '', plain(body[:first]))] + [
-            (name, title, plain(body[start:end])) for (start, name, title), end in zip(cuts, ends)
+            (name, title, plain(body[start:end]))
+            for (start, name, title), end in zip(cuts, ends, strict=True)
         ]
         return made
 
@@ -340,11 +351,14 @@ def shell(site, page, body, heads):
     "A whole page around its body."
     at = site.pages.index(page)
     way = functools.partial(site.way, here=page)
-    step = lambda i, arrow: (
-        f'<a class="{arrow}" href="{way(site.file[site.pages[i]])}">{html.escape(site.title[site.pages[i]])}</a>'
-        if 0 <= i < len(site.pages)
-        else '<span></span>'
-    )
+
+    def step(i, arrow):
+        return (
+            f'<a class="{arrow}" href="{way(site.file[site.pages[i]])}">{html.escape(site.title[site.pages[i]])}</a>'
+            if 0 <= i < len(site.pages)
+            else '<span></span>'
+        )
+
     about = site.meta[page].get('description')
     title = html.escape(site.title[page])
     mathjax = '' if '<math' in body or not re.search(r'\\[(\[]', body) else MATHJAX
@@ -366,8 +380,8 @@ def shell(site, page, body, heads):
 def render(folder, out):
     "All prepared pages of `folder` as HTML in `out`; returns how many."
     from nbconvert import HTMLExporter
-    from traitlets.config import Config
     from pygments.formatters import HtmlFormatter
+    from traitlets.config import Config
 
     exporter = HTMLExporter(
         template_name='basic',

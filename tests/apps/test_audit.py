@@ -1,28 +1,30 @@
 "The audit: agrees with what was counted by other means on IU-Xray, works on broken sets, and tells no report text."
 
-import csv, json, os, re, sys
+import csv
+import json
+import os
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from uar_nb.apps.audit import audit, audit_folder, score_baselines
 from uar_nb.core import UARError
+from uar_nb.data.image import read_picture
+from uar_nb.data.load import save_studies
 from uar_nb.data.quality import (
-    check_view,
-    find_duplicates,
     check_pictures,
+    find_duplicates,
     hash_distance,
     near_pairs,
     perceptual_hash,
     polarity,
 )
-from uar_nb.data.image import read_picture
-from uar_nb.phantom.generator import make_studies
 from uar_nb.data.study import Study, View
-from uar_nb.data.load import save_studies
+from uar_nb.phantom.generator import make_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set'))
 real = pytest.mark.skipif(
@@ -95,7 +97,9 @@ def test_the_archive_of_reports_gives_the_same_numbers():
 def test_iu_xray_baselines_are_those_of_the_scorer():
     "The most frequent training report against the validation split, written out here once more."
     from collections import Counter
+
     from pycocoevalcap.bleu.bleu import Bleu
+
     from uar_nb.data.text import Vocabulary, clean_report, ground_truth
 
     data = json.loads((DATA / 'iu_xray' / 'annotation.json').read_text(encoding='utf-8'))
@@ -125,14 +129,14 @@ def test_real_pictures_that_are_there_and_those_that_are_not():
     found = audit(DATA / 'iu_xray', baselines=False)
     n, lines = found.numbers, str(found).splitlines()
     listed = [
-        l
-        for l in lines
-        if l.startswith('  - images/') and l.endswith(': picture not found — check the path')
+        line
+        for line in lines
+        if line.startswith('  - images/') and line.endswith(': picture not found — check the path')
     ]
     assert (
         len(listed) == 20
         and lines[-1].startswith('  … and 4,698 more;')
-        and not any(str(DATA) in l for l in lines)
+        and not any(str(DATA) in line for line in lines)
     )
     assert found.failed and len(found.faults) == 4718
     assert n['pictures']['states'] == {'ok': 12, 'missing': 2 * (2069 + 296 - 6)}
@@ -161,7 +165,8 @@ def test_no_report_text_in_the_result(tmp_path):
 
 @frontals
 def test_real_frontals_polarity_and_twins():
-    rows = list(csv.DictReader(open(DATA / 'frontal' / 'manifest.csv', encoding='utf-8')))
+    with open(DATA / 'frontal' / 'manifest.csv', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
     facts = check_pictures(
         [
             Study(str(i), (View('frontal', DATA / 'frontal' / r['image']),))
@@ -382,7 +387,7 @@ def test_a_file_is_named_with_its_folder_and_the_default_is_used(phantoms, tmp_p
 def test_the_text_lists_twenty_faults_and_where_the_others_are(phantoms, tmp_path):
     found = audit([replace(s, views=()) for s in phantoms[:25]], baselines=False)
     lines = str(found).splitlines()
-    assert [l for l in lines if l.startswith('  - train')] == [
+    assert [line for line in lines if line.startswith('  - train')] == [
         f'  - {s.id}: has no picture — name at least one' for s in phantoms[:20]
     ]
     assert lines[-1] == '  … and 5 more; `save` writes all of them to faults.txt'
@@ -400,9 +405,9 @@ def test_sizes_and_aspect_ratios_stand_in_one_line(phantoms):
         views=(View('frontal', pixels=np.tile(phantoms[0].views[0].pixels, (1, 2))),),
     )
     line = next(
-        l
-        for l in str(audit([*phantoms[:2], wide], baselines=False)).splitlines()
-        if l.startswith('sizes: ')
+        line
+        for line in str(audit([*phantoms[:2], wide], baselines=False)).splitlines()
+        if line.startswith('sizes: ')
     )
     assert (
         line

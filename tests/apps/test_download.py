@@ -3,17 +3,37 @@
 One rule stands above all: whatever the server does, the file is there whole or not at all.
 """
 
-import contextlib, errno, gzip, hashlib, io, json, os, random, re, signal, socket, socketserver, ssl, stat, struct, subprocess, sys, tarfile, threading, time, tracemalloc, zipfile
+import contextlib
+import errno
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import signal
+import socket
+import socketserver
+import ssl
+import stat
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from forge import POSIX, Forge
-from uar_nb.apps import download
-from uar_nb.core import UARError, sha256_of
-from uar_nb.apps.download import Archive, Limits, fetch, unpack
-
 from pages import ROOT
+from uar_nb.apps import download
+from uar_nb.apps.download import Archive, Limits, fetch, unpack
+from uar_nb.core import UARError, sha256_of
 
 DATA = random.Random(7).randbytes(200_000)
 FAST = dict(pause=0.0, timeout=0.4)
@@ -901,8 +921,8 @@ def test_dangerous_permissions_are_not_taken_over(tmp_path):
 @pytest.fixture
 def open_i(server, tmp_path, monkeypatch):
     "A small collection of phantoms in Open-i's layout behind a vicious server."
-    from uar_nb.phantom.generator import make_studies
     from uar_nb.data.load import save_studies
+    from uar_nb.phantom.generator import make_studies
 
     try:
         save_studies(
@@ -1007,7 +1027,9 @@ class Hostile:
 def test_dalle(server, tmp_path):
     "Both files, converted; a hostile one is refused and does nothing."
     pytest.importorskip('dall_e')
-    import dall_e, torch
+    import dall_e
+    import torch
+
     from uar_nb.tokenizer.dalle import load_dalle
 
     def saved(thing):

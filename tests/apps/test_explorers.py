@@ -1,6 +1,11 @@
 "The explorers in JupyterLab, in a real browser: run, click, and look at what changed."
 
-import os, shutil, subprocess, sys, time, urllib.request
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -121,7 +126,10 @@ MOVES = [
 
 def test_explorers_follow_their_controls(lab):
     browser = Browser(1280, 1000)
-    js = lambda script: script.replace('BOOK', BOOK)
+
+    def js(script):
+        return script.replace('BOOK', BOOK)
+
     run, wait = (
         lambda script: browser.run(js(script)),
         lambda script, seconds, what: browser.wait(js(script), seconds, what),
@@ -149,7 +157,7 @@ def test_explorers_follow_their_controls(lab):
             "BOOK.content.widgets.map((c, i) => [i, c.model.sharedModel.getSource()]).filter(x => x[1].includes('.open()')).map(x => x[0])"
         )
         assert len(cells) == len(MOVES)
-        for cell, moves in zip(cells, MOVES):
+        for cell, moves in zip(cells, MOVES, strict=True):
             run(f"BOOK.content.scrollToItem({cell}, 'start')")
             here = f'BOOK.content.widgets[{cell}].node'
             said, picture = (

@@ -3,15 +3,21 @@
 Each row runs the real command in a process of its own: exit status 2, one message, no traceback, and nothing half-written.
 """
 
+import contextlib
 import importlib.util
-import contextlib, io, json, os, shutil, struct, sys, tarfile, zlib
+import io
+import json
+import shutil
+import struct
+import sys
+import tarfile
+import zlib
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
 from forge import POSIX, Forge
-
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork')
@@ -153,7 +159,10 @@ def tar_of(name):
         return out.getvalue()
 
 
-NOTHING = lambda home: None
+def NOTHING(home):
+    return None
+
+
 DOWNLOAD = ['download', 'iu-xray', 'iu', '--reports-only', '--tries', 1]
 NO_PROXY = {'NO_PROXY': '127.0.0.1'}
 NO_JAVA = {'PATH': '/nowhere'}  # METEOR's Java would take longer than all the rest
@@ -923,7 +932,10 @@ def test_full_disk_keeps_the_earlier_state(forge, home, good):
     )
     done = forge.run(TRAIN, cwd=home)
     assert done.status == 0, done.err
-    same = lambda part: snapshot(home / 'run' / part) == snapshot(good / 'run' / part)
+
+    def same(part):
+        return snapshot(home / 'run' / part) == snapshot(good / 'run' / part)
+
     assert same('checkpoint') and same('state')
 
 
@@ -943,7 +955,7 @@ def test_training_without_the_metrics_package(forge, home):
     shutil.rmtree(home / 'run')
     done = forge.run(TRAIN, cwd=home, missing=['pycocoevalcap'])
     assert done.status == 0, done.err
-    rows = [json.loads(l) for l in (home / 'run' / 'log.jsonl').read_text().splitlines()]
+    rows = [json.loads(line) for line in (home / 'run' / 'log.jsonl').read_text().splitlines()]
     assert rows[0]['monitor'] == 'loss' and 'uar_nb[metrics]' in rows[0]['notes'][0]
 
 

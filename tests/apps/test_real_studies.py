@@ -1,6 +1,9 @@
 "On real studies, where UAR_DATA names a folder that has them."
 
-import json, os, subprocess, sys
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest

@@ -1,18 +1,27 @@
 "DICOM: every file ends in a picture or a UARError, and nothing of a patient's header gets out."
 
-import importlib.util, io, logging, os, pickle, subprocess, sys, threading, warnings, zlib
+import importlib.util
+import io
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pydicom = pytest.importorskip('pydicom')
-from uar_nb.core import UARError
-from uar_nb.data.dicom import MAX_PIXELS, apply_table, dicom_info, read_dicom, stretch, window_level
-from uar_nb.data.image import picture_info, read_picture
-
 from pages import ROOT
+from uar_nb.core import UARError
+from uar_nb.data.dicom import apply_table, dicom_info, read_dicom, stretch, window_level
+from uar_nb.data.image import picture_info, read_picture
 
 SECRET = 'Zyxwv^Patient'
 TEST_FILES = sorted(
@@ -315,7 +324,7 @@ def test_missing_decoders_are_named(tmp_path):
     said = without(
         ALL_DECODERS, *(transcode(plain, code, tmp_path / f'{code}.dcm') for code in codes), plain
     )
-    for line, name in zip(said, [*codes.values(), None]):
+    for line, name in zip(said, [*codes.values(), None], strict=True):
         assert line == (
             'read'
             if name is None
@@ -348,9 +357,9 @@ def products(folder):
 
 
 def test_no_header_in_stores_and_data_sets(tmp_path):
-    from uar_nb.data.study import Study, View
-    from uar_nb.data.load import load_studies, save_studies
     from uar_nb.data.batch import PixelStore
+    from uar_nb.data.load import load_studies, save_studies
+    from uar_nb.data.study import Study, View
 
     (tmp_path / 'in').mkdir()
     studies = [
@@ -371,8 +380,8 @@ def test_no_header_in_stores_and_data_sets(tmp_path):
 
 
 def test_no_header_in_warnings_logs_and_faults(tmp_path, capfd):
-    from uar_nb.data.study import DataSetError
     from uar_nb.data.load import load_studies
+    from uar_nb.data.study import DataSetError
 
     good, bad = dicom(tmp_path / 'good.dcm'), dicom(tmp_path / 'bad.dcm', NumberOfFrames=3)
     (tmp_path / 'cut.dcm').write_bytes(good.read_bytes()[:300])
@@ -416,7 +425,7 @@ def test_threads(tmp_path):
     expected, wrong = [read_dicom(p) for p in paths], []
 
     def work():
-        for p, e in zip(paths * 3, expected * 3):
+        for p, e in zip(paths * 3, expected * 3, strict=True):
             wrong.extend([p] * (not np.array_equal(read_dicom(p), e)))
 
     threads = [threading.Thread(target=work) for _ in range(4)]

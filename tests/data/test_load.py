@@ -1,6 +1,14 @@
 "Every layout that holds the phantoms gives them back; every copy of the real IU-Xray gives R2Gen's studies; every fault is told."
 
-import csv, io, json, os, re, shutil, subprocess, sys, tarfile
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pages import ROOT
 from uar_nb.core import UARError
 from uar_nb.data.iu_xray import (
     kaggle_name,
@@ -17,11 +26,9 @@ from uar_nb.data.iu_xray import (
     read_openi,
     save_iu_xray,
 )
-from uar_nb.phantom.generator import make_studies
-from uar_nb.data.study import SPLITS, DataSetError, by_split, write_picture
 from uar_nb.data.load import LAYOUTS, load_studies, save_studies
-
-from pages import ROOT
+from uar_nb.data.study import SPLITS, DataSetError, by_split, write_picture
+from uar_nb.phantom.generator import make_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set')) / 'iu_xray'
 real = pytest.mark.skipif(
@@ -55,10 +62,10 @@ def test_phantoms_come_back(layout, phantoms, tmp_path):
         tmp_path / 'set', check=True, **dict(views='both') if layout == 'mimic' else {}
     )
     if layout == 'mimic':  # JPEG
-        for a, b in zip(phantoms, back):
+        for a, b in zip(phantoms, back, strict=True):
             assert content(a)[:3] == content(b)[:3] and all(
                 np.abs(v.picture().astype(int) - w.picture()).max() <= 2
-                for v, w in zip(a.views, b.views)
+                for v, w in zip(a.views, b.views, strict=True)
             )
         assert [[v.name for v in s.views] for s in load_studies(tmp_path / 'set')] == [
             ['frontal']
@@ -123,7 +130,10 @@ def test_xml_with_kaggles_table_beside_it_knows_the_views(phantoms, tmp_path):
     lines = (kaggle / 'indiana_projections.csv').read_text().splitlines()
     (home / 'indiana_projections.csv').write_text(
         '\n'.join(
-            [lines[0], *(','.join([*l.split(',')[:2], swap[l.split(',')[2]]]) for l in lines[1:])]
+            [
+                lines[0],
+                *(','.join([*line.split(',')[:2], swap[line.split(',')[2]]]) for line in lines[1:]),
+            ]
         )
         + '\n'
     )
@@ -133,6 +143,7 @@ def test_xml_with_kaggles_table_beside_it_knows_the_views(phantoms, tmp_path):
         for id, s in zip(
             [s.id for s in load_studies(save_studies(phantoms, tmp_path / 'again', 'openi'))],
             load_studies(tmp_path / 'again'),
+            strict=True,
         )
     }
     for path in (home, kaggle):
@@ -157,7 +168,7 @@ def test_symmetry_tells_phantom_views():
 def test_what_is_lost_has_a_reason(phantoms, tmp_path):
     home = save_studies(phantoms, tmp_path / 'set', 'openi')
     ids = [s.id for s in load_studies(home)]
-    numbers = sorted((int(p.stem) for p in (home / 'ecgen-radiology').iterdir()))
+    numbers = sorted(int(p.stem) for p in (home / 'ecgen-radiology').iterdir())
     gone, silent, bare = (home / f'ecgen-radiology/{n}.xml' for n in numbers[:3])
     gone.unlink()
     for path, old, new in (

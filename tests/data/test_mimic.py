@@ -1,17 +1,21 @@
 "MIMIC-CXR: what is written in PhysioNet's layout is read back; findings are found under headers as people type them; every fault is told."
 
-import gzip, itertools, re, shutil, zipfile
+import gzip
+import itertools
+import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from uar_nb.core import UARError
 from uar_nb.data.mimic import find_mimic, find_sections, load_mimic, report_findings, save_mimic
+from uar_nb.data.study import DataSetError, Study, View
 from uar_nb.phantom.generator import make_studies
-from uar_nb.data.study import DataSetError, Study, View, by_split
-from uar_nb.data.load import load_studies
 
 TEXT = 'The heart is normal. Mild infiltrate in the left upper zone. No effusion.'
 SPLIT, META = 'mimic-cxr-2.0.0-split.csv.gz', 'mimic-cxr-2.0.0-metadata.csv.gz'
@@ -57,8 +61,8 @@ def test_phantoms_come_back(tmp_path, phantoms, pictures):
     assert not back.left_out and len({s.patient for s in back}) == len(
         {s.patient for s in phantoms}
     )
-    for s, b in zip(phantoms, back):
-        for v, w in zip(s.views, b.views):
+    for s, b in zip(phantoms, back, strict=True):
+        for v, w in zip(s.views, b.views, strict=True):
             difference = np.abs(v.picture().astype(int) - w.picture())
             assert difference.max() <= (2 if pictures == 'jpg' else 0)
             assert difference.mean() < 0.3
@@ -193,7 +197,10 @@ def test_views_units_and_splits(tmp_path, copy):
         rows[frontal[2]].replace(',PA,', ',LATERAL,').replace('postero-anterior', 'lateral')
     )
     (copy / META).write_bytes(gzip.compress('\n'.join(rows).encode()))
-    names = lambda **o: [[v.name for v in s.views] for s in load_mimic(copy, **o)]
+
+    def names(**o):
+        return [[v.name for v in s.views] for s in load_mimic(copy, **o)]
+
     assert names()[:3] == [['frontal', 'frontal'], ['frontal'], ['frontal']] and len(names()) == 8
     assert names(views='both')[:2] == [['frontal', 'frontal'], ['frontal']]
     assert names(views='all')[:3] == [

@@ -1,6 +1,10 @@
 "Stores that many processes read: equal batches from loader processes of both kinds, one copy of the pages, and a tokenization that goes on after a kill."
 
-import hashlib, json, os, signal, subprocess, sys
+import hashlib
+import os
+import signal
+import subprocess
+import sys
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,12 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from uar_nb.data.study import Study, View
-from uar_nb.data.store import open_store
-from uar_nb.data.text import Vocabulary
-from uar_nb.data.batch import PixelStore, StudyData, TokenStore
-
 from pages import ROOT
+from uar_nb.data.batch import PixelStore, StudyData, TokenStore
+from uar_nb.data.study import Study, View
+from uar_nb.data.text import Vocabulary
 
 POSIX = hasattr(os, 'fork')
 
@@ -98,7 +100,7 @@ def _train(data, rank, queue, go):
     "A training process: its batches, and whether its arrays are maps of the store's file."
     found = [digest(b) for b in data.batches(8, epoch=rank // 2)]
     maps = (
-        [l.split()[-1] for l in open('/proc/self/maps')]
+        [line.split()[-1] for line in Path('/proc/self/maps').read_text().splitlines()]
         if os.path.exists('/proc/self/maps')
         else []
     )
@@ -142,7 +144,7 @@ def test_a_pickle_holds_no_array_and_a_light_one_no_study(data):
     assert bare < whole and bare < data.tokens.ids.nbytes / 4
     there = pickle.loads(pickle.dumps(data.without_texts()))
     assert (
-        not there.ids == []
+        there.ids != []
         and there.studies == []
         and len(there) == len(data)
         and digest(there.batch([3, 1], 2)) == digest(data.batch([3, 1], 2))
@@ -207,5 +209,6 @@ def test_reading_pictures_goes_on(tmp_path, monkeypatch):
 def test_words_are_kept_small(data):
     assert data.report_ids.dtype is torch.int32 and data.batch([0]).report_ids.dtype is torch.int64
     coded = [data.vocabulary.encode(c, data.max_words) for c in data.cleaned]
-    assert [row[:n] for row, n in zip(data.report_ids.tolist(), data.lengths.tolist())] == coded
-    assert all(not any(row[n:]) for row, n in zip(data.report_ids.tolist(), data.lengths.tolist()))
+    rows = list(zip(data.report_ids.tolist(), data.lengths.tolist(), strict=True))
+    assert [row[:n] for row, n in rows] == coded
+    assert all(not any(row[n:]) for row, n in rows)

@@ -1,10 +1,16 @@
 "Phantom images for real reports, on an archive made up here: no download is needed."
 
-import io, tarfile
-import numpy as np, pytest
+import io
+import tarfile
+
+import numpy as np
+import pytest
 
 from uar_nb.core import UARError
+from uar_nb.data.batch import PixelStore
 from uar_nb.data.iu_xray import r2gen_split
+from uar_nb.data.load import load_studies, save_studies
+from uar_nb.data.study import FINDING_KINDS, describe_studies
 from uar_nb.phantom.iu_tags import (
     PHANTOM_LABEL,
     coverage,
@@ -14,9 +20,6 @@ from uar_nb.phantom.iu_tags import (
     tag_rule,
     tag_table,
 )
-from uar_nb.data.study import FINDING_KINDS, describe_studies
-from uar_nb.data.load import load_studies, save_studies
-from uar_nb.data.batch import PixelStore
 
 TAGS = (
     ['normal'],
@@ -43,7 +46,7 @@ def archive(tmp_path):
     outside = next(n for n in range(1, 4000) if n not in r2gen_split())
     with tarfile.open(tmp_path / 'NLMCXR_reports.tgz', 'w:gz') as tar:
         for number, text, tags in [
-            *zip(numbers, TEXTS, TAGS),
+            *zip(numbers, TEXTS, TAGS, strict=True),
             (outside, 'Not of the protocol.', ['normal']),
         ]:
             tags = ''.join(f'<major>{t}</major>' for t in tags)
@@ -79,7 +82,7 @@ def test_workers_seeds_and_limits_change_nothing_else(archive):
     some = by_text(iu_phantom(archive, splits=['val'], limit=1))
     assert len(some) == 1
     for text, s in one.items():
-        for a, b, c in zip(s.views, two[text].views, other[text].views):
+        for a, b, c in zip(s.views, two[text].views, other[text].views, strict=True):
             assert np.array_equal(a.pixels, b.pixels) and not np.array_equal(a.pixels, c.pixels)
         if text in some:
             assert np.array_equal(s.views[0].pixels, some[text].views[0].pixels)

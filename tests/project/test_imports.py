@@ -2,7 +2,8 @@
 
 import pytest
 
-import imports, pages
+import imports
+import pages
 from imports import GROUPS, Actions, Reader, breaches, circles, package_modules
 from pages import ROOT
 

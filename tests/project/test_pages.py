@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-import docs, glossary, lessons, pages, website
+import docs
+import glossary
+import lessons
+import pages
+import website
 from pages import Part
 
 WINGS = [
@@ -38,11 +42,13 @@ def write_book(path, *sources):
     "A notebook whose cells are markdown where they begin with # and a space, with two colons or with a word; code where they say so."
     import nbformat
 
-    make = lambda text: (
-        nbformat.v4.new_code_cell(text[6:])
-        if text.startswith('code: ')
-        else nbformat.v4.new_markdown_cell(text)
-    )
+    def make(text):
+        return (
+            nbformat.v4.new_code_cell(text[6:])
+            if text.startswith('code: ')
+            else nbformat.v4.new_markdown_cell(text)
+        )
+
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=list(map(make, sources))), path)
 
@@ -122,7 +128,9 @@ def test_reading_order_and_what_is_run(tree):
 
 
 def test_pages_are_found_by_name(tree):
-    find = lambda *a, **k: pages.page_id(pages.find_page(*a, below=tree, **k))
+    def find(*a, **k):
+        return pages.page_id(pages.find_page(*a, below=tree, **k))
+
     assert (
         find('dicom')
         == find('02_dicom')
@@ -164,7 +172,10 @@ def test_links_between_folders():
 
 def test_prose_links_to_pages_and_to_the_repository():
     blob = f"{docs.SETTINGS['git_url']}/blob/{docs.SETTINGS['branch']}"
-    link = lambda text, here: docs.link_pages(text, IDS, here)
+
+    def link(text, here):
+        return docs.link_pages(text, IDS, here)
+
     assert (
         link('see `02_dicom`, the `load` lesson and lesson `cra`', 'wings/data/02_dicom')
         == 'see [`02_dicom`](02_dicom.ipynb), the [`load`](08_load.ipynb) lesson and lesson [`cra`](../../04_cra.ipynb)'
@@ -199,14 +210,16 @@ def test_the_readme_stands_one_folder_higher():
 
 def test_the_site_keeps_folders(tree, tmp_path):
     "Each page is written at its place; what it links to, and its style, script, sidebar and steps, are there; the search names pages from the root."
-    import os, re
+    import os
+    import re
 
     prepared, out = tmp_path / 'prepared', tmp_path / 'site'
     for page in [*IDS, pages.API]:
         write_book(prepared / f'{page}.ipynb', f'# {page}\n\nwords')
-    front = lambda page: (
-        f'---\ntitle: {pages.bare(page)}\noutput-file: {pages.bare(page)}.html\n---'
-    )
+
+    def front(page):
+        return f'---\ntitle: {pages.bare(page)}\noutput-file: {pages.bare(page)}.html\n---'
+
     for page in [*IDS, pages.API]:
         book = json.loads((prepared / f'{page}.ipynb').read_text())
         book['cells'].insert(0, dict(cell_type='raw', id='front', metadata={}, source=front(page)))

@@ -1,11 +1,21 @@
 "The site: no dead link, every row of the paper, terms linked where they come first, numbers on equations, readable in a real browser."
 
-import functools, http.server, importlib, json, posixpath, re, threading
+import functools
+import http.server
+import importlib
+import json
+import posixpath
+import re
+import threading
 from html.parser import HTMLParser
 
 import pytest
 
-import docs, glossary, lessons, pages, website
+import docs
+import glossary
+import lessons
+import pages
+import website
 from pages import ROOT, bare, cells_of, find_page, html_of, kind_of, linked_page, module_of, page_id
 
 
@@ -34,9 +44,9 @@ PAPER = (
 
 def paper_rows():
     lines = [
-        l.strip('| ').split(' | ')
-        for l in '\n'.join(cells('paper_to_code')).splitlines()
-        if l.startswith('| ')
+        line.strip('| ').split(' | ')
+        for line in '\n'.join(cells('paper_to_code')).splitlines()
+        if line.startswith('| ')
     ]
     return {
         row[0]: row
@@ -122,7 +132,7 @@ def test_glossary():
     assert len(heads) >= 40 and len(set(map(website.slug, heads))) == len(heads)
     assert set(glossary.HEADS) <= set(heads)
     texts = re.split(r'^### .+$', '\n'.join(cells('glossary')), flags=re.M)[1:]
-    for head, text in zip(heads, texts):
+    for head, text in zip(heads, texts, strict=True):
         assert 20 < len(text.split('\n##')[0].strip()) < 420, head
 
 
@@ -131,7 +141,7 @@ def test_each_term_of_the_glossary_links_to_a_lesson():
     here = page_id(find_page('glossary'))
     heads = re.findall(r'^### (.+)$', '\n'.join(cells('glossary')), re.M)
     texts = re.split(r'^### .+$', '\n'.join(cells('glossary')), flags=re.M)[1:]
-    for head, text in zip(heads, texts):
+    for head, text in zip(heads, texts, strict=True):
         links = [
             (name, linked_page(link, here))
             for name, link in re.findall(r'\[`([\w. ]+)`\]\(([\w./-]+\.ipynb)\)', text)
@@ -200,11 +210,13 @@ def test_every_link_above_the_pages_leads_to_a_page():
 
 
 def test_data_readme_and_cards_do_not_repeat_each_other():
-    sentences = lambda text: {
-        s.strip()
-        for s in re.split(r'(?<=[.;])\s|\n|\|', text)
-        if len(s.strip()) > 50 and 'http' not in s
-    }
+    def sentences(text):
+        return {
+            s.strip()
+            for s in re.split(r'(?<=[.;])\s|\n|\|', text)
+            if len(s.strip()) > 50 and 'http' not in s
+        }
+
     assert not sentences((ROOT / 'data/README.md').read_text(encoding='utf-8')) & sentences(
         '\n'.join(cells('data_cards'))
     )
@@ -414,9 +426,9 @@ def test_no_dead_link(rendered, site):
                 if target
                 else name
             )
-            if not (site / target).is_file():
-                dead.append(f'{name}: {link}')
-            elif anchor and target in rendered and anchor not in rendered[target].ids:
+            if not (site / target).is_file() or (
+                anchor and target in rendered and anchor not in rendered[target].ids
+            ):
                 dead.append(f'{name}: {link}')
     assert not dead, '\n'.join(sorted(set(dead)))
     assert (
@@ -458,7 +470,7 @@ def test_equations_and_figures_have_numbers(site):
         ('eq', r'id="{}">.*?class="number">\({}\)'),
         ('fig', r'id="{}"><b>Figure {}\.'),
     ):
-        for i, label in enumerate([l for l in wanted if l.startswith(kind)], 1):
+        for i, label in enumerate([label for label in wanted if label.startswith(kind)], 1):
             assert re.search(shown.format(label, i), text, re.S), label
     assert re.search(r'<a class="ref" href="#eq-fuse">equation&nbsp;\d', text)
     assert 'class CRA' in re.sub(r'<[^>]+>', '', text)  # a lesson shows the code that it exports

@@ -15,8 +15,8 @@ PAGES = ['retrieval', 'alignment', 'basis', 'where_words_look', 'how_it_fails'] 
 @pytest.fixture(scope='module')
 def data_set(tmp_path_factory):
     "Forty studies as the openi layout has them: pictures and reports, neither findings nor boxes."
-    from uar_nb.phantom.generator import make_studies
     from uar_nb.data.load import save_studies
+    from uar_nb.phantom.generator import make_studies
 
     return save_studies(
         make_studies(40, seed=77, split='test'),

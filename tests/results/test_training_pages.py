@@ -1,6 +1,12 @@
 "The training notebooks for GPUs run cell by cell on generated studies, written in the layout of the data set that they are for, at toy size; what they say before a run is true."
 
-import ast, configparser, json, os, re, subprocess, sys
+import ast
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -40,8 +46,8 @@ def code_of(notebook):
     'notebook, layout, views', [('train_iu_xray', 'openi', 2), ('train_mimic_cxr', 'mimic', 1)]
 )
 def test_a_training_notebook_runs_on_its_own_layout(tmp_path, notebook, layout, views):
-    from uar_nb.phantom.generator import make_studies
     from uar_nb.data.load import save_studies
+    from uar_nb.phantom.generator import make_studies
 
     studies = [
         s
@@ -169,9 +175,9 @@ def test_the_phantom_notebook_knows_every_plan():
         assert len(there['bars']) == 3
     table = {
         r[0]: r[1:]
-        for l in cells[0].splitlines()
-        if l.startswith('| ')
-        for r in [[x.strip() for x in l.strip('|').split('|')]]
+        for line in cells[0].splitlines()
+        if line.startswith('| ')
+        for r in [[x.strip() for x in line.strip('|').split('|')]]
     }
     assert table['training studies'] == [f'{PLANS[n].train:,}' for n in table['']]
     assert table['steps of stage 1 and 2'][:3] == [

@@ -25,4 +25,4 @@ def test_both_blocks_draw_and_compute_the_same():
         assert not torch.equal(y, x)
         y.square().sum().backward()
         gradients.append([y.detach(), *(p.grad for p in block.parameters())])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
