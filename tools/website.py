@@ -282,7 +282,7 @@ class Page:
         first = cuts[0][0] if cuts else len(body)
         self.sections = [('', '', plain(body[:first]))] + [
             (name, title, plain(body[start:end]))
-            for (start, name, title), end in zip(cuts, ends, strict=True)
+            for (start, name, title), end in zip(cuts, ends, strict=False)
         ]
         return made
 
