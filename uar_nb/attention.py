@@ -9,10 +9,12 @@ __all__ = ['KeyValue', 'Attended', 'MultiHeadAttention', 'FeedForward', 'Encoder
 # %% ../nbs/03_attention.ipynb #c003
 from functools import partial
 from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
-from torch import nn
 from fastcore.basics import patch
+from torch import nn
+
 from .core import UARError, check_options, dropout
 
 # %% ../nbs/03_attention.ipynb #c007

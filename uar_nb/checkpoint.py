@@ -8,6 +8,8 @@ __all__ = ['save_checkpoint', 'Checkpoint', 'load_checkpoint']
 # %% ../nbs/11_checkpoint.ipynb #c002
 from dataclasses import dataclass
 from pathlib import Path
+
+from .config import DataConfig
 from uar_nb.core import (
     UARError,
     atomic_folder,
@@ -18,11 +20,10 @@ from uar_nb.core import (
     sha256_of,
     write_model,
 )
-from .data.text import Vocabulary
 from .data.image import ImageProtocol
-from .tokenizer.choose import dalle_folder, load_tokenizer
-from .config import DataConfig
+from .data.text import Vocabulary
 from .model import UAR
+from .tokenizer.choose import dalle_folder, load_tokenizer
 
 # %% ../nbs/11_checkpoint.ipynb #c005
 def _tokenizer_card(tokenizer):

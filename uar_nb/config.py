@@ -8,7 +8,8 @@ __all__ = ['Floats', 'Ints', 'VARIANTS', 'LAST_STAGE', 'SECOND_STAGES', 'MODEL_P
            'open_questions']
 
 # %% ../nbs/10_config.ipynb #c002
-import difflib, json
+import difflib
+import json
 from functools import cache, wraps
 from importlib.resources import files
 from typing import Annotated, Literal, dataclass_transform, get_args, get_type_hints

@@ -10,7 +10,14 @@ __all__ = ['DISCLAIMER', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID
            'read_model_config', 'write_model', 'fit_weights', 'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
-import configparser, glob, hashlib, importlib, json, os, shutil, tempfile
+import configparser
+import glob
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -279,7 +286,7 @@ def load_tensors(
         raise UARError('there is no such file', file=path, remedy='check the path')
     try:
         with safe_open(path, framework='pt', device=str(device)) as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
+            return {k: f.get_tensor(k) for k in f}, dict(f.metadata() or {})
     except (SafetensorError, OSError, ValueError) as e:
         raise UARError(
             f'is not a whole safetensors file ({e})', file=path, remedy='copy or download it again'

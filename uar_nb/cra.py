@@ -8,10 +8,11 @@ __all__ = ['gram_schmidt', 'make_basis', 'BasisReader', 'CRA']
 # %% ../nbs/04_cra.ipynb #c003
 import torch
 import torch.nn.functional as F
-from torch import nn
 from fastcore.basics import patch
+from torch import nn
+
+from .attention import KeyValue, MultiHeadAttention
 from .core import UARError, check_options, derive_seed, dropout
-from .attention import MultiHeadAttention, KeyValue
 
 # %% ../nbs/04_cra.ipynb #c007
 def gram_schmidt(

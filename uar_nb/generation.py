@@ -8,9 +8,11 @@ __all__ = ['word_log_probs', 'sampling_log_probs', 'Generated', 'generate', 'Sco
 # %% ../nbs/08_generation.ipynb #c002
 import math
 from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from .core import BOS_ID, EOS_ID, PAD_ID, UARError, evaluation_mode, numpy_rng
 
 # %% ../nbs/08_generation.ipynb #c005

@@ -9,6 +9,7 @@ __all__ = ['LAMBDAS', 'cross_entropy', 'pool', 'RunningCenter', 'triplet_loss', 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
 from .core import UARError, check_options, full_precision, upcast
 
 # %% ../nbs/06_losses.ipynb #c009

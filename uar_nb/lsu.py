@@ -9,6 +9,7 @@ __all__ = ['LSU', 'smooth_vectors', 'PositionEmbedding']
 import torch
 import torch.nn.functional as F
 from torch import nn
+
 from .core import UARError, check_options
 
 # %% ../nbs/02_lsu.ipynb #c006

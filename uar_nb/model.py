@@ -12,9 +12,11 @@ from typing import NamedTuple
 import huggingface_hub
 import torch
 import torch.nn.functional as F
-from torch import nn
 from fastcore.basics import patch
+from torch import nn
 
+from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention
+from .config import UARConfig
 from uar_nb.core import (
     EOS_ID,
     UARError,
@@ -26,8 +28,6 @@ from uar_nb.core import (
     torch_rng,
     write_model,
 )
-from .attention import Decoder, DecoderLayer, Encoder, EncoderLayer, MultiHeadAttention
-from .config import UARConfig
 from .cra import CRA
 from uar_nb.losses import (
     LAMBDAS,

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from fastcore.basics import patch
-from .core import UARError, check_options, upcast
+from torch import nn
+
 from .attention import KeyValue, MultiHeadAttention
+from .core import UARError, check_options, upcast
 
 # %% ../nbs/05_tir.ipynb #c007
 class TIRContext(NamedTuple):

@@ -7,7 +7,9 @@ __all__ = ['learning_rate', 'set_learning_rates', 'mask_parameters', 'parameter_
            'clip_by_group', 'Validator', 'ProgressTable', 'Trainer']
 
 # %% ../nbs/09_training.ipynb #c003
-import math, os, sys
+import math
+import os
+import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +19,10 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .core import UARError, torch_rng
-from .config import RunConfig, config_difference
-from .data.batch import StudyData
-from .tir import TIR
-from .model import UAR
 from .checkpoint import save_checkpoint
-from .scoring.metrics import score_reports
-from .scoring.evaluate import findings_of, write_reports
+from .config import RunConfig, config_difference
+from .core import UARError, torch_rng
+from .data.batch import StudyData
 from uar_nb.experiment.run_folder import (
     Position,
     RunFolder,
@@ -36,6 +34,10 @@ from uar_nb.experiment.run_folder import (
     save_state,
     stop_on_signal,
 )
+from .model import UAR
+from .scoring.evaluate import findings_of, write_reports
+from .scoring.metrics import score_reports
+from .tir import TIR
 
 # %% ../nbs/09_training.ipynb #c006
 def learning_rate(

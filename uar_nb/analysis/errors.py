@@ -12,12 +12,12 @@ from collections import Counter
 import numpy as np
 import torch
 
-from ..core import UARError, UNK_ID
-from ..phantom.generator import without_each
 from .token_fidelity import box_mask
-from ..generation import word_log_probs
-from ..scoring.metrics import bootstrap, bootstrap_mean
+from ..core import UNK_ID, UARError
 from ..data.labels import read_findings, sentence_spans
+from ..generation import word_log_probs
+from ..phantom.generator import without_each
+from ..scoring.metrics import bootstrap, bootstrap_mean
 
 # %% ../../nbs/wings/analysis/04_errors.ipynb #c006
 def _strength(view, bare, boxes):

@@ -15,14 +15,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..core import UARError, UNK_ID, check_options, numpy_rng
-from ..show import plots
+from .token_fidelity import box_mask
+from ..core import UNK_ID, UARError, check_options, numpy_rng
 from ..data.image import IMAGE_SIZE
-from ..data.study import VIEWS
 from ..data.labels import sentence_spans
+from ..data.study import VIEWS
 from ..scoring.metrics import bootstrap_mean
 from ..scoring.naive_baselines import derangements
-from .token_fidelity import box_mask
+from ..show import plots
 
 # %% ../../nbs/wings/analysis/03_grounding.ipynb #1b5563b4
 def word_attention(

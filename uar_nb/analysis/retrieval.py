@@ -8,7 +8,9 @@ __all__ = ['DIRECTIONS', 'similarities', 'finding_keys', 'rank_numbers', 'Retrie
            'judge_report', 'word_class', 'gate_use']
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #c444f9f3
-import functools, json, re
+import functools
+import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 
@@ -16,9 +18,9 @@ import numpy as np
 import torch
 
 from ..core import EOS_ID, UARError, check_options, optional_import
-from ..data.text import clean_report
-from ..data.study import FINDING_KINDS
 from ..data.labels import mentioned_kinds, modifier_field, read_findings
+from ..data.study import FINDING_KINDS
+from ..data.text import clean_report
 from ..scoring.metrics import TextTable, bootstrap
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #0570a42b

@@ -9,9 +9,9 @@ __all__ = ['sample_studies']
 from dataclasses import replace
 
 from ..core import UARError, numpy_rng
-from ..data.study import SPLITS, DataFacts, Note, StudyList, by_split
-from ..data.load import load_studies
 from ..data.labels import read_findings
+from ..data.load import load_studies
+from ..data.study import SPLITS, DataFacts, Note, StudyList, by_split
 from ..phantom.generator import make_studies
 
 # %% ../../nbs/wings/analysis/05_samples.ipynb #fb10170b

@@ -6,7 +6,8 @@
 __all__ = ['ssim_map', 'ssim', 'reconstruct', 'token_paint', 'box_mask', 'finding_effects', 'effect_table']
 
 # %% ../../nbs/wings/analysis/02_token_fidelity.ipynb #c003
-import itertools, math
+import itertools
+import math
 
 import numpy as np
 import torch

@@ -12,7 +12,9 @@ __all__ = ['SPLIT_PAIRS', 'LISTED_IN_JSON', 'LIMITS', 'THRESHOLDS', 'QUANTILES',
            'fault_lines', 'as_page', 'audit_folder']
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c003
-import os, re, time
+import os
+import re
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
@@ -20,15 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core import UNK, UARError, atomic_write, optional_import, read_json
+from ..data.load import load_studies
 from ..data.quality import STATES, check_pictures, find_duplicates
-from ..core import UARError, UNK, atomic_write, optional_import, read_json
-from ..scoring.naive_baselines import constant_baseline, frequent_baseline, random_baseline
+from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of
+from ..data.text import Vocabulary, clean_report, ground_truth
 from ..scoring.metrics import score_reports
+from ..scoring.naive_baselines import constant_baseline, frequent_baseline, random_baseline
 from ..show.page import Page, write_page
 from ..show.plots import histogram, plot_curves, show_images
-from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of
-from ..data.load import load_studies
-from ..data.text import Vocabulary, clean_report, ground_truth
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #e1c2f409
 @dataclass(frozen=True)

@@ -8,15 +8,19 @@ __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loadi
            'evaluate', 'demo', 'ablation', 'refine', 'main']
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c003
-import functools, json, os, sys, warnings
+import functools
+import json
+import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..core import DISCLAIMER, UARError
 from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES
+from ..core import DISCLAIMER, UARError
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c007
 app = typer.Typer(
@@ -382,7 +386,8 @@ def audit(
     load: _Load = [],
     quiet: _Quiet = False,
 ):
-    from uar_nb.apps.audit import audit as examine, audit_folder
+    from uar_nb.apps.audit import audit as examine
+    from uar_nb.apps.audit import audit_folder
 
     folder = audit_folder(data, out)
     found = examine(
@@ -607,6 +612,7 @@ _Plan = Annotated[
 def _demo_plan(name, seed):
     "A plan of the demo with a seed."
     from dataclasses import replace
+
     from uar_nb.apps.demo import find_demo_plan
 
     return replace(find_demo_plan(name), seed=seed)

@@ -7,7 +7,9 @@ __all__ = ['PLANS', 'COLUMNS', 'DemoPlan', 'find_demo_plan', 'check_same_plan', 
            'demo_dvae', 'demo_scores', 'demo_alignment', 'loss_figure', 'retrieval_rows', 'Steps', 'run_demo']
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c003
-import json, os, time
+import json
+import os
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,24 +17,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..show import plots
-from ..show.page import Page, write_page
+from ..analysis.grounding import attention_figure, pointing_game
+from ..analysis.retrieval import alignment_score, nearest_reports, retrieve, study_vectors
+from .pipeline import fit
+from ..checkpoint import load_checkpoint
+from ..config import RunConfig, run_preset
 from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from ..data.image import resize_image, to_float
 from ..data.labels import read_findings
-from ..phantom.generator import make_studies
-from ..phantom.language import ceiling
-from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
-from ..config import RunConfig, run_preset
-from ..checkpoint import load_checkpoint
-from ..scoring.metrics import diversity
-from ..scoring.naive_baselines import all_baselines, shuffle_control
-from ..scoring.evaluate import evaluate
 from ..experiment.prepare import prepare
 from ..experiment.run_folder import read_log
-from ..analysis.retrieval import alignment_score, nearest_reports, retrieve, study_vectors
-from ..analysis.grounding import attention_figure, pointing_game
-from .pipeline import fit
+from ..phantom.generator import make_studies
+from ..phantom.language import ceiling
+from ..scoring.evaluate import evaluate
+from ..scoring.metrics import diversity
+from ..scoring.naive_baselines import all_baselines, shuffle_control
+from ..show import plots
+from ..show.page import Page, write_page
+from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c006
 @dataclass(frozen=True)

@@ -8,7 +8,16 @@ __all__ = ['RETRIED', 'DAMAGE', 'OPEN_I', 'IU_XRAY', 'OPENAI', 'version_of', 're
            'download_dalle']
 
 # %% ../../nbs/wings/apps/04_download.ipynb #c003
-import gzip, os, re, shutil, stat, tarfile, time, unicodedata, zipfile, zlib
+import gzip
+import os
+import re
+import shutil
+import stat
+import tarfile
+import time
+import unicodedata
+import zipfile
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -24,10 +33,17 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.retry import Retry
 
 from .. import __version__
-from ..core import UARError, atomic_folder, atomic_write, read_json, recover_folder
-from ..core import sha256_of, unused_folder
-from ..tokenizer.dalle import convert_pickle, dalle_package
 from .audit import Audit, audit
+from uar_nb.core import (
+    UARError,
+    atomic_folder,
+    atomic_write,
+    read_json,
+    recover_folder,
+    sha256_of,
+    unused_folder,
+)
+from ..tokenizer.dalle import convert_pickle, dalle_package
 
 # %% ../../nbs/wings/apps/04_download.ipynb #c010
 def version_of(

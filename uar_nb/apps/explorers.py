@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..show import plots
-from ..core import UARError, UNK_ID, optional_import
-from ..data.text import clean_report
-from ..data.study import VIEWS, Finding
-from ..phantom.findings import KINDS, check_finding
-from ..phantom.generator import draw_study
 from ..analysis.retrieval import nearest_reports, study_vectors
 from .reporter import Reporter
+from ..core import UNK_ID, UARError, optional_import
+from ..data.study import VIEWS, Finding
+from ..data.text import clean_report
+from ..phantom.findings import KINDS, check_finding
+from ..phantom.generator import draw_study
+from ..show import plots
 
 # %% ../../nbs/wings/apps/08_explorers.ipynb #c005
 @dataclass(frozen=True)

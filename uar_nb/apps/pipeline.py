@@ -8,7 +8,8 @@ __all__ = ['write_phantom_set', 'write_iu_phantom_set', 'configure', 'find_or_tr
            'fit', 'train_model', 'tokenize_data_set', 'evaluate_checkpoint']
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c003
-import os, sys
+import os
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..checkpoint import Checkpoint
+from ..config import RunConfig, run_preset
 from uar_nb.core import (
     UARError,
     atomic_write,
@@ -26,22 +29,19 @@ from uar_nb.core import (
     sha256_of,
     unused_folder,
 )
-from ..data.image import resize_image, to_float
-from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of
-from ..data.load import LAYOUTS, load_studies
 from ..data.batch import PixelStore, TokenStore
-from ..phantom.language import STYLES
+from ..data.image import resize_image, to_float
+from ..data.load import LAYOUTS, load_studies
+from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of
+from ..experiment.prepare import Prepared, make_data, prepare
+from ..experiment.run_folder import check_run, main_first, run_lock
 from ..phantom.generator import FREQUENCIES, make_studies, write_studies
 from ..phantom.iu_tags import iu_phantom
-from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
-from ..tokenizer.choose import load_tokenizer
-from ..config import RunConfig, run_preset
-from ..checkpoint import Checkpoint
-from ..scoring.naive_baselines import Baselines, all_baselines
+from ..phantom.language import STYLES
 from ..scoring.evaluate import Evaluation, evaluate
-from ..experiment.run_folder import main_first, run_lock
-from ..experiment.prepare import Prepared, make_data, prepare
-from ..experiment.run_folder import check_run
+from ..scoring.naive_baselines import Baselines, all_baselines
+from ..tokenizer.choose import load_tokenizer
+from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from ..training import Trainer
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c008

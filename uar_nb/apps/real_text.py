@@ -7,27 +7,29 @@ __all__ = ['REAL_TEXT_PLANS', 'MODEL', 'SHUFFLED', 'TRUTH', 'RealTextPlan', 'pla
            'real_text_rows', 'answer_of', 'best_stage', 'run_real_text', 'rows_table']
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c002
-import json, os, time
+import json
+import os
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
-from ..data.study import DataFacts, Finding, Note, StudyList
-from ..phantom.generator import make_studies
-from ..data.iu_xray import find_openi
-from ..phantom.iu_tags import PHANTOM_LABEL, iu_phantom, read_kinds
-from ..tokenizer.dvae import DVAEConfig
-from ..config import RunConfig, run_preset
+from .demo import find_demo_plan, settle_plan, torch_threads
+from .pipeline import find_or_train_dvae, fit
 from ..checkpoint import load_checkpoint
+from ..config import RunConfig, run_preset
+from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
+from ..data.iu_xray import find_openi
+from ..data.study import DataFacts, Finding, Note, StudyList
+from ..experiment.prepare import make_data, prepare
+from ..experiment.run_folder import read_log
+from ..phantom.generator import make_studies
+from ..phantom.iu_tags import PHANTOM_LABEL, iu_phantom, read_kinds
+from ..scoring.evaluate import evaluate
 from ..scoring.metrics import diversity, findings_scores, score_table
 from ..scoring.naive_baselines import all_baselines, shuffle_control
-from ..experiment.run_folder import read_log
-from ..scoring.evaluate import evaluate
-from ..experiment.prepare import make_data, prepare
-from .pipeline import find_or_train_dvae, fit
-from .demo import find_demo_plan, settle_plan, torch_threads
+from ..tokenizer.dvae import DVAEConfig
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c005
 @dataclass(frozen=True)

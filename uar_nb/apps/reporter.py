@@ -6,20 +6,21 @@
 __all__ = ['Report', 'split_studies', 'read_view', 'Reporter', 'write_report', 'save_attention']
 
 # %% ../../nbs/wings/apps/01_reporter.ipynb #aebf69df
-import math, re
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..checkpoint import load_checkpoint
 from ..core import DISCLAIMER, UARError, atomic_folder, unused_folder
-from ..show.plots import new_figure, overlay_attention, save_figure
+from ..data.batch import image_batch, view_slots
 from ..data.image import read_picture
 from ..data.study import VIEWS, View, choose_view
-from ..data.batch import image_batch, view_slots
-from ..checkpoint import load_checkpoint
 from ..generation import generate, score_written
+from ..show.plots import new_figure, overlay_attention, save_figure
 
 # %% ../../nbs/wings/apps/01_reporter.ipynb #c039
 @dataclass(repr=False)

@@ -7,28 +7,33 @@ __all__ = ['ROWS', 'STANDARD_VARIANTS', 'measure', 'prepare_plan', 'keep_numbers
            'refine_first_stage', 'compare_variants']
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c002
+import math
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
-import math
-
 import numpy as np
 from scipy.stats import t as student
 
-from ..core import UARError, atomic_write, read_json, torch_rng
-from ..config import LAST_STAGE, SECOND_STAGES, VARIANTS
-from ..model import UAR
-from ..checkpoint import load_checkpoint
-from ..training import mask_parameters
-from ..scoring.evaluate import evaluate
-from ..experiment.prepare import Prepared, prepare
-from ..experiment.run_folder import read_log
 from ..analysis.grounding import pointing_game
 from ..analysis.retrieval import retrieve, study_vectors
+from uar_nb.apps.demo import (
+    DemoPlan,
+    check_same_plan,
+    demo_dvae,
+    demo_studies,
+    find_demo_plan,
+    torch_threads,
+)
 from .pipeline import fit
-from .demo import DemoPlan, check_same_plan, demo_dvae, demo_studies, find_demo_plan
-from .demo import torch_threads
+from ..checkpoint import load_checkpoint
+from ..config import LAST_STAGE, SECOND_STAGES, VARIANTS
+from ..core import UARError, atomic_write, read_json, torch_rng
+from ..experiment.prepare import Prepared, prepare
+from ..experiment.run_folder import read_log
+from ..model import UAR
+from ..scoring.evaluate import evaluate
+from ..training import mask_parameters
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c005
 def measure(

@@ -6,7 +6,9 @@
 __all__ = ['PixelStore', 'TokenStore', 'Batch', 'view_slots', 'image_batch', 'StudyData']
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c003
-import copy, json, os
+import copy
+import json
+import os
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace

@@ -7,7 +7,12 @@ __all__ = ['MAX_PIXELS', 'check_size', 'damaged', 'pydicom_package', 'stretch', 
            'stream_size', 'dicom_decoders', 'is_dicom', 'DicomInfo', 'dicom_info', 'read_dicom']
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c003
-import logging, os, re, threading, warnings, zlib
+import logging
+import os
+import re
+import threading
+import warnings
+import zlib
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO

@@ -7,7 +7,12 @@ __all__ = ['OpeniReport', 'openi_name', 'kaggle_name', 'OpeniFiles', 'find_openi
            'report_text', 'mirror_score', 'load_iu_xray', 'save_iu_xray']
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c003
-import csv, gzip, os, re, tarfile, zlib
+import csv
+import gzip
+import os
+import re
+import tarfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from importlib.resources import files

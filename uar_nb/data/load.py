@@ -25,8 +25,8 @@ from uar_nb.data.own_formats import (
 from uar_nb.data.study import (
     SPLITS,
     Note,
-    is_empty,
     facts_of,
+    is_empty,
     random_split,
     walk_files,
     write_picture,

@@ -6,7 +6,13 @@
 __all__ = ['Section', 'find_sections', 'report_findings', 'MimicFiles', 'find_mimic', 'ReportFiles', 'load_mimic', 'save_mimic']
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c003
-import csv, gzip, json, re, textwrap, zipfile, zlib
+import csv
+import gzip
+import json
+import re
+import textwrap
+import zipfile
+import zlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,13 +31,13 @@ from PIL import Image
 from ..core import UARError, atomic_folder, check_options, optional_import, sha256_of
 from .dicom import dicom_info, view_of
 from uar_nb.data.study import (
+    VIEWS,
     DataFacts,
     FaultLog,
     Note,
     Study,
     StudyList,
     View,
-    VIEWS,
     choose_view,
     random_split,
 )

@@ -6,7 +6,8 @@
 __all__ = ['split_name', 'check_names', 'load_annotation', 'load_lines', 'to_entry', 'load_table', 'load_pictures', 'to_table']
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c003
-import csv, json
+import csv
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches

@@ -7,7 +7,8 @@ __all__ = ['HASH', 'NEAR', 'ALIKE', 'CHESTS', 'FLAT', 'STATES', 'perceptual_hash
            'polarity', 'PictureFacts', 'check_view', 'check_pictures', 'find_duplicates']
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c003
-import hashlib, os
+import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,7 +6,9 @@
 __all__ = ['store_key', 'content_hash', 'open_store', 'parts_folder', 'fill_in_parts', 'write_store', 'MappedArrays']
 
 # %% ../../nbs/wings/data/11_store.ipynb #c003
-import json, shutil, time
+import json
+import shutil
+import time
 from functools import partial
 from io import BytesIO
 from pathlib import Path

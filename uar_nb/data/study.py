@@ -9,7 +9,8 @@ __all__ = ['FINDING_KINDS', 'VIEWS', 'SPLITS', 'NOTE_KINDS', 'Finding', 'View', 
            'FaultLog']
 
 # %% ../../nbs/wings/data/04_study.ipynb #c003
-import os, re
+import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

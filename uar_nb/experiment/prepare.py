@@ -9,13 +9,13 @@ __all__ = ['make_data', 'Prepared', 'prepare']
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import UARError, torch_rng
-from ..data.text import Vocabulary, clean_report
-from ..data.study import by_split
-from ..data.batch import PixelStore, StudyData, TokenStore
-from ..variants.cnn import load_resnet
 from ..config import RunConfig
+from ..core import UARError, torch_rng
+from ..data.batch import PixelStore, StudyData, TokenStore
+from ..data.study import by_split
+from ..data.text import Vocabulary, clean_report
 from ..model import UAR
+from ..variants.cnn import load_resnet
 
 # %% ../../nbs/wings/experiment/02_prepare.ipynb #76a8377d
 def make_data(

@@ -8,7 +8,14 @@ __all__ = ['RUN_FORMAT', 'Position', 'save_state', 'find_state', 'read_position'
            'data_identity', 'RunFolder']
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c003
-import json, os, shutil, signal, socket, sys, threading, time
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +28,7 @@ from accelerate.state import AcceleratorState, PartialState
 from filelock import FileLock, Timeout
 from torch import nn
 
+from ..config import RunConfig, config_difference
 from uar_nb.core import (
     UARError,
     atomic_folder,
@@ -31,7 +39,6 @@ from uar_nb.core import (
     recover_folder,
     sha256_of,
 )
-from ..config import RunConfig, config_difference
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c008
 @dataclass

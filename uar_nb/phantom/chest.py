@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..core import UARError
-from .drawing import dome, ellipse, empty_chest, Pose, SIZE, splat, step
+from .drawing import SIZE, Pose, dome, ellipse, empty_chest, splat, step
 
 # %% ../../nbs/wings/phantom/02_chest.ipynb #c005
 @dataclass(frozen=True)

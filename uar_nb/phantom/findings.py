@@ -6,14 +6,16 @@
 __all__ = ['KINDS', 'FindingKind', 'check_finding', 'mask_box', 'changed_body', 'draw_findings']
 
 # %% ../../nbs/wings/phantom/05_findings.ipynb #c002
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Callable
 
 import numpy as np
 
-from ..core import numpy_rng, UARError
-from .implants import line, pacemaker, sternotomy
+from ..core import UARError, numpy_rng
+from ..data.study import FINDING_KINDS
 from .chest import normal_chest
+from .drawing import step
+from .implants import line, pacemaker, sternotomy
 from uar_nb.phantom.lesions import (
     atelectasis,
     degenerative_spine,
@@ -25,8 +27,6 @@ from uar_nb.phantom.lesions import (
     opacity,
     pneumothorax,
 )
-from ..data.study import FINDING_KINDS
-from .drawing import step
 
 # %% ../../nbs/wings/phantom/05_findings.ipynb #c005
 @dataclass(frozen=True)

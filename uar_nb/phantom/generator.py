@@ -7,21 +7,21 @@ __all__ = ['FREQUENCIES', 'sample_findings', 'draw_study', 'make_study', 'in_pro
            'write_studies']
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c002
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-import multiprocessing
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from .chest import sample_body, sample_pose
-from ..core import numpy_rng, UARError
-from .findings import draw_findings, KINDS, mask_box
-from .language import write_report
-from ..data.study import Finding, SPLITS, Study, View
+from ..core import UARError, numpy_rng
 from ..data.load import save_studies
-from .drawing import develop, SIZE, to_picture
+from ..data.study import SPLITS, Finding, Study, View
+from .chest import sample_body, sample_pose
+from .drawing import SIZE, develop, to_picture
+from .findings import KINDS, draw_findings, mask_box
+from .language import write_report
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c005
 FREQUENCIES = dict(

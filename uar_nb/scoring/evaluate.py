@@ -6,18 +6,19 @@
 __all__ = ['write_reports', 'findings_of', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c003
-import json, math
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..core import UARError, atomic_write
-from ..data.labels import read_findings
-from ..data.batch import StudyData
-from ..model import UAR
 from ..checkpoint import load_checkpoint
+from ..core import UARError, atomic_write
+from ..data.batch import StudyData
+from ..data.labels import read_findings
 from ..generation import generate
+from ..model import UAR
 from .metrics import METRICS, findings_scores, score_reports
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c018

@@ -7,7 +7,14 @@ __all__ = ['METRICS', 'bleu_counts', 'corpus_bleu', 'corpus_meteor', 'close_mete
            'bootstrap_mean', 'TextTable', 'Scores', 'score_table', 'score_reports', 'findings_scores', 'diversity']
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c003
-import atexit, functools, html, math, os, shutil, subprocess, warnings
+import atexit
+import functools
+import html
+import math
+import os
+import shutil
+import subprocess
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -6,7 +6,8 @@
 __all__ = ['published_numbers']
 
 # %% ../../nbs/wings/scoring/04_published.ipynb #e95cc43b
-import functools, json
+import functools
+import json
 from importlib import resources
 
 from ..core import UARError

@@ -7,7 +7,8 @@ __all__ = ['COLOURS', 'new_figure', 'draw_boxes', 'show_images', 'show_heatmap',
            'histogram', 'figure_data_uri', 'save_figure']
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c003
-import base64, io
+import base64
+import io
 from pathlib import Path
 
 import numpy as np

@@ -6,7 +6,11 @@
 __all__ = ['dalle_package', 'OpenAIdVAE', 'read_pickle', 'convert_pickle', 'load_dalle']
 
 # %% ../../nbs/wings/tokenizer/02_dalle.ipynb #c003
-import functools, hashlib, io, pickle, warnings
+import functools
+import hashlib
+import io
+import pickle
+import warnings
 from pathlib import Path
 
 import safetensors.torch

@@ -7,7 +7,9 @@ __all__ = ['DVAEConfig', 'Residual', 'DVAE', 'patch_codebook', 'gumbel_softmax',
            'train_dvae', 'psnr', 'code_use', 'contrast_kept']
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c003
-import json, math, time
+import json
+import math
+import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 

@@ -8,6 +8,7 @@ __all__ = ['sentence_index', 'sentence_key', 'sentence_consistency', 'mask_budge
 # %% ../../nbs/wings/variants/04_mask_losses.ipynb #0e9c3e4d
 import torch
 import torch.nn.functional as F
+
 from ..core import UARError, check_options, full_precision, upcast
 from ..tir import TIR
 

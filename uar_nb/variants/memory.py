@@ -9,8 +9,9 @@ __all__ = ['TopKAttention', 'Memory', 'basis_geometry']
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ..core import UARError, check_options, derive_seed
+
 from ..attention import Attended, MultiHeadAttention
+from ..core import UARError, check_options, derive_seed
 from ..cra import CRA, BasisReader, make_basis
 
 # %% ../../nbs/wings/variants/02_memory.ipynb #c007
