@@ -233,7 +233,7 @@ def test_damaged_files_end_well(tmp_path):
         transcode(plain, code, tmp_path / f'{code}.dcm')
     (tmp_path / 'spoilt').mkdir()
     program = f'''
-import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})
+import sys; sys.path[:0] = [{str(ROOT / 'tests' / 'data')!r}, {str(ROOT / 'tools')!r}]
 import numpy as np
 from pathlib import Path
 from test_dicom import outcome, read_dicom, dicom_info

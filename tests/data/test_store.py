@@ -154,7 +154,7 @@ def test_a_pickle_holds_no_array_and_a_light_one_no_study(data):
 CODE = '''
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from test_scale import Grey, PixelStore, TokenStore, some_studies
+from test_store import Grey, PixelStore, TokenStore, some_studies
 from pathlib import Path
 class Dies(Grey):
     def encode(self, pixels):
@@ -168,8 +168,12 @@ TokenStore.build(PixelStore.build(some_studies(48), folder/'pixels'), Dies(), fo
 @pytest.mark.skipif(not POSIX, reason='needs SIGKILL')
 def test_tokenization_goes_on_after_a_kill(tmp_path, data):
     done = subprocess.run(
-        [sys.executable, '-c', CODE, str(ROOT / 'tests'), str(tmp_path)],
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        [sys.executable, '-c', CODE, str(ROOT / 'tests' / 'data'), str(tmp_path)],
+        env={
+            **os.environ,
+            'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tools')]),
+            'OMP_NUM_THREADS': '1',
+        },
     )
     assert done.returncode == -signal.SIGKILL and not (tmp_path / 'tokens').exists()
     parts = sorted(p.name for p in tmp_path.glob('tokens.part-*/*.npy'))
