@@ -86,6 +86,10 @@ class BasisReader(nn.Module):
                 nn.init.zeros_(self.gate_f.bias)
         self.norm = nn.LayerNorm(d) if norm else nn.Identity()
 
+    def keys_values(self) -> KeyValue:
+        "Keys and values of the adjusted basis, [1, h, n, d_h]; compute once a step and share"
+        return self.attention.keys_values(self.adjusted()[None])
+
 
 class CRA(BasisReader):
     "Features of either modality through a shared basis and two gates (Eq. 6-9)"
@@ -130,12 +134,6 @@ class CRA(BasisReader):
     def adjusted(self):
         "gamma * B + beta (Eq. 6), [n, d]"
         return self.gamma * self.B + self.beta
-
-# %% ../nbs/04_cra.ipynb #c018
-@patch
-def keys_values(self: BasisReader) -> KeyValue:
-    "Keys and values of the adjusted basis, [1, h, n, d_h]; compute once a step and share"
-    return self.attention.keys_values(self.adjusted()[None])
 
 # %% ../nbs/04_cra.ipynb #c021
 @patch
