@@ -286,7 +286,8 @@ def load_tensors(
         raise UARError('there is no such file', file=path, remedy='check the path')
     try:
         with safe_open(path, framework='pt', device=str(device)) as f:
-            return {k: f.get_tensor(k) for k in f}, dict(f.metadata() or {})
+            names = f.keys()  # noqa: SIM118 (a file of safetensors is no dict)
+            return {k: f.get_tensor(k) for k in names}, dict(f.metadata() or {})
     except (SafetensorError, OSError, ValueError) as e:
         raise UARError(
             f'is not a whole safetensors file ({e})', file=path, remedy='copy or download it again'
