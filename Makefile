@@ -7,7 +7,7 @@ SOURCES := nbs tests tools benchmarks setup.py
 # Analyses compare trained models where `uar ablation` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 
-.PHONY: help setup demo demo-long ablation format test test-all lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ablation format types test test-all lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
@@ -16,6 +16,7 @@ help:
 	@echo "make test       the checks for every change: at most 20 minutes on two cores"
 	@echo "make test-all   every check, at full length; runs weekly"
 	@echo "make format     notebooks, tests and tools as ruff writes them, then the exported modules"
+	@echo "make types      types of the paper's modules, checked by pyright"
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make lessons    run every lesson again and save its outputs"
 	@echo "make measure    run every page and note minutes and memory in data/results/notebooks.json"
@@ -51,14 +52,20 @@ format: setup
 
 test: setup
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES) uar_nb
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
 	$(BIN)/python -m pytest tests --durations=10
 
 # Both tiers: also cells with `#| slow` and tests with the mark `slow`; their minutes stand beside them
 test-all: setup
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES) uar_nb
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
 	$(BIN)/python -m pytest tests -m "slow or not slow" --durations=30
+
+# Pyright on the modules of the road; the first time it fetches its own Node
+types: setup
+	$(BIN)/python tools/types_of_road.py
 
 lab: setup
 	cd nbs && ../$(BIN)/jupyter lab

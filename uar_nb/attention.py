@@ -285,7 +285,7 @@ class DecoderLayer(nn.Module):
         heads: int,  # heads of the self-attention
         d_ff: int,  # inner width of the feed-forward part
         dropout: float,  # on what each part adds to the residual stream
-        cross: nn.Module,  # text-to-image attention: has `prepare` and `read`
+        cross: MultiHeadAttention,  # text-to-image attention, plain or with a mask
         norm_first: bool = True,  # as in `EncoderLayer`
     ):
         super().__init__()
@@ -318,22 +318,26 @@ class DecoderCache:
         self.rows = rows
         self.max_len = max_len
         self.length = 0  # words written so far
-        self.memory = (
-            None  # [layers, keys and values, rows, h, max_len, d_h], from the first word on
-        )
+        # [layers, keys and values, rows, h, max_len, d_h], from the first word on
+        self.memory: torch.Tensor | None = None
 
     def write(self, layer, kv):
         "Store one step's keys and values of a layer; give all so far"
-        if self.memory is None:
+        memory = self.memory
+        if memory is None:
             R, h, _, d = kv.k.shape
-            self.memory = kv.k.new_empty(self.layers, 2, R, h, self.max_len, d)
-        here = self.memory[layer]
+            memory = kv.k.new_empty(self.layers, 2, R, h, self.max_len, d)
+            self.memory = memory
+        here = memory[layer]
         here[0, :, :, self.length] = kv.k[:, :, 0]
         here[1, :, :, self.length] = kv.v[:, :, 0]
         return KeyValue(*here[..., : self.length + 1, :])
 
     def reorder(self, index):
         "Row i goes on from what row index[i] has written (beam search)"
+        if self.memory is None:  # nothing is written yet
+            self.rows = len(index)
+            return
         index = index.to(self.memory.device)
         written = self.memory[..., : self.length, :].index_select(2, index)
         if len(index) != self.rows:
@@ -399,7 +403,9 @@ class Decoder(nn.Module):
 
     def prepare(self, memory, view_ids=None):
         "The context of each layer: what reading `memory` [B, N, d] needs, made once a report"
-        return [layer.cross.prepare(memory, view_ids) for layer in self.layers]
+        crosses = [layer.cross for layer in self.layers]
+        # A ModuleList does not say of what its layers are
+        return [cross.prepare(memory, view_ids) for cross in crosses]  # pyright: ignore
 
     def open_cache(self, rows, max_len):
         "An empty cache for `rows` reports of at most `max_len` positions"

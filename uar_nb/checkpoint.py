@@ -90,7 +90,7 @@ def save_checkpoint(
     with atomic_folder(folder) as tmp:
         write_model(tmp, model.card() | parts, model.state_dict())
         atomic_write(tmp / 'vocabulary.json', vocabulary.to_dict())
-        if hasattr(tokenizer, 'save'):
+        if tokenizer is not None and hasattr(tokenizer, 'save'):
             tokenizer.save(tmp / 'tokenizer')
     return Path(folder)
 

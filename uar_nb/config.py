@@ -10,6 +10,7 @@ __all__ = ['Floats', 'Ints', 'VARIANTS', 'LAST_STAGE', 'SECOND_STAGES', 'MODEL_P
 # %% ../nbs/10_config.ipynb #c002
 import difflib
 import json
+from contextlib import suppress
 from functools import cache, wraps
 from importlib.resources import files
 from typing import Annotated, Literal, dataclass_transform, get_args, get_type_hints
@@ -30,7 +31,7 @@ def _fields(cls):
     return get_type_hints(cls)
 
 
-def _inner(cls, name):
+def _inner(cls, name) -> type | None:
     "The config class that a field holds, by itself or in a tuple; None for a plain value."
     hint = _fields(cls)[name]
     for kind in (hint, *get_args(hint)):
@@ -91,7 +92,7 @@ def _explain(cls, error):
     return UARError(f'{name} cannot be {first["input"]!r}', field=path, remedy=remedy)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+@dataclass_transform(frozen_default=True)
 def _config(cls):
     "A frozen dataclass that pydantic checks, whose faults are `UARError`s."
     strict = ConfigDict(strict=True, extra='forbid', allow_inf_nan=False)
@@ -122,10 +123,8 @@ def _meanings(text):
     if text.lower() in ('none', 'null'):
         yield None
     yield [part.strip() for part in text.strip('()').split(',') if part.strip()]
-    try:
+    with suppress(ValueError):
         yield float(text)  # 1e4 steps
-    except ValueError:
-        pass
 
 
 def _read(kind, text):

@@ -56,6 +56,8 @@ def make_basis(
 class BasisReader(nn.Module):
     "Rewrites tokens of either modality: they read shared vectors, and a fusion mixes (Eq. 7-9)"
 
+    B: torch.Tensor  # the shared vectors [n, d], set by subclasses
+
     def read_with(
         self,
         attention: MultiHeadAttention,  # reads the shared vectors
@@ -86,6 +88,10 @@ class BasisReader(nn.Module):
                 nn.init.zeros_(self.gate_f.bias)
         self.norm = nn.LayerNorm(d) if norm else nn.Identity()
 
+    def adjusted(self) -> torch.Tensor:
+        "The shared vectors as they are read [n, d]; each subclass says what they are"
+        raise NotImplementedError
+
     def keys_values(self) -> KeyValue:
         "Keys and values of the adjusted basis, [1, h, n, d_h]; compute once a step and share"
         return self.attention.keys_values(self.adjusted()[None])
@@ -94,7 +100,7 @@ class BasisReader(nn.Module):
 class CRA(BasisReader):
     "Features of either modality through a shared basis and two gates (Eq. 6-9)"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each choice of Tables 3 and 4 by its name)
         self,
         d: int,  # width
         heads: int,  # heads of the attention to the basis
@@ -131,7 +137,7 @@ class CRA(BasisReader):
             norm=norm,
         )
 
-    def adjusted(self):
+    def adjusted(self) -> torch.Tensor:
         "gamma * B + beta (Eq. 6), [n, d]"
         return self.gamma * self.B + self.beta
 
@@ -164,14 +170,14 @@ def forward(
     E: torch.Tensor,  # embeddings of either modality [..., d]
     trace: bool = False,  # also every intermediate, by name
     kv: KeyValue | None = None,  # from `keys_values`, to share them between calls
-) -> torch.Tensor:  # F [..., d], or (F, dict)
+) -> torch.Tensor | tuple[torch.Tensor, dict]:  # F [..., d], or (F, dict)
     "F = CRA(E), each position on its own (Eq. 2)"
     kv = self.keys_values() if kv is None else kv
     attended = self.attention.attend(E.reshape(1, -1, E.shape[-1]), kv, weights=trace)
     A = dropout(attended.out, self.dropout, self.training).view(E.shape)
     fused, gates = self.fuse(E, A)
     out = self.norm(fused)
-    if not trace:
+    if attended.weights is None:  # nobody asked for the trace
         return out
     weights = attended.weights[0].transpose(0, 1).unflatten(0, E.shape[:-1])
     input_gate, forget_gate = gates or (None, None)

@@ -241,7 +241,7 @@ def _sample(model, memory, study_ids, length, block, temperature, top_p, seed):
     return words, logs, logs.sum(1)
 
 # %% ../nbs/08_generation.ipynb #c021
-def generate(
+def generate(  # noqa: PLR0913 (options of one call, all with defaults)
     model,  # a `UAR`
     batch,  # a `Batch`; its reports are not read
     beams=3,  # beams a study; 1 = greedy

@@ -53,6 +53,10 @@ def pool(
 class RunningCenter(nn.Module):
     "Takes the mean off pooled vectors: the batch's in training, a running mean afterwards"
 
+    image_mean: torch.Tensor
+    text_mean: torch.Tensor
+    steps: torch.Tensor  # of training so far
+
     def __init__(
         self,
         d: int,  # width

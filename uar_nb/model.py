@@ -266,6 +266,7 @@ def _embed_pixels(self: UAR, batch):
             field='images',
             remedy=f'visual={self.config.visual!r} reads pixels: build the batch without tokens',
         )
+    assert self.cnn is not None and self.project is not None  # `visual` reads pixels
     features = self.project(self.cnn(batch.images[batch.view_mask]))
     views, L = features.shape[:2]
     rows = torch.zeros(*batch.view_mask.shape, L, dtype=torch.long, device=features.device)
@@ -452,8 +453,11 @@ def _sentences(self: UAR, batch):
 def mask_losses(self: UAR, batch, memory, cross, weights):
     "Eq. 12, our budget and contrast where they have a weight; what masks do to the logits."
     config, words = self.config, batch.text_mask
-    masked = [(a, layer.cross) for a, layer in zip(cross, self.decoder.layers, strict=True)]
-    masked = [(a, tir) for a, tir in masked if isinstance(a, MaskedAttended)]
+    crosses = [layer.cross for layer in self.decoder.layers]
+    pairs = zip(cross, crosses, strict=True)
+    masked = [
+        (a, tir) for a, tir in pairs if isinstance(a, MaskedAttended) and isinstance(tir, TIR)
+    ]
     if not masked:
         return {}, {}
     sigmas = [a.sigma for a, _ in masked]
@@ -487,7 +491,7 @@ def _contrast(self: UAR, batch, memory, masked):
 def forward(
     self: UAR,
     batch,  # a `Batch` with reports
-    weights=None,  # loss name -> weight, as `Stage.loss_weights`; None: 1 for Eq. 13's three
+    weights: dict[str, float] | None = None,  # of each loss; None: 1 for Eq. 13's three
     trace=False,  # also every intermediate by name
     label_smoothing=0.0,  # of Eq. 5
 ) -> UAROutput:
@@ -513,7 +517,7 @@ def forward(
         losses['consistency'] = sentence_consistency(attention, self._sentences(batch))
     total = combine(losses, weights)
 
-    if trace:
+    if names is not None:
         sigmas = [getattr(attended, 'sigma', None) for attended in decoded.cross]
         names.update(F_image=F_I, F_text=F_R, memory=memory.features, h=decoded.h)
         names.update(cross_weights=attention, sigmas=sigmas if self.mask_enabled else None)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
-from .attention import KeyValue, MultiHeadAttention
+from .attention import Attended, KeyValue, MultiHeadAttention
 from .core import UARError, check_options, upcast
 
 # %% ../nbs/05_tir.ipynb #c007
@@ -43,7 +43,7 @@ class MaskedAttended(NamedTuple):
 class TIR(MultiHeadAttention):
     "Text-to-image attention with a learned mask M (Eq. 11)"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each choice of Eq. 11 by its name)
         self,
         d: int,  # width
         heads: int,  # attention heads
@@ -200,7 +200,7 @@ def read(
     allowed: torch.Tensor | None = None,  # bool, fits [R or B, h, T, L]; True = may look
     weights: bool = False,  # also the softmax weights
     start: int = 0,  # position of the first word in its report
-):  # `MaskedAttended`; `Attended` while the mask is off
+) -> MaskedAttended | Attended:  # `Attended` while the mask is off
     "Words read the image through the mask (Eq. 11)"
     if not self.enabled:
         return self.attend(x, context.kv, allowed, weights=weights)
@@ -217,7 +217,7 @@ def read(
 def forward(self: TIR, x, context, allowed=None, weights=False, start=0):
     "`read`, giving the output alone or (output, weights, sigma(M) or None)"
     attended = self.read(x, context, allowed, weights, start)
-    sigma = attended.sigma if self.enabled else None
+    sigma = attended.sigma if isinstance(attended, MaskedAttended) else None
     return (attended.out, attended.weights, sigma) if weights else attended.out
 
 # %% ../nbs/05_tir.ipynb #c032

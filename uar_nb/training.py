@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
@@ -104,7 +105,7 @@ def parameter_groups(
 
 # %% ../nbs/09_training.ipynb #c017
 def enter_stage(
-    model: nn.Module,  # a UAR
+    model: UAR,  # its mask is switched
     stage,  # `config.Stage`
 ):
     "Switch the mask as a stage wants it, and freeze M where it is off."
@@ -191,30 +192,32 @@ class Validator:
 
     def losses(self, model, stage, accelerator):
         "Losses of the validation studies, mean over studies."
-        sums = {}
+        sums, data = {}, self.data
+        if data is None:
+            return sums
         model.eval()
         with torch.no_grad(), accelerator.autocast():
-            for batch in self.data.batches(self.train.batch_size):
+            for batch in data.batches(self.train.batch_size):
                 out = model(batch.to(accelerator.device), stage.loss_weights)
-                share = len(batch) / len(self.data)
+                share = len(batch) / len(data)
                 for name, value in {'loss': out.total, **out.losses}.items():
                     sums[name] = sums.get(name, 0.0) + float(value) * share
         return {name: round(value, 6) for name, value in sums.items()}
 
     def scores(self, model, accelerator):
         "Scores of the reports that the model writes for the validation studies."
-        train = self.train
+        train, data = self.train, self.data
+        if data is None:
+            return {}
         with accelerator.autocast():
-            written = write_reports(
-                model, self.data, train.beam, train.batch_size, train.eval_studies
-            )
+            written = write_reports(model, data, train.beam, train.batch_size, train.eval_studies)
         reports = [report for report, _ in written]
-        found = findings_of(self.data, reports)
+        found = findings_of(data, reports)
         scores = {'findings_f1': found['f1']} if found else {}
         if self.why and self.monitor == 'loss':
             return scores
         try:
-            references = self.data.references[: len(reports)]
+            references = data.references[: len(reports)]
             metrics = ('BLEU', 'ROUGE_L', 'CIDEr')
             scores.update(score_reports(reports, references, metrics=metrics).values)
         except UARError:
@@ -253,6 +256,8 @@ class ProgressTable:
 class Trainer:
     "Trains a model through its stages, in a run folder from which it can always go on."
 
+    accelerator: Accelerator  # of `hardware`, while `fit` runs
+
     def __init__(
         self,
         config: RunConfig,  # as `prepare` filled it in
@@ -283,7 +288,6 @@ class Trainer:
         self.run = RunFolder(folder)
         self.table = ProgressTable(progress)
         self.processes = int(os.environ.get('WORLD_SIZE', 1))
-        self.accelerator = None  # of `hardware`, while `fit` runs
         self.stop_requests = []  # signals, while `fit` runs
         self._order = (None, None)  # (epoch, its order of studies)
 
@@ -396,14 +400,14 @@ def _one_sync(self: Trainer, net, is_last):
 def _begin_stage(self: Trainer, index):
     "(optimizer, model to call) of a stage: fresh averages at its start, its own where it goes on."
     stage = self.config.train.stages[index]
-    goes_on = self.run.state is not None and self.at.stage == index
-    if not goes_on:
+    state = self.run.state if self.at.stage == index else None
+    if state is None:
         self.at = replace(self.at, stage=index, step=0, best=None, best_step=None)
     enter_stage(self.model, stage)
     optimizer = make_optimizer(self.model, stage, self.config.train)
     scaler = self.accelerator.scaler
-    if goes_on:
-        load_state(self.run.state, self.model, optimizer)
+    if state is not None:
+        load_state(state, self.model, optimizer)
         if self.at.scaler and scaler:
             scaler.load_state_dict(self.at.scaler)
     optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
@@ -457,7 +461,8 @@ def _stop_asked(self: Trainer):
 def _row(self: Trainer, optimizer, epoch, numbers):
     "The log row of a step; a loss or gradient that is no number ends the run, before it is saved."
     if self.processes > 1:
-        numbers = {k: self.accelerator.reduce(v, 'mean') for k, v in numbers.items()}
+        reduced = {k: self.accelerator.reduce(v, 'mean') for k, v in numbers.items()}
+        numbers = {k: torch.as_tensor(v) for k, v in reduced.items()}
     numbers = {name: float(value) for name, value in numbers.items()}
     scaled = bool(self.accelerator.scaler)  # fp16's scaling expects norms to overflow at times
     for name, value in numbers.items():

@@ -85,7 +85,9 @@ class ResNet(nn.Module):
         "The last feature map (@eq-bottleneck, block after block)."
         x = (x - self.mean) / self.std  # one grey channel becomes three by broadcasting
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for number in range(1, len(self.blocks) + 1):
+            x = self.get_submodule(f'layer{number}')(x)
+        return x
 
     def forward(self, x):  # [B, 1, 112, 112] in [0, 1] → [B, 16, channels]
         return self.feature_map(x).flatten(2).transpose(1, 2)
@@ -165,8 +167,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.see = nn.Conv2d(width, width, 3, padding=1)
         self.add = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.add.weight)
-        nn.init.zeros_(self.add.bias)
+        for parameter in self.add.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x):  # [B, width, H, W] → the same shape
         return x + self.add(F.relu(self.see(F.relu(x))))
@@ -194,7 +196,7 @@ class SmallCNN(nn.Module):
             *last,
             *[ResidualBlock(channels) for _ in range(blocks)],
         )
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore (torch's stub lacks it)
 
     def forward(self, x):  # [B, 1, 112, 112] in [0, 1] → [B, grid², channels]
         return self.net((x - 0.5) * 4).flatten(2).transpose(1, 2)

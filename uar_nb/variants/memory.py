@@ -69,7 +69,7 @@ class TopKAttention(MultiHeadAttention):
 class Memory(BasisReader):
     "R2GenCMN's cross-modal memory, with the call of `CRA` (@eq-memory)"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the call of `CRA`)
         self,
         d: int,  # width
         heads: int,  # heads of the reading
@@ -101,7 +101,7 @@ class Memory(BasisReader):
         attention = TopKAttention(d, heads, topk, dropout, scale)
         self.read_with(attention, fusion=fusion, gate_bias=gate_bias, last_term=last_term)
 
-    def adjusted(self):
+    def adjusted(self) -> torch.Tensor:
         "The rows as they are read: the memory itself [size, d]"
         return self.B
 
