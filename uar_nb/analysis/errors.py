@@ -8,6 +8,7 @@ __all__ = ['STATUSES', 'visibility', 'finding_errors', 'error_table', 'reliabili
 # %% ../../nbs/wings/analysis/04_errors.ipynb #c003
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ def visibility(
     for finding, views in without_each(study):
         strengths = [
             _strength(view, bare, finding.boxes.get(view.name, ()))
-            for view, bare in zip(study.views, views)
+            for view, bare in zip(study.views, views, strict=False)
         ]
         strengths = [strength for strength in strengths if strength is not None]
         if strengths:
@@ -89,7 +90,7 @@ def finding_errors(
             remedy='pass one a study',
         )
     rows = []
-    for n, (study, report) in enumerate(zip(studies, reports)):
+    for n, (study, report) in enumerate(zip(studies, reports, strict=True)):
         if study.findings is None:
             raise UARError(
                 'has no known findings', field=study.id, remedy='use phantoms, or leave it out'
@@ -128,7 +129,7 @@ def _grouped(rows, by, edges):
     known = [row for row in rows if row[by] is not None]
     return {
         f'{low:g} to {high:g}': [row for row in known if low <= row[by] < high]
-        for low, high in zip(edges, edges[1:])
+        for low, high in pairwise(edges)
     }
 
 

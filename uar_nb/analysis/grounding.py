@@ -162,7 +162,7 @@ class FindingMaps:
 def _slot_names(data, i):
     "Name of the view in each slot of study i, '' where it is missing."
     ids, there = data.view_ids[i].tolist(), data.view_mask[i].tolist()
-    return [VIEWS[k] if present else '' for k, present in zip(ids, there)]
+    return [VIEWS[k] if present else '' for k, present in zip(ids, there, strict=True)]
 
 
 def _area(boxes):
@@ -236,7 +236,7 @@ def finding_maps(
             field='data',
             remedy='pass more studies, or raise `largest`',
         )
-    maps, covered, inside, views, findings, studies, spans = zip(*found)
+    maps, covered, inside, views, findings, studies, spans = zip(*found, strict=True)
     return FindingMaps(
         maps=np.stack(maps),
         covered=np.stack(covered),

@@ -78,7 +78,7 @@ def _chance(right, ks):
     j = np.arange(n)
     above = np.zeros(n)  # P(rank > 1), …, P(rank > n)
     counts, rows = np.unique(right.sum(1), return_counts=True)
-    for p, share in zip(counts, rows / len(right)):
+    for p, share in zip(counts, rows / len(right), strict=True):
         above = above + share * np.cumprod(np.maximum(n - p - j, 0) / (n - j))  # @eq-chance
     below = np.concatenate([[0.0], 1 - above])  # P(rank <= 0), …, P(rank <= n)
     numbers = {f'recall@{k}': float(below[min(k, n)]) for k in ks}
@@ -155,7 +155,7 @@ class Retrieval:
         "Numbers without intervals of one notion (the first), for a file: both directions, chance."
         notion = next(iter(self.chance)) if notion is None else notion
         both = {}
-        for name, direction in zip(('image_to_text', 'text_to_image'), DIRECTIONS):
+        for name, direction in zip(('image_to_text', 'text_to_image'), DIRECTIONS, strict=True):
             ranks = np.asarray(self.ranks[notion, direction])
             both[name] = {f'recall@{k}': float((ranks <= k).mean()) for k in self.ks}
             both[name]['median_rank'] = float(np.median(ranks))
@@ -207,7 +207,7 @@ def retrieve(
                 remedy='pass one a study',
             )
         right = key[:, None] == key[None]
-        for direction, matrix in zip(DIRECTIONS, (similarity, similarity.T)):
+        for direction, matrix in zip(DIRECTIONS, (similarity, similarity.T), strict=True):
             ranks[notion, direction] = _ranks(matrix, right)
         chance[notion] = _chance(right, ks)
     return Retrieval(ranks, chance, tuple(ks))
@@ -464,7 +464,7 @@ def _batch_terms(model, batch, names):
     yield ('image', ''), terms[image_rows[there].cpu().numpy()]
     words = batch.text_mask & (batch.targets != EOS_ID)
     word_rows = text_rows[:, 1:][words].tolist()  # without <bos>
-    for word, row in zip(batch.targets[words].tolist(), word_rows):
+    for word, row in zip(batch.targets[words].tolist(), word_rows, strict=True):
         yield ('text', names[word]), terms[[row]]
 
 
@@ -496,6 +496,6 @@ def gate_use(
     use = {}
     for key in order:
         means = (sums[key][:5] / sums[key][5]).tolist()
-        use[key] = dict(zip(('input', 'forget', 'tanh', 'embedding', 'basis'), means))
+        use[key] = dict(zip(('input', 'forget', 'tanh', 'embedding', 'basis'), means, strict=True))
         use[key]['count'] = int(sums[key][5])
     return use

@@ -747,7 +747,11 @@ def text_table(
     header=True,  # False: below a table with the same columns
 ):  # list of lines
     "A table as lines of text."
-    rows = [Row(table.corner, dict(zip(table.columns, table.columns)), form='')] if header else []
+    rows = (
+        [Row(table.corner, dict(zip(table.columns, table.columns, strict=True)), form='')]
+        if header
+        else []
+    )
     rows += [row for row in table.rows if not row.page_only]
     return [
         f'{row.name:{name_width}}' + ''.join(f'{row.text(c):>{width}}' for c in table.columns)

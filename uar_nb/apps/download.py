@@ -94,7 +94,7 @@ class Part:
         self.size = None  # bytes of the whole; None: not known
         with _writing(self.path):
             file.parent.mkdir(parents=True, exist_ok=True)
-            self.out = open(self.path, 'ab', buffering=0)
+            self.out = open(self.path, 'ab', buffering=0)  # noqa: SIM115 (closed by `close`)
         self._lock()
         self.have = self.path.stat().st_size
         if self.have:
@@ -336,7 +336,7 @@ def _too_large(part, what):
     return UARError(what, file=part.url, field='limit', remedy=remedy)
 
 # %% ../../nbs/wings/apps/04_download.ipynb #c037
-def fetch(
+def fetch(  # noqa: PLR0913 (what is known of a file, and limits by name)
     url: str,  # http or https
     file,  # where to put it
     size: int | None = None,  # its bytes, if you know

@@ -182,7 +182,7 @@ def explore_words(
 def _views_of(data, index):
     "Names of the views that a study has."
     ids, there = data.view_ids[index].tolist(), data.view_mask[index].tolist()
-    return [VIEWS[view] for view, present in zip(ids, there) if present]
+    return [VIEWS[view] for view, present in zip(ids, there, strict=True) if present]
 
 # %% ../../nbs/wings/apps/08_explorers.ipynb #c019
 class WordProbability(NamedTuple):
@@ -216,7 +216,7 @@ def word_probabilities(
     words = cleaned.split()[: data.max_words - 1] + ['<eos>']
     return [
         WordProbability(word, probability, target != UNK_ID)
-        for word, probability, target in zip(words, chosen.tolist(), targets.tolist())
+        for word, probability, target in zip(words, chosen.tolist(), targets.tolist(), strict=False)
     ]
 
 # %% ../../nbs/wings/apps/08_explorers.ipynb #c021

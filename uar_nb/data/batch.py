@@ -224,7 +224,7 @@ def _tokenize(
         offsets = [
             crop_offsets(seed, number, *name, protocol.size, protocol.crop) for name in names
         ]
-        tops, lefts = zip(*offsets)
+        tops, lefts = zip(*offsets, strict=True)
         slots.append(_encode(random_crop(whole, tops, lefts, protocol.crop), tokenizer))
     return np.stack(slots, 1).astype(_dtype_of_ids(tokenizer.codebook_size))
 
@@ -259,7 +259,7 @@ def _other_store(folder, wanted):
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c028
 @patch(cls_method=True)
-def build(
+def build(  # noqa: PLR0913 (options of one call)
     cls: TokenStore,
     pixels,  # `PixelStore`
     tokenizer,  # name, sha256, codebook_size, grid, encode
@@ -457,7 +457,7 @@ def _encode_reports(cleaned, vocabulary, max_words):
 class StudyData:
     "Studies with their stores and vocabulary, from which batches are gathered."
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (made by `make_data` alone)
         self,
         studies,  # list of `Study`, of one split
         pixels,  # `PixelStore` that holds their pictures
@@ -571,9 +571,9 @@ def _images(self: StudyData, indices, epoch):
         ids = [self.ids[i] for i in indices[studies[cropped]]]
         offsets = [
             crop_offsets(self.seed, epoch, study, int(slot))
-            for study, slot in zip(ids, slots[cropped])
+            for study, slot in zip(ids, slots[cropped], strict=True)
         ]
-        tops, lefts = zip(*offsets)
+        tops, lefts = zip(*offsets, strict=True)
         shown[cropped] = random_crop(whole[cropped], tops, lefts)
     return _fill_slots(shown, mask)
 

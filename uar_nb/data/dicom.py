@@ -291,7 +291,7 @@ def _silence():
                 logger.setLevel(logging.CRITICAL + 1)
             yield
         finally:
-            for logger, level in zip(loggers, levels):
+            for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c025

@@ -520,7 +520,7 @@ def _symmetric_views(views):
     names = ['unknown'] * len(views)
     names[int(np.argmin(scores))] = 'lateral'
     names[int(np.argmax(scores))] = 'frontal'
-    return [replace(view, name=name) for view, name in zip(views, names)]
+    return [replace(view, name=name) for view, name in zip(views, names, strict=True)]
 
 
 def _views_of(report, images, by_symmetry):
@@ -528,7 +528,7 @@ def _views_of(report, images, by_symmetry):
     several = len(report.images) > 1
     told = report.views or (None,) * len(report.images)
     views, sources = [], set()
-    for position, (image, view) in enumerate(zip(report.images, told)):
+    for position, (image, view) in enumerate(zip(report.images, told, strict=True)):
         name, why = choose_view(image, table=view, position=position if several else None)
         views.append(View(name, **images.get(image, {})))
         sources.add(why)
@@ -712,7 +712,7 @@ def _save_kaggle(placed, folder):
     for study, number, images in placed:
         tag = 'normal' if study.findings == () else ''
         reports.append([number, tag, tag, 'PA and lateral', '', '', study.report, ''])
-        for view, image in zip(study.views, images):
+        for view, image in zip(study.views, images, strict=True):
             name = kaggle_name(number, image)
             views.append([number, name, view.name.title()])
             write_picture(view, folder / 'images/images_normalized' / name)
@@ -724,7 +724,7 @@ def _save_kaggle(placed, folder):
 def _save_openi(placed, folder):
     "Write (study, number, names of images) as Open-i has them."
     for study, number, images in placed:
-        for view, image in zip(study.views, images):
+        for view, image in zip(study.views, images, strict=True):
             write_picture(view, folder / f'NLMCXR_png/{image}.png')
         atomic_write(folder / f'ecgen-radiology/{number}.xml', _xml(number, images, study))
 
@@ -739,7 +739,7 @@ def save_iu_xray(
     for study in studies:
         _check_study(study, layout)
     placed = []
-    for study, (number, id) in zip(studies, _placed(studies)):
+    for study, (number, id) in zip(studies, _placed(studies), strict=False):
         images = [f'{id}-{position}001' for position in range(1, len(study.views) + 1)]
         placed.append((study, number, images))
     with atomic_folder(folder) as new:

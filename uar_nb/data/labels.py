@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..core import read_json
@@ -152,11 +153,11 @@ def _stretches(sentence, mentions):
     "(start, end) of the stretch of the sentence that describes each mention"
     joining, _ = _joints()
     edges = [0]
-    for this, following in zip(mentions, mentions[1:]):
+    for this, following in pairwise(mentions):
         joints = [match.end() for match in joining.finditer(sentence, this.end, following.start)]
         edges.append(joints[-1] if joints else this.end)
     edges.append(len(sentence))
-    return list(zip(edges, edges[1:]))
+    return list(pairwise(edges))
 
 # %% ../../nbs/wings/data/10_labels.ipynb #c018
 def _modifiers(
@@ -228,7 +229,7 @@ def read_sentence(
 def _by_stretch(sentence, mentions, stated):
     "The findings of the stated mentions, each read from its own stretch of the sentence"
     findings, last_side = {}, set()
-    for mention, (start, end) in zip(mentions, _stretches(sentence, mentions)):
+    for mention, (start, end) in zip(mentions, _stretches(sentence, mentions), strict=False):
         if mention not in stated:
             continue
         modifiers = _modifiers(sentence, start, end)

@@ -198,8 +198,8 @@ def load_studies(
 def _write_images(studies, folder):
     "Store the images of studies; gives each study's paths below the folder."
     paths = [[f'{study.id}/{i}.png' for i in range(len(study.views))] for study in studies]
-    for study, some in zip(studies, paths):
-        for view, path in zip(study.views, some):
+    for study, some in zip(studies, paths, strict=True):
+        for view, path in zip(study.views, some, strict=True):
             write_picture(view, folder / path)
     return paths
 
@@ -213,7 +213,7 @@ def _save_ours(studies, folder, layout):
         atomic_write(folder / 'reports.csv', to_table(studies, below))
         return
     plain = layout == 'r2gen'
-    entries = [to_entry(study, some, plain) for study, some in zip(studies, paths)]
+    entries = [to_entry(study, some, plain) for study, some in zip(studies, paths, strict=True)]
     if layout == 'jsonl':
         lines = [json.dumps(entry, ensure_ascii=False) + '\n' for entry in entries]
         atomic_write(folder / 'reports.jsonl', ''.join(lines))

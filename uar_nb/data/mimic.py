@@ -279,7 +279,7 @@ class _ReportArchive:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     self._add(info)
-            self.file = open(path, 'rb')
+            self.file = open(path, 'rb')  # noqa: SIM115 (many reads, one file)
         except (OSError, zipfile.BadZipFile) as error:
             remedy = 'fetch mimic-cxr-reports.zip again'
             raise UARError('archive of reports cannot be read', file=path, remedy=remedy) from error
@@ -641,7 +641,7 @@ def _places(studies):
     taken = {found[1] for found in own if found}
     free = (str(n) for n in range(50_000_001, 60_000_000) if str(n) not in taken)
     subjects, places = {}, []
-    for study, found in zip(studies, own):
+    for study, found in zip(studies, own, strict=True):
         number = found[1] if found else next(free)
         patient = study.patient
         if patient is None:
@@ -711,7 +711,7 @@ def _write_table(file, columns, rows):
 def _write_reports(archive, studies, places):
     "The archive of reports; the same bytes each time."
     with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as reports:
-        for study, place in zip(studies, places):
+        for study, place in zip(studies, places, strict=True):
             name = zipfile.ZipInfo(f'{place.folder}.txt', (2000, 1, 1, 0, 0, 0))
             reports.writestr(name, _as_report(study), zipfile.ZIP_DEFLATED)
 
@@ -721,7 +721,7 @@ def _write_images(folder, study, place, suffix):
     rows, encode = [], _dicom_bytes if suffix == 'dcm' else _jpeg_bytes
     home = folder / place.folder
     home.mkdir(parents=True)
-    for view, dicom in zip(study.views, place.dicoms):
+    for view, dicom in zip(study.views, place.dicoms, strict=True):
         pixels = np.ascontiguousarray(view.picture())
         (home / f'{dicom}.{suffix}').write_bytes(encode(pixels))
         position, meaning = _POSITION[view.name]
@@ -740,7 +740,7 @@ def save_mimic(
     places, metadata, split = _places(studies), [], []
     with atomic_folder(folder) as new:
         _write_reports(new / 'mimic-cxr-reports.zip', studies, places)
-        for study, place in zip(studies, places):
+        for study, place in zip(studies, places, strict=True):
             metadata += _write_images(new, study, place, pictures)
             for dicom in place.dicoms:
                 split.append((dicom, place.study, place.subject, theirs[study.split]))

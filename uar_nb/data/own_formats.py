@@ -123,7 +123,7 @@ def _read_finding(item, where, log):
         return log.add(where, 'has no known kind', f'known kinds: {", ".join(FINDING_KINDS)}')
     values = [item.get(name, '') for name in ('side', 'zone', 'severity')]
     for name, value, known in zip(
-        ('side', 'zone', 'severity'), values, FINDING_KINDS[kind].values()
+        ('side', 'zone', 'severity'), values, FINDING_KINDS[kind].values(), strict=False
     ):
         if value not in ('', *known):
             remedy = f'known: {", ".join(known) or "none"}'
@@ -201,7 +201,7 @@ class _EntryReader:
             what = f'does not name one of {", ".join(VIEWS)} for each picture'
             remedy = 'name each picture, or leave the field out'
             return self.log.add(f'{where}.views', what, remedy)
-        return tuple(View(name, file) for name, file in zip(names, files))
+        return tuple(View(name, file) for name, file in zip(names, files, strict=True))
 
     def _view_names(self, entry, paths):
         "Names of the views; None where the entry names them wrongly."
@@ -216,7 +216,7 @@ class _EntryReader:
         names = [view_name(word) for word in told]
         if not all(name in VIEWS for name in names):
             return None
-        return [choose_view(path, table=name)[0] for path, name in zip(paths, names)]
+        return [choose_view(path, table=name)[0] for path, name in zip(paths, names, strict=True)]
 
     def _findings(self, entry, where):
         findings = entry.get('findings')
@@ -531,10 +531,10 @@ class _TableReader:
         if rows.views:
             return [
                 choose_view(path, table=view_name(word))[0]
-                for path, word in zip(rows.images, rows.views)
+                for path, word in zip(rows.images, rows.views, strict=True)
             ]
         chosen = []
-        for position, (path, file) in enumerate(zip(rows.images, files)):
+        for position, (path, file) in enumerate(zip(rows.images, files, strict=True)):
             header = _header_view(file) if self.log.check is True else 'unknown'
             chosen.append(choose_view(path, header, position=position))
         self.by_order += any(why == 'order' for _, why in chosen)
@@ -640,8 +640,8 @@ def to_table(
     text = StringIO(newline='')
     writer = csv.DictWriter(text, columns, lineterminator='\n', extrasaction='ignore')
     writer.writeheader()
-    for study, some in zip(studies, paths):
+    for study, some in zip(studies, paths, strict=True):
         same = dict(id=study.id, report=study.report, split=study.split, patient=study.patient)
-        for view, path in zip(study.views, some):
+        for view, path in zip(study.views, some, strict=True):
             writer.writerow(dict(same, image=path, view=view.name))
     return text.getvalue()

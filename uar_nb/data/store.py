@@ -9,6 +9,7 @@ __all__ = ['store_key', 'content_hash', 'open_store', 'parts_folder', 'fill_in_p
 import json
 import shutil
 import time
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -61,10 +62,10 @@ def _is_whole(array, content, note):
     if content_hash(array) != content:
         return False
     if _settled(file_state):
-        try:
-            atomic_write(note, file_state)
-        except UARError:
-            pass  # a store that may not be written is hashed again next time
+        with suppress(UARError):
+            atomic_write(
+                note, file_state
+            )  # a store that may not be written is hashed again next time
     return True
 
 

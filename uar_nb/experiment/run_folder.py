@@ -62,7 +62,9 @@ def _weights(model):
 def _named_parameters(optimizer):
     "The parameters that an optimizer moves, by name."
     groups = optimizer.param_groups
-    return {name: p for group in groups for name, p in zip(group['names'], group['params'])}
+    return {
+        name: p for group in groups for name, p in zip(group['names'], group['params'], strict=True)
+    }
 
 
 def _moments(optimizer):

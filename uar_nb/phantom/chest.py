@@ -7,7 +7,6 @@ __all__ = ['Body', 'sample_body', 'sample_pose', 'cage_width', 'heart_borders', 
            'side_lines', 'heart_side', 'lateral_chest', 'normal_chest']
 
 # %% ../../nbs/wings/phantom/02_chest.ipynb #c002
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -358,7 +357,7 @@ def _noise_sheet(sigma):
     for axis in (0, 1):
         sheet = sum(
             np.float32(weight) * np.roll(sheet, offset, axis)
-            for weight, offset in zip(kernel, offsets)
+            for weight, offset in zip(kernel, offsets, strict=True)
         )
     return sheet
 
@@ -384,7 +383,7 @@ def _front_vessels(chest):
     vessels = np.zeros_like(chest.soft)
     sides = np.array([[1], [-1]], np.float32)
     trees = branches(rng, (0.15, -0.04), 18, (-1.35, 1.45), 0.62, 0.02)
-    for (u, v, weight), gain, sigma in zip(trees, (5.7, 3.4, 2.1), (1.05, 0.75, 0.6)):
+    for (u, v, weight), gain, sigma in zip(trees, (5.7, 3.4, 2.1), (1.05, 0.75, 0.6), strict=True):
         sign = np.tile(sides, (len(u) // 2, 1))  # every other branch grows on the other side
         vessels += splat(chest, sign * u, v - 0.02 * sign, weight * gain, sigma) * lungs
     vessels += 0.7 * texture(rng, 1.0) * lungs
@@ -574,7 +573,7 @@ def _side_vessels(chest):
     rng = np.random.default_rng(chest.body.texture + 2)
     lungs = np.maximum(chest.shapes['lung_left'], chest.shapes['lung_right'])
     trees = branches(rng, (0.13, -0.06), 15, (-2.9, 2.6), 0.55, 0.055)
-    for (u, v, weight), gain, sigma in zip(trees, (6.5, 4.0, 2.5), (1.05, 0.75, 0.6)):
+    for (u, v, weight), gain, sigma in zip(trees, (6.5, 4.0, 2.5), (1.05, 0.75, 0.6), strict=True):
         chest.soft += splat(chest, u, v, weight * gain, sigma) * lungs
     chest.soft += 2.2 * dome(ellipse(chest.u, chest.v, (0.10, -0.05), (0.10, 0.15), 15))
     chest.soft += 1.1 * texture(rng, 1.0) * lungs

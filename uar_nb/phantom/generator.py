@@ -132,12 +132,12 @@ def draw_study(
         chest, masks = draw_findings(body, pose, name, findings, number)
         noise = rng.standard_normal((SIZE, SIZE), np.float32)
         views.append(View(name, pixels=to_picture(develop(chest, noise))))
-        for by_view, shown in zip(boxes, masks):
+        for by_view, shown in zip(boxes, masks, strict=True):
             seen = _boxes_of(shown, pose)
             if seen:
                 by_view[name] = seen
     return tuple(views), tuple(
-        replace(finding, boxes=by_view) for finding, by_view in zip(findings, boxes)
+        replace(finding, boxes=by_view) for finding, by_view in zip(findings, boxes, strict=True)
     )
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c013

@@ -74,7 +74,7 @@ def _choose(options, style, rng):
     if count == 1:
         return options[0]
     drawn = rng.random()
-    for option, reached in zip(options, _cumulated_chances(count, style.skew)):
+    for option, reached in zip(options, _cumulated_chances(count, style.skew), strict=False):
         if drawn < reached:
             return option
     return options[count - 1]

@@ -40,7 +40,7 @@ def write_reports(
         for start in tqdm(starts, desc='writing reports', disable=not progress, leave=False):
             batch = data.batch(range(start, min(start + batch_size, n))).to(device)
             found = generate(model, batch, beams=beams, max_words=data.max_words)
-            for words, log_probs in zip(found.ids, found.logprobs):
+            for words, log_probs in zip(found.ids, found.logprobs, strict=True):
                 probabilities = [round(math.exp(float(x)), 5) for x in log_probs]
                 written.append((data.vocabulary.decode(words), probabilities))
     finally:
@@ -102,7 +102,9 @@ def _checked_model(model, data):
 def _prediction_rows(ids, references, written, scores):
     "What predictions.jsonl holds: one dict a study."
     rows = []
-    for n, (study, reference, (report, probabilities)) in enumerate(zip(ids, references, written)):
+    for n, (study, reference, (report, probabilities)) in enumerate(
+        zip(ids, references, written, strict=True)
+    ):
         own = {name: values[n] for name, values in scores.per_report.items()}
         rows.append(
             dict(

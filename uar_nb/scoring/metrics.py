@@ -28,7 +28,7 @@ from ..core import UARError, numpy_rng, optional_import
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c008
 def _ngram_counts(words, n):
     "How often each run of n words occurs."
-    return Counter(zip(*(words[i:] for i in range(n))))
+    return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
 
 def bleu_counts(
@@ -213,7 +213,7 @@ class TextTable:
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.head))]
         text = []
         for name, *cells in lines:
-            padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
+            padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=False)]
             text.append('  '.join([name.ljust(widths[0]), *padded]).rstrip())
         if self.note:
             text.append(self.note)
@@ -388,7 +388,7 @@ def _check_texts(reports, references, ids):
         )
     if len(set(ids)) < len(ids):
         raise UARError('some ids occur twice', field='ids', remedy='pass distinct ids')
-    empty = [str(i) for i, reference in zip(ids, references) if not reference.split()]
+    empty = [str(i) for i, reference in zip(ids, references, strict=False) if not reference.split()]
     if empty:
         raise UARError(
             f'no words in the reference of {", ".join(empty[:5])}',
@@ -544,7 +544,7 @@ def findings_scores(
             remedy='score only studies whose findings are known',
         )
     outcomes = []
-    for said, there in zip(predicted, true):
+    for said, there in zip(predicted, true, strict=True):
         said, there = ({finding.key for finding in findings} for findings in (said, there))
         outcomes.append((said & there, said - there, there - said))
     counts = np.array([list(map(len, sets)) for sets in outcomes], dtype=float).reshape(-1, 3)

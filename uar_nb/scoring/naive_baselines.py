@@ -20,7 +20,9 @@ from .metrics import corpus_bleu, findings_scores, score_reports, score_table
 # %% ../../nbs/wings/scoring/02_naive_baselines.ipynb #c006
 def _ngrams(words):
     "Counts of all runs of 1 to 4 words."
-    return Counter(gram for n in range(1, 5) for gram in zip(*(words[i:] for i in range(n))))
+    return Counter(
+        gram for n in range(1, 5) for gram in zip(*(words[i:] for i in range(n)), strict=False)
+    )
 
 
 def common_length(

@@ -79,7 +79,7 @@ def _table_row(tag, cells, wide, marked=False):
     "One row of a table, from cells that are HTML."
     inner = ''.join(
         f'<{tag} class=wide>{cell}</{tag}>' if is_wide else f'<{tag}>{cell}</{tag}>'
-        for cell, is_wide in zip(cells, wide)
+        for cell, is_wide in zip(cells, wide, strict=False)
     )
     return f'<tr class=mark>{inner}</tr>' if marked else f'<tr>{inner}</tr>'
 

@@ -121,14 +121,14 @@ def show_images(
     fig, axes = new_figure(rows, cols, size)
     for ax in axes.flat:
         ax.set_axis_off()
-    for i, (ax, picture) in enumerate(zip(axes.flat, pictures)):
+    for i, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
         _show(ax, picture, titles[i] if titles else None)
         if boxes:
             draw_boxes(ax, boxes[i])
     return fig
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c014
-def show_heatmap(
+def show_heatmap(  # noqa: PLR0913 (what a figure can show)
     matrix,  # rows × columns
     xlabels=None,  # texts below the columns
     ylabels=None,  # texts left of the rows

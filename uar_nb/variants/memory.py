@@ -12,7 +12,7 @@ from torch import nn
 
 from ..attention import Attended, MultiHeadAttention
 from ..core import UARError, check_options, derive_seed
-from ..cra import CRA, BasisReader, make_basis
+from ..cra import BasisReader, make_basis
 
 # %% ../../nbs/wings/variants/02_memory.ipynb #c007
 class TopKAttention(MultiHeadAttention):
