@@ -1,9 +1,13 @@
-"""How long it takes, and how much memory, to index a copy of MIMIC-CXR-JPG: tables and reports of invented studies in PhysioNet's layout, without pictures.
+"""How long it takes, and how much memory, to index a copy of MIMIC-CXR-JPG: tables and reports
+of invented studies in PhysioNet's layout, without pictures.
 
-    python benchmarks/index_mimic.py [--studies 300000] [--loose] [--out data/results/index_mimic.json]
+    python benchmarks/index_mimic.py [--studies 300000] [--loose] [--out
+    data/results/index_mimic.json]
 
-Two thirds of the studies have two pictures or three; a tenth has no FINDINGS. Reports lie in one archive, or with --loose in a file each. The reading runs in a process of its own, whose
-peak memory is that of the whole process (with `uar_nb` and what it imports loaded: that share is given too).
+Two thirds of the studies have two pictures or three; a tenth has no FINDINGS. Reports lie in one
+archive, or with --loose in a file each. The reading runs in a process of its own, whose
+peak memory is that of the whole process (with `uar_nb` and what it imports loaded: that share is
+given too).
 """
 
 import argparse
@@ -26,7 +30,7 @@ before, wall, cpu = peak(), time.perf_counter(), time.process_time()
 studies = load_mimic(sys.argv[1], views='both')
 print(json.dumps(dict(studies=len(studies), left_out=len(studies.left_out), pictures=sum(len(s.views) for s in studies), wall_s=round(time.perf_counter() - wall, 1),
                       processor_s=round(time.process_time() - cpu, 1), peak_mb=round(peak()), peak_before_mb=round(before))))
-'''
+'''  # noqa: E501
 REPORT = '''                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
 
@@ -69,7 +73,7 @@ def generate(root, n, loose):
                 )
                 split.write(f'{dicom},{study},{subject},{home}\n')
                 meta.write(
-                    f'{dicom},{subject},{study},CHEST (PA AND LAT),{position},3056,2544,21800506,213014.531,CHEST (PA AND LAT),\n'
+                    f'{dicom},{subject},{study},CHEST (PA AND LAT),{position},3056,2544,21800506,213014.531,CHEST (PA AND LAT),\n'  # noqa: E501
                 )
             name, text = (
                 f'files/p{subject[:2]}/p{subject}/s{study}.txt',

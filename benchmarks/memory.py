@@ -1,13 +1,18 @@
-"""What one training step of UAR at the paper's size keeps and computes, counted on a CPU at small batches; nothing here is measured on a GPU.
+"""What one training step of UAR at the paper's size keeps and computes, counted on a CPU at
+small batches; nothing here is measured on a GPU.
 
     python benchmarks/memory.py [--out data/results/memory.json]
 
-For the presets `iu_xray` (two views, 60 words) and `mimic_cxr` (one view, 100 words), stage 2, vocabulary of 1,000 words, 8,192 codes:
+For the presets `iu_xray` (two views, 60 words) and `mimic_cxr` (one view, 100 words), stage 2,
+vocabulary of 1,000 words, 8,192 codes:
 
 - parameters, and the bytes of weights, gradients and AdamW's two moments: 4 × 4 bytes a parameter;
-- kept: bytes of all distinct tensors that the forward pass keeps for the backward pass, weights not counted, in 32 bits. The line through batches 2 and 4 is
-  kept(n) = fixed + n × each; batch 8 says how far off the line is. Distinct visual tokens share their features, so the truth bends below the line;
-- flops: floating-point operations of the matrix products of a step, forward and backward, as torch counts them; the same line.
+- kept: bytes of all distinct tensors that the forward pass keeps for the backward pass, weights
+  not counted, in 32 bits. The line through batches 2 and 4 is
+  kept(n) = fixed + n × each; batch 8 says how far off the line is. Distinct visual tokens share
+  their features, so the truth bends below the line;
+- flops: floating-point operations of the matrix products of a step, forward and backward, as
+  torch counts them; the same line.
 """
 
 import argparse

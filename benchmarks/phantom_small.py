@@ -1,10 +1,14 @@
-"""Makes the checkpoints that ship with the package, `phantom-small` and its first stage `phantom-small-stage1`, and their cards.
+"""Makes the checkpoints that ship with the package, `phantom-small` and its first stage
+`phantom-small-stage1`, and their cards.
 
-    python benchmarks/phantom_small.py            # trains what `uar demo --long` trains (or takes what is there): the shipped ones took 56 minutes on two shared cores
+    python benchmarks/phantom_small.py            # trains what `uar demo --long` trains (or
+    takes what is there): the shipped ones took 56 minutes on two shared cores
     python benchmarks/phantom_small.py --folder runs/long
 
-A card holds the plan, the hash of every file, the seconds of each part and the score on fresh studies; tests/test_checkpoint_shipped.py holds the checkpoints to it.
-The first stage is kept in float16 and without a dVAE of its own: it is loaded with that of phantom-small.
+A card holds the plan, the hash of every file, the seconds of each part and the score on fresh
+studies; tests/test_checkpoint_shipped.py holds the checkpoints to it.
+The first stage is kept in float16 and without a dVAE of its own: it is loaded with that of
+phantom-small.
 """
 
 import argparse
@@ -103,5 +107,5 @@ if __name__ == '__main__':
         ),
     ]
     print(
-        f"{HOME.name}: {sizes[0]:.1f} MB, its first stage {sizes[1]:.1f} MB, F1 {scores['F1']} on {plan.test} fresh studies"
+        f"{HOME.name}: {sizes[0]:.1f} MB, its first stage {sizes[1]:.1f} MB, F1 {scores['F1']} on {plan.test} fresh studies"  # noqa: E501
     )

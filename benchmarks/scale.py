@@ -1,10 +1,15 @@
-"""What 300,000 studies cost: seconds and memory of indexing them, storing pictures and tokens, opening the stores, and one epoch's batches, on generated files.
+"""What 300,000 studies cost: seconds and memory of indexing them, storing pictures and tokens,
+opening the stores, and one epoch's batches, on generated files.
 
-    python benchmarks/scale.py [--studies 300000] [--pictures 300000] [--small 3000] [--shared "what else ran"] [--only PART ...] [--out data/results/scale.json]
+    python benchmarks/scale.py [--studies 300000] [--pictures 300000] [--small 3000] [--shared
+    "what else ran"] [--only PART ...] [--out data/results/scale.json]
 
-Every part runs in a process of its own. `peak_mb` is the most that the process held, `private_mb` the most that it held for itself alone (without the pages of memory-mapped files,
-which all processes share and the system takes back when it needs them); both with Python, PyTorch and `uar_nb` loaded, which the row `imports` shows. The studies are MIMIC-CXR-like: two
-pictures on average, reports of about 60 words, a tenth without FINDINGS. Each picture file is the same small JPEG: of a picture, only header and presence count here.
+Every part runs in a process of its own. `peak_mb` is the most that the process held,
+`private_mb` the most that it held for itself alone (without the pages of memory-mapped files,
+which all processes share and the system takes back when it needs them); both with Python,
+PyTorch and `uar_nb` loaded, which the row `imports` shows. The studies are MIMIC-CXR-like: two
+pictures on average, reports of about 60 words, a tenth without FINDINGS. Each picture file is
+the same small JPEG: of a picture, only header and presence count here.
 """
 
 import argparse
@@ -64,7 +69,7 @@ def generate(root, n):
                 'val' if i // 3 % 97 == 0 else 'test' if i // 3 % 53 == 0 else 'train',
             )
             text, paths = (
-                f'{report} Finding {i}. Report of study {i // 5}. {"The lungs are well expanded and clear. " * (i % 6)}',
+                f'{report} Finding {i}. Report of study {i // 5}. {"The lungs are well expanded and clear. " * (i % 6)}',  # noqa: E501
                 [f'{home}/{name}.jpg' for name in names],
             )
             (root / 'files' / home).mkdir(parents=True)
@@ -113,7 +118,8 @@ class Clock:
 
 
 class Tokenizer:
-    "Stands in for a dVAE of 8,192 codes: the work of a real one is the network's, not this package's. It can be slowed down, so that a kill meets it at work."
+    """Stands in for a dVAE of 8,192 codes: the work of a real one is the network's, not this
+    package's. It can be slowed down, so that a kill meets it at work."""
 
     name, sha256, codebook_size, grid = 'mean-of-patches', 'scale', CODES, GRID
 
@@ -167,7 +173,8 @@ def frontals(root, n):
 
 
 def store_pictures(root, n, folder, **_):
-    "PixelStore.build from files; the decoding itself is left out (every file gives a picture of noise), for it is the picture's affair."
+    """PixelStore.build from files; the decoding itself is left out (every file gives a picture
+    of noise), for it is the picture's affair."""
     from uar_nb.data.batch import PixelStore
     from uar_nb.data.study import View
 
@@ -221,7 +228,8 @@ def tokenize(root, n, folder, stop=None, pause=0.0, name='tokens', **_):
 
 
 def random_tokens(folder, n, pixels):
-    "A token store of random ids, written as TokenStore.build writes it; the tokenizing of so many pictures would take hours."
+    """A token store of random ids, written as TokenStore.build writes it; the tokenizing of so
+    many pictures would take hours."""
     from uar_nb.core import atomic_write
     from uar_nb.data import store as stores
     from uar_nb.data.batch import TokenStore
@@ -296,7 +304,8 @@ def prepare(root, n, folder, **_):
 
 
 def epoch(root, n, folder, least=60_000, **_):
-    "One epoch, order and batches; a small one several times, and the best of them; every page of the store was read before."
+    """One epoch, order and batches; a small one several times, and the best of them; every page
+    of the store was read before."""
     import torch
 
     torch.set_num_threads(1)
@@ -334,7 +343,8 @@ def _private(pids):
 
 
 def loaders(root, n, folder, method, workers=2, batches=400, **_):
-    "Batches that DataLoader's processes bring, against those that this process makes; the memory of the loader processes."
+    """Batches that DataLoader's processes bring, against those that this process makes; the
+    memory of the loader processes."""
     import torch
     from torch.utils.data import DataLoader
 

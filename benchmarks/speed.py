@@ -1,11 +1,17 @@
-"""UAR beside a plain Transformer of the same size, on CPU: time of a training step and of writing 16 reports by beam search.
+"""UAR beside a plain Transformer of the same size, on CPU: time of a training step and of
+writing 16 reports by beam search.
 
-    python benchmarks/speed.py [--threads 2] [--repeats 5] [--clock wall] [--out data/results/speed.json]
+    python benchmarks/speed.py [--threads 2] [--repeats 5] [--clock wall] [--out
+    data/results/speed.json]
 
-Both have d = 512, 3+3 layers, 8 heads, feed-forward 2,048, 392 visual tokens of 8,192 codes, 60 words of a vocabulary of 1,000, batch 16, and dropout on what each part adds to
-the residual stream (never on attention weights, which would take the fast attention of CPUs from both); a second pair of rows is without any dropout. The plain one
-is made of torch's own `nn.TransformerEncoderLayer` and of decoder layers on `F.scaled_dot_product_attention` with a key/value cache: token embeddings and positions go
-straight in, there is no CRA, no global loss and no mask. UAR has its basis of 2,048 vectors, both gates, the triplet loss and a predicted mask. The two take turns, so that
+Both have d = 512, 3+3 layers, 8 heads, feed-forward 2,048, 392 visual tokens of 8,192 codes, 60
+words of a vocabulary of 1,000, batch 16, and dropout on what each part adds to
+the residual stream (never on attention weights, which would take the fast attention of CPUs from
+both); a second pair of rows is without any dropout. The plain one
+is made of torch's own `nn.TransformerEncoderLayer` and of decoder layers on
+`F.scaled_dot_product_attention` with a key/value cache: token embeddings and positions go
+straight in, there is no CRA, no global loss and no mask. UAR has its basis of 2,048 vectors,
+both gates, the triplet loss and a predicted mask. The two take turns, so that
 a slow minute of the machine hits both; medians and their ratio are kept.
 """
 
@@ -115,7 +121,8 @@ class Plain(nn.Module):
 
     @torch.no_grad()
     def beam(self, ids):
-        "All 60 words of 16 reports: keys and values are cached, a top-k a step, the cache follows the beams."
+        """All 60 words of 16 reports: keys and values are cached, a top-k a step, the cache
+        follows the beams."""
         memory, past = self.memory(ids), [[] for _ in self.decoder]
         last, sums = torch.ones(B * BEAMS, dtype=torch.long), torch.full((B, BEAMS), -1e9)
         sums[:, 0], words = 0.0, torch.zeros(B * BEAMS, 0, dtype=torch.long)
@@ -142,7 +149,8 @@ class Plain(nn.Module):
 
 
 def make_batch():
-    "Random tokens and words; every report has all its words, so both models write and read the same number."
+    """Random tokens and words; every report has all its words, so both models write and read the
+    same number."""
     with torch_rng('speed'):
         reports = torch.randint(4, WORDS, (B, LENGTH + 1))
         ids = torch.randint(CODES, (B, 2, PLACES // 2))

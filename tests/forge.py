@@ -1,9 +1,13 @@
-"""Runs `uar` in real processes that start quickly: a server imports the package once and forks a process for each command.
+"""Runs `uar` in real processes that start quickly: a server imports the package once and forks a
+process for each command.
 
-    with Forge() as forge: done = forge.run(['train', ...], kill=[...])     # done.status, done.out, done.err
+    with Forge() as forge: done = forge.run(['train', ...], kill=[...])     # done.status,
+    done.out, done.err
 
-A command may come with a plan of faults, which is put into effect in its own process alone, at the calls of the operating system
-that every write goes through: `os.fsync` (the file is on the disk) and `os.replace` (it gets its name).
+A command may come with a plan of faults, which is put into effect in its own process alone, at
+the calls of the operating system
+that every write goes through: `os.fsync` (the file is on the disk) and `os.replace` (it gets its
+name).
 """
 
 import json
@@ -95,8 +99,10 @@ def take_away(name):
 
 
 def put_into_effect(plan):
-    """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n, 'path': part of a path} ends it by SIGKILL at the n-th such
-    event once s steps are done in all; a file that is being written is cut in half first. `full`/`refuse`: a text; writes to paths that hold it fail,
+    """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n,
+    'path': part of a path} ends it by SIGKILL at the n-th such
+    event once s steps are done in all; a file that is being written is cut in half first.
+    `full`/`refuse`: a text; writes to paths that hold it fail,
     `full` once `after` steps are done. `missing`: packages that are not installed."""
     import errno
 
@@ -152,7 +158,8 @@ def put_into_effect(plan):
 
 
 def child(order):
-    "In the forked process: the command with its own files for output, and the end that `main` gives it."
+    """In the forked process: the command with its own files for output, and the end that `main`
+    gives it."""
     home, status = Path(order['home']), 1
     os.dup2(os.open(home / 'out', os.O_WRONLY | os.O_CREAT), 1)
     os.dup2(os.open(home / 'err', os.O_WRONLY | os.O_CREAT), 2)

@@ -1,4 +1,5 @@
-"The checkpoints that ship with the package: small enough, whole, of one training, made by today's code, and as good as their cards say."
+"""The checkpoints that ship with the package: small enough, whole, of one training, made by
+today's code, and as good as their cards say."""
 
 import json
 import sys
@@ -60,7 +61,8 @@ def test_it_is_what_its_plan_makes_today(name):
 
 
 def test_the_second_stage_began_from_the_first():
-    "One vocabulary, one dVAE, the mask alone differs in the settings, and 300 steps move the other weights little."
+    """One vocabulary, one dVAE, the mask alone differs in the settings, and 300 steps move the
+    other weights little."""
     first, last = (loaded(name) for name in reversed(HOMES))
     assert (
         first.vocabulary.words == last.vocabulary.words

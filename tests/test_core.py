@@ -1,4 +1,5 @@
-"The clone and its kept results are found from every folder below it, and their absence is an error."
+"""The clone and its kept results are found from every folder below it, and their absence is an
+error."""
 
 import json
 import re

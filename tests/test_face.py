@@ -1,4 +1,5 @@
-"What `import uar_nb` offers: fifteen names, each from its module at first use, and neither torch nor numpy before."
+"""What `import uar_nb` offers: fifteen names, each from its module at first use, and neither
+torch nor numpy before."""
 
 import ast
 import importlib
@@ -74,7 +75,8 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_export_leaves_the_file_as_it_is(tmp_path):
-    "nbdev writes the version into it and nothing else, as long as the line has the form that it looks for."
+    """nbdev writes the version into it and nothing else, as long as the line has the form that
+    it looks for."""
     import shutil
 
     for name in ('settings.ini', 'uar_nb', 'nbs/12_core.ipynb'):
@@ -90,7 +92,8 @@ def test_export_leaves_the_file_as_it_is(tmp_path):
 
 
 def test_the_commands_of_the_readme_write_a_report(tmp_path):
-    "The block of commands below 'A report in a minute', as it stands; only its installation is done already."
+    """The block of commands below 'A report in a minute', as it stands; only its installation is
+    done already."""
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     block = readme.split('## A report in a minute')[1].split('```sh\n')[1].split('\n```')[0]
     lines = [line.split('#')[0].split() for line in block.splitlines()]

@@ -1,4 +1,5 @@
-"Tables 2 to 4 and Figures 3, 4 and 6 of the paper: what each compares or measures, against a computation that is not ours."
+"""Tables 2 to 4 and Figures 3, 4 and 6 of the paper: what each compares or measures, against a
+computation that is not ours."""
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ def test_table_2_each_row_has_the_parts_that_its_ticks_name(row):
 
 
 def test_table_3_kinds_of_basis():
-    "Orthogonal: NumPy's own QR spans the same, each group is orthonormal; uniform and normal: the moments of their distributions, of equal variance."
+    """Orthogonal: NumPy's own QR spans the same, each group is orthonormal; uniform and normal:
+    the moments of their distributions, of equal variance."""
     d, n = 64, 256
     basis = {
         kind: make_basis(kind, n, d).double().numpy()
@@ -165,7 +167,8 @@ def test_figure_4_alignment_score_is_that_of_scikit_learns_scaler():
 
 
 def test_figure_6_attention_is_that_of_torchs_own_layer():
-    "What goes into each layer's projections, given to torch's attention layer with the same weights; a box of the whole picture holds all of the attention."
+    """What goes into each layer's projections, given to torch's attention layer with the same
+    weights; a box of the whole picture holds all of the attention."""
     model, batch = tiny(mask='none')
     model.eval()
     went_in = {}

@@ -1,4 +1,5 @@
-"Our attention, encoder and decoder against tensors recorded from R2Gen's and R2GenCMN's own code; UAR_REFERENCE names the folder."
+"""Our attention, encoder and decoder against tensors recorded from R2Gen's and R2GenCMN's own
+code; UAR_REFERENCE names the folder."""
 
 import json
 import os
@@ -15,7 +16,7 @@ from uar_nb.variants.memory import Memory
 FOLDER = os.environ.get('UAR_REFERENCE')
 pytestmark = pytest.mark.skipif(
     not FOLDER,
-    reason='UAR_REFERENCE is not set: it names the folder with r2gen.safetensors and r2gencmn.safetensors',
+    reason='UAR_REFERENCE is not set: it names the folder with r2gen.safetensors and r2gencmn.safetensors',  # noqa: E501
 )
 
 
@@ -35,7 +36,8 @@ def load_attention(ours, tensors, prefix):
 
 
 def load_norm(ours, tensors, prefix):
-    "Their norm divides by the unbiased standard deviation + 1e-6; ours by the biased one, so the gain takes the difference."
+    """Their norm divides by the unbiased standard deviation + 1e-6; ours by the biased one, so
+    the gain takes the difference."""
     gain, shift = ('gamma', 'beta') if f'{prefix}.gamma' in tensors else ('a_2', 'b_2')
     d = tensors[f'{prefix}.{gain}'].numel()
     ours.eps = 0.0

@@ -1,4 +1,5 @@
-"A training that is killed at twenty moments ends with the same weights, bit for bit, as one that was not."
+"""A training that is killed at twenty moments ends with the same weights, bit for bit, as one
+that was not."""
 
 import contextlib
 import json
@@ -42,7 +43,8 @@ SETTINGS = dict(
 
 
 def moments(seed):
-    "Twenty of them, in the order in which a training comes to them: (steps done, kind of event, n-th of these, part of the path)."
+    """Twenty of them, in the order in which a training comes to them: (steps done, kind of
+    event, n-th of these, part of the path)."""
     rng, end = np.random.default_rng(seed), sum(STAGES)
     drawn = [
         (int(s), 'step', 1, '') for s in rng.choice(np.arange(1, end), 6, replace=False)

@@ -48,7 +48,8 @@ def run(home, *argv):
 
 
 def test_two_processes(tmp_path):
-    "One log, one checkpoint, each study once an epoch; the run can be continued, and its dVAE is made once."
+    """One log, one checkpoint, each study once an epoch; the run can be continued, and its dVAE
+    is made once."""
     run(tmp_path, '-m', 'uar_nb', 'phantom', 8, 'set', '--val', 2, '-q')
     train = [
         '-m',

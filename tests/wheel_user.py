@@ -1,4 +1,5 @@
-"What a user of the installed wheel does: write a report with the model that comes along, train something tiny, then write a report with that. Run by test_house.py in a clean environment."
+"""What a user of the installed wheel does: write a report with the model that comes along, train
+something tiny, then write a report with that. Run by test_house.py in a clean environment."""
 
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def main(folder):
     loaded = time.perf_counter()
     [report] = reporter([str(p) for p in pictures])
     print(
-        f'phantom-small: loaded in {loaded - start:.1f} s, two pictures to a report in {time.perf_counter() - loaded:.1f} s: {report}'
+        f'phantom-small: loaded in {loaded - start:.1f} s, two pictures to a report in {time.perf_counter() - loaded:.1f} s: {report}'  # noqa: E501
     )
     most = load_checkpoint('phantom-small').model.config.max_words
     assert report.disclaimer and 5 < len(report.words) < most - 1 and report.words[-1] == '.', (

@@ -1,9 +1,12 @@
-"""The site without Quarto: pages as nbdev prepares them, the README, plain HTML with sidebar, links and search.
+"""The site without Quarto: pages as nbdev prepares them, the README, plain HTML with sidebar,
+links and search.
 
-python tools/docs.py process FOLDER   nbdev's own processing of every page (directives, links, API page); Quarto renders FOLDER/_proc
+python tools/docs.py process FOLDER   nbdev's own processing of every page (directives, links,
+API page); Quarto renders FOLDER/_proc
 python tools/docs.py html FOLDER      the same, then every page as HTML
 python tools/docs.py readme           README.md from nbs/index.ipynb
-python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into _quarto.yml
+python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into
+_quarto.yml
 """
 
 import ast
@@ -31,7 +34,7 @@ from nbdev.serve import proc_nbs
 import nbdev.doclinks
 if __name__ == '__main__':
     refresh_quarto_yml(); nbdev.doclinks._build_modidx(); nbdev_sidebar.__wrapped__(); proc_nbs(n_workers=2)
-'''
+'''  # noqa: E501
 
 
 def sidebar_lines(order, indent=6):
@@ -60,7 +63,7 @@ def quarto_yml(text, ids=None):
     parts = re.split(rf'^(    left:{mark}|  sidebar:\n|    contents:{mark})', text, flags=re.M)
     if [part.split(':')[0].strip() for part in parts[1::2]] != ['left', 'sidebar', 'contents']:
         raise SystemExit(
-            f'_quarto.yml has no lines "    left:{mark.rstrip()}", "  sidebar:", "    contents:{mark.rstrip()}", in this order'
+            f'_quarto.yml has no lines "    left:{mark.rstrip()}", "  sidebar:", "    contents:{mark.rstrip()}", in this order'  # noqa: E501
         )
     head, left, _, side, between, contents, _ = parts
     links = '\n'.join(navbar_lines(pages.navbar(ids)))
@@ -73,7 +76,8 @@ def source(cell):
 
 
 def show_source(cells):
-    "Exported cells that define something keep their code on the page: nbdev's `exports` in place of `export`."
+    """Exported cells that define something keep their code on the page: nbdev's `exports` in
+    place of `export`."""
     for cell in cells:
         if cell['cell_type'] != 'code' or not re.search(r'^#\| *export *$', source(cell), re.M):
             continue
@@ -87,7 +91,8 @@ def show_source(cells):
 
 
 def named_page(name, ids, here):
-    "The page of this name, with or without its number: the one in the folder of the page `here`, otherwise the only one; None where that does not say which."
+    """The page of this name, with or without its number: the one in the folder of the page
+    `here`, otherwise the only one; None where that does not say which."""
     fits = [page for page in ids if name in (page.rpartition('/')[2], pages.bare(page))]
     beside = [page for page in fits if pages.folder_of(page) == pages.folder_of(here)]
     found = beside or fits
@@ -95,7 +100,8 @@ def named_page(name, ids, here):
 
 
 def link_pages(text, ids, here):
-    "On the page `here`, `12_core`, and `core` beside the word notebook, lesson or room, become links to their page; files outside nbs/ lead to the repository."
+    """On the page `here`, `12_core`, and `core` beside the word notebook, lesson or room, become
+    links to their page; files outside nbs/ lead to the repository."""
 
     def link(name, whole):
         page = named_page(name, ids, here)
@@ -132,7 +138,8 @@ def link_pages(text, ids, here):
 
 
 def split_title(cells):
-    "The prose of a title cell in a cell of its own: nbdev turns the title cell into front matter and drops the rest."
+    """The prose of a title cell in a cell of its own: nbdev turns the title cell into front
+    matter and drops the rest."""
     for i, cell in enumerate(cells):
         if cell['cell_type'] != 'markdown' or not re.search(r'^# \S', source(cell), re.M):
             continue
@@ -199,14 +206,15 @@ def labels(cells):
 
 
 def link_labels(text, own, where, here):
-    "References to an equation or figure of another page, which Quarto leaves as they are, become links."
+    """References to an equation or figure of another page, which Quarto leaves as they are,
+    become links."""
 
     def change(m):
         if m[1] in own:
             return m[0]
         if len(where.get(m[1], ())) != 1:
             raise SystemExit(f'@{m[1]} stands for {where.get(m[1], "nothing")}')
-        return f'[{"equation" if m[1].startswith("eq") else "figure"}]({pages.link_to(where[m[1]][0], here)}#{m[1]})'
+        return f'[{"equation" if m[1].startswith("eq") else "figure"}]({pages.link_to(where[m[1]][0], here)}#{m[1]})'  # noqa: E501
 
     parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`)', text, flags=re.S | re.M)
     return ''.join(
@@ -216,12 +224,14 @@ def link_labels(text, own, where, here):
 
 
 def one_link(text):
-    "A name that was the text of a link already, and that nbdev has made a link once more, is one link again."
+    """A name that was the text of a link already, and that nbdev has made a link once more, is
+    one link again."""
     return re.sub(r'\[\[(`[^`\]]+`)\]\([^)\s]+\)\]\(([^)\s]+)\)', r'[\1](\2)', text)
 
 
 def tidy(book):
-    "On a prepared page, each exported symbol becomes a heading above its code; returns its API entry [(name, markdown)] as nbdev made it."
+    """On a prepared page, each exported symbol becomes a heading above its code; returns its API
+    entry [(name, markdown)] as nbdev made it."""
     cells, entries = [], []
     for cell in book['cells']:
         docs = [
@@ -255,9 +265,10 @@ def tidy(book):
 
 
 def api_page(entries, modules):
-    "One notebook with the signature of every public symbol, by module; `entries` and `modules` by page id."
+    """One notebook with the signature of every public symbol, by module; `entries` and `modules`
+    by page id."""
     text = [
-        f'---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: {pages.bare(pages.API)}.html\n---\n'
+        f'---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: {pages.bare(pages.API)}.html\n---\n'  # noqa: E501
     ]
     cells = [dict(cell_type='raw', id='api', metadata={}, source=text)]
     for page, symbols in entries.items():
@@ -310,7 +321,8 @@ def copy_sources(folder):
 
 
 def process(folder):
-    "Copy what the docs need into `folder`, let nbdev process it, and return the folder of prepared pages."
+    """Copy what the docs need into `folder`, let nbdev process it, and return the folder of
+    prepared pages."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     copy_sources(folder)
@@ -403,7 +415,8 @@ def readme_images(book):
 
 
 def hide_code(cells):
-    "Cells whose code a page does not show (`echo: false`) leave their outputs alone, and nothing where they have none; an image becomes a link to its file."
+    """Cells whose code a page does not show (`echo: false`) leave their outputs alone, and
+    nothing where they have none; an image becomes a link to its file."""
     count = 0
     for cell in cells:
         if cell['cell_type'] == 'code' and re.search(r'^#\| *echo: *false', source(cell), re.M):
@@ -428,7 +441,8 @@ def hide_code(cells):
 
 
 def readme_links(text):
-    "Links to pages and files as nbs/index.ipynb has them, as README.md has them, one folder higher."
+    """Links to pages and files as nbs/index.ipynb has them, as README.md has them, one folder
+    higher."""
     text = re.sub(
         r'\]\(([\w./-]+\.ipynb)', lambda m: '](' + pages.repository_path(m[1], 'index'), text
     )
@@ -436,7 +450,8 @@ def readme_links(text):
 
 
 def readme_text(prepared=None):
-    "README.md as nbs/index.ipynb says it; `prepared` is the folder of the pages where they are prepared already."
+    """README.md as nbs/index.ipynb says it; `prepared` is the folder of the pages where they are
+    prepared already."""
     with tempfile.TemporaryDirectory() as tmp:
         book = json.loads(
             (Path(prepared or process(tmp)) / 'index.ipynb').read_text(encoding='utf-8')

@@ -1,7 +1,8 @@
 """Terms of nbs/reference/glossary.ipynb: which first uses in the lessons are not linked yet.
 
 python tools/glossary.py         what is missing
-python tools/glossary.py link    links them, in the notebooks' markdown alone; outputs stay as they are
+python tools/glossary.py link    links them, in the notebooks' markdown alone; outputs stay as
+they are
 """
 
 import functools
@@ -13,7 +14,8 @@ import pages
 
 SKIP = ('start', 'reference')  # kinds of pages without links to terms
 
-# Term as a regular expression → its heading in the glossary. Everyday words (token, view, stage, box, reference, seed) are linked where they stand in a technical phrase.
+# Term as a regular expression → its heading in the glossary. Everyday words (token, view, stage,
+# box, reference, seed) are linked where they stand in a technical phrase.
 FORMS = {
     r'phantoms?': 'phantom',
     r'optical depths?': 'optical depth',
@@ -122,7 +124,8 @@ def is_prose(line):
 
 
 def link_text(text, seen, to='glossary.ipynb'):
-    "Markdown with links at the first use of each term that is not in `seen`, which grows; and the terms that were linked here. `to` is the way to the glossary."
+    """Markdown with links at the first use of each term that is not in `seen`, which grows; and
+    the terms that were linked here. `to` is the way to the glossary."""
     new = []
 
     def term(m):
@@ -156,7 +159,8 @@ def link_text(text, seen, to='glossary.ipynb'):
 
 
 def link_book(book, page, below=pages.NBS):
-    "The lines that change in the notebook with this page id, as [(old, new)]; the cells are changed in place."
+    """The lines that change in the notebook with this page id, as [(old, new)]; the cells are
+    changed in place."""
     seen, changed = set(OTHER.get(pages.bare(page), ())), []
     to = pages.link_to(glossary_id(below), page)
     for cell in book['cells']:

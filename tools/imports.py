@@ -1,9 +1,12 @@
 """Who may import whom, read from the exported modules.
 
-    python tools/imports.py     every import or action at import time that breaks the rules; nothing where all hold
+    python tools/imports.py     every import or action at import time that breaks the rules;
+    nothing where all hold
 
-The order of GROUPS is the order of the package. A module imports from earlier groups and from earlier modules of its
-own group; NEVER forbids more than the order does. Nothing happens when a module is imported: it defines, and that is all.
+The order of GROUPS is the order of the package. A module imports from earlier groups and from
+earlier modules of its
+own group; NEVER forbids more than the order does. Nothing happens when a module is imported: it
+defines, and that is all.
 """
 
 import ast
@@ -11,7 +14,8 @@ import builtins
 import sys
 from pathlib import Path
 
-# A group is one wing (its modules in the order of their notebooks' numbers) or some modules of the road, in this order.
+# A group is one wing (its modules in the order of their notebooks' numbers) or some modules of
+# the road, in this order.
 GROUPS = [
     ['core'],
     ['show'],
@@ -33,7 +37,8 @@ GROUPS = [
     ['check'],
 ]
 RANK = {part: i for i, group in enumerate(GROUPS) for part in group}
-# The parts of the model know no files and no phantoms; whoever trains and scores knows no phantoms and no figures
+# The parts of the model know no files and no phantoms; whoever trains and scores knows no
+# phantoms and no figures
 MODEL = {'core', *'attention losses config lsu cra tir variants model generation'.split()}
 TRAINING = set('systems checkpoint scoring experiment training'.split())
 NEVER = [
@@ -46,7 +51,8 @@ BY_HAND = ('__init__.py', '_modidx.py', '__main__.py')
 
 
 def package_modules(folder):
-    "Files of all modules in a folder and its folders, by dotted name; without those that nbdev or we write by hand."
+    """Files of all modules in a folder and its folders, by dotted name; without those that nbdev
+    or we write by hand."""
     paths = [path for path in sorted(Path(folder).rglob('*.py')) if path.name not in BY_HAND]
     return {'.'.join(path.relative_to(folder).with_suffix('').parts): path for path in paths}
 
@@ -60,7 +66,8 @@ def part_of(module):
 
 
 def literal_import(node):
-    "The module name that a call of importlib's import_module or of __import__ has, and its text where it is computed."
+    """The module name that a call of importlib's import_module or of __import__ has, and its
+    text where it is computed."""
     if not isinstance(node, ast.Call) or not node.args:
         return None, None
     called = getattr(node.func, 'id', getattr(node.func, 'attr', ''))
@@ -75,7 +82,8 @@ def literal_import(node):
 
 
 class Reader:
-    "The imports of one module: `modules` of the package, `private` and `face` names taken, `libraries`, computed names."
+    """The imports of one module: `modules` of the package, `private` and `face` names taken,
+    `libraries`, computed names."""
 
     def __init__(self, text, module, known):
         self.module, self.known = module, set(known)
@@ -96,7 +104,8 @@ class Reader:
             self.take_attribute(node)
 
     def split(self, path):
-        "The longest module that a dotted path below the package begins with, and the names that follow."
+        """The longest module that a dotted path below the package begins with, and the names
+        that follow."""
         parts = path.split('.')
         for end in range(len(parts), 0, -1):
             if '.'.join(parts[:end]) in self.known:
@@ -189,7 +198,7 @@ MAKERS = set(
     'sorted reversed min max sum ord chr abs round slice property staticmethod classmethod '
     'isinstance getattr hasattr repr type any all iter next namedtuple field dataclass replace '
     'cache lru_cache cached_property wraps partial contextmanager no_grad inference_mode patch '
-    'total_ordering abstractmethod overload dataclass_transform computed_field field_validator model_validator '
+    'total_ordering abstractmethod overload dataclass_transform computed_field field_validator model_validator '  # noqa: E501
     'field_serializer model_serializer getLogger'.split()
 )  # functions that make a value or a wrapper of a function and leave everything else alone
 METHODS = set(

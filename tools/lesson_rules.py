@@ -1,4 +1,5 @@
-"The rules that every lesson keeps, as a function of one notebook; `python tools/lesson_rules.py [nbs/….ipynb ...]` prints what does not hold."
+"""The rules that every lesson keeps, as a function of one notebook; `python
+tools/lesson_rules.py [nbs/….ipynb ...]` prints what does not hold."""
 
 import ast
 import json

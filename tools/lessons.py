@@ -1,12 +1,18 @@
 """Runs notebooks from nothing; saves their outputs, or only measures them.
 
-    python tools/lessons.py nbs/wings/show/01_plots.ipynb ...             run, save the outputs, note what it took
-    python tools/lessons.py --all                              the same for every page but the training runs, the index last
-    python tools/lessons.py --measure nbs/wings/show/01_plots.ipynb ...   run and note what it took; the notebooks stay as they are
-    python tools/lessons.py --measure                          the same for every page that has code and is no training run
-    python tools/lessons.py --table                            the table of data/results/notebooks.json
+    python tools/lessons.py nbs/wings/show/01_plots.ipynb ...             run, save the outputs,
+    note what it took
+    python tools/lessons.py --all                              the same for every page but the
+    training runs, the index last
+    python tools/lessons.py --measure nbs/wings/show/01_plots.ipynb ...   run and note what it
+    took; the notebooks stay as they are
+    python tools/lessons.py --measure                          the same for every page that has
+    code and is no training run
+    python tools/lessons.py --table                            the table of
+    data/results/notebooks.json
 
-Numbers of one notebook replace that notebook's alone; those of another machine stay, and say which machine it was.
+Numbers of one notebook replace that notebook's alone; those of another machine stay, and say
+which machine it was.
 """
 
 import json
@@ -24,7 +30,8 @@ from pages import ROOT
 
 SKIP = ('nbdev_export()', '#| eval: false')
 RESULTS = ROOT / 'data' / 'results' / 'notebooks.json'
-# Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own high-water mark where Linux tells it
+# Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own
+# high-water mark where Linux tells it
 MEMORY = '''
 import json as _json, sys as _sys
 from pathlib import Path as _Path
@@ -35,7 +42,7 @@ def _peak():
     own = int(next(l.split()[1] for l in status.read_text().splitlines() if l.startswith('VmHWM')))/1024 if status.exists() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/unit
     return dict(memory_mb=round(own), children_mb=round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/unit))
 print(_json.dumps(_peak()))
-'''
+'''  # noqa: E501
 
 
 def join_streams(outputs):
@@ -65,7 +72,8 @@ def measured_pages(folder=ROOT / 'nbs'):
 
 
 def run_notebook(path, save=True):
-    "Execute one notebook in its own folder and save it, unless told otherwise; cells that a lesson does not run are left as they are. Returns what it took, None for a training run."
+    """Execute one notebook in its own folder and save it, unless told otherwise; cells that a
+    lesson does not run are left as they are. Returns what it took, None for a training run."""
     path = Path(path)
     book = nbformat.read(path, as_version=4)
     if pages.is_kept(path):
@@ -124,7 +132,8 @@ def machine():
 
 
 def merge(kept, took, here):
-    "Kept measurements with new ones in their place. A row has a machine of its own where it is not the one of all others."
+    """Kept measurements with new ones in their place. A row has a machine of its own where it is
+    not the one of all others."""
     rows = {**kept['notebooks'], **{name: dict(what, machine=here) for name, what in took.items()}}
     if kept['machine'] == here or all(r.get('machine') == here for r in rows.values()):
         kept = dict(machine=here)
@@ -136,7 +145,8 @@ def merge(kept, took, here):
 
 
 def note(took):
-    "Merge measurements, by page id, into data/results/notebooks.json; notebooks that are gone leave it."
+    """Merge measurements, by page id, into data/results/notebooks.json; notebooks that are gone
+    leave it."""
     from uar_nb.core import atomic_write
 
     here, there = machine(), set(pages.page_ids(RESULTS.parents[2] / 'nbs'))
@@ -179,7 +189,7 @@ def table():
             max(map(peak, rows.values())),
         )
     )
-    about = f"Measured on {at['cores']} CPU cores ({at['architecture']}, {at['memory_gb']} GB, no GPU), {at['threads'] or 'all'} thread{'s' if at['threads'] != 1 else ''}, Python {at['python']}, torch {at['torch']}."
+    about = f"Measured on {at['cores']} CPU cores ({at['architecture']}, {at['memory_gb']} GB, no GPU), {at['threads'] or 'all'} thread{'s' if at['threads'] != 1 else ''}, Python {at['python']}, torch {at['torch']}."  # noqa: E501
     return about + '\n\n' + '\n'.join(lines)
 
 

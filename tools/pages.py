@@ -3,8 +3,10 @@
     python tools/pages.py                 every page in reading order: its id, its kind, its module
     python tools/pages.py html NAME ...   where the site has these pages
 
-A page is known by its id, its path below nbs/ without suffix: `04_cra`, `wings/data/02_dicom`. Pages are found by
-walking through all folders; what kind a page is follows from PARTS and from what stands in it, never from its number.
+A page is known by its id, its path below nbs/ without suffix: `04_cra`, `wings/data/02_dicom`.
+Pages are found by
+walking through all folders; what kind a page is follows from PARTS and from what stands in it,
+never from its number.
 """
 
 import functools
@@ -26,11 +28,13 @@ class Part(NamedTuple):
     chapter: str  # heading of the sidebar
     section: str | None  # heading below it
     kind: str  # start, lesson, training, analysis or reference
-    pages: list  # a page by its id, 'folder/' for all pages of it ('/': of nbs itself), or a range of numbers
+    pages: list  # a page by its id, 'folder/' for all pages of it ('/': of nbs itself), or a range of numbers  # noqa: E501
 
 
-# The one table of parts. A page that one row names by its id belongs to no folder or range of another row.
-# Ranges of numbers, from one up to (not including) another, describe the flat folder; folders take their place.
+# The one table of parts. A page that one row names by its id belongs to no folder or range of
+# another row.
+# Ranges of numbers, from one up to (not including) another, describe the flat folder; folders
+# take their place.
 PARTS = [
     Part('Start', None, 'start', ['index']),
     Part('The paper', None, 'lesson', ['/']),
@@ -72,14 +76,16 @@ PARTS = [
         ],
     ),
 ]
-# Kept with the outputs of a long run and never run again; pages with `skip_exec: true` in their front matter are kept too
+# Kept with the outputs of a long run and never run again; pages with `skip_exec: true` in their
+# front matter are kept too
 KEPT = {'results/01_train_phantom'}
 # It lists what every other page took, so it runs last
 SUMS_UP = 'reference/pages_and_cost'
-# Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an equation and exercises
+# Modules of the paper's road, of its variants, of scoring and of analysis: their lessons have an
+# equation and exercises
 PAPER = set(
     'core attention lsu cra tir losses config model checkpoint generation training '
-    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate scoring.published analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()
+    'variants.cnn variants.memory variants.local_mixing scoring.metrics scoring.naive_baselines scoring.evaluate scoring.published analysis.retrieval analysis.token_fidelity analysis.grounding analysis.errors'.split()  # noqa: E501
 )
 
 
@@ -87,7 +93,8 @@ PAPER = set(
 
 
 def all_pages(below=NBS):
-    "Every notebook in a folder and its folders, in the order of their ids; none at all is an error."
+    """Every notebook in a folder and its folders, in the order of their ids; none at all is an
+    error."""
     below = Path(below)
     found = [
         p for p in below.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.relative_to(below).parts
@@ -122,7 +129,8 @@ def folder_of(page):
 
 
 def bare_id(page):
-    "The id with the number taken away: `wings/data/dicom`. nbdev names the page of the site like this."
+    """The id with the number taken away: `wings/data/dicom`. nbdev names the page of the site
+    like this."""
     return posixpath.join(folder_of(page), bare(page))
 
 
@@ -132,7 +140,8 @@ def html_of(page):
 
 
 def find_page(name, kind=None, below=NBS):
-    "The one notebook of this id, or whose path ends like this with or without its number, or of this module."
+    """The one notebook of this id, or whose path ends like this with or without its number, or
+    of this module."""
     paths = {page_id(path, below): path for path in all_pages(below)}
     if name in paths:
         return paths[name]
@@ -224,7 +233,8 @@ def of_kind(*kinds, below=NBS):
 
 
 def reading_order(pages):
-    "Titles of the sidebar with the page ids below them, as nested lists: [(title, [id or (title, [...])])]."
+    """Titles of the sidebar with the page ids below them, as nested lists: [(title, [id or
+    (title, [...])])]."""
     held = {id(part): [] for part in PARTS}
     for page in sorted(set(pages) | {API}):
         held[id(part_of(page))].append(page)
@@ -246,7 +256,8 @@ def flat(order):
 
 
 def to_run(below=NBS):
-    "The pages that `make lessons` runs: lessons, analyses, the rest, and last the page that sums up."
+    """The pages that `make lessons` runs: lessons, analyses, the rest, and last the page that
+    sums up."""
     turn = {'lesson': 0, 'analysis': 1, 'start': 2, 'reference': 2}
     paths = {page_id(path, below): path for path in all_pages(below)}
     ordered = [page for page in flat(reading_order(paths)) if page in paths]

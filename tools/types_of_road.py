@@ -1,9 +1,12 @@
 """Pyright in basic mode on the modules of the paper's road, with nothing switched off.
 
-    python tools/types_of_road.py [FOLDER]     FOLDER keeps the copy that is checked; otherwise it goes
+    python tools/types_of_road.py [FOLDER]     FOLDER keeps the copy that is checked; otherwise
+    it goes
 
-A type checker does not know fastcore's `@patch`: methods that a lesson adds later do not exist for it. So it is
-given a copy of the package in which they stand inside their class; what it finds is told by the lines of uar_nb/.
+A type checker does not know fastcore's `@patch`: methods that a lesson adds later do not exist
+for it. So it is
+given a copy of the package in which they stand inside their class; what it finds is told by the
+lines of uar_nb/.
 """
 
 import ast

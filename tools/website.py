@@ -1,4 +1,5 @@
-"""Prepared pages (tools/docs.py) as a small static site by nbconvert: sidebar, numbered equations and figures, search; nothing is fetched where latex2mathml is installed."""
+"""Prepared pages (tools/docs.py) as a small static site by nbconvert: sidebar, numbered
+equations and figures, search; nothing is fetched where latex2mathml is installed."""
 
 import functools
 import html
@@ -59,7 +60,8 @@ def option(text, name):
 
 
 class Site:
-    "What pages must know of each other, by page id: files below the root of the site, titles, numbers of equations and figures."
+    """What pages must know of each other, by page id: files below the root of the site, titles,
+    numbers of equations and figures."""
 
     def __init__(self, folder):
         self.books = {
@@ -89,7 +91,8 @@ class Site:
         }
 
     def link(self, url, here):
-        "Links between notebooks, and those that nbdev made to the published site, as links of the page `here` to these pages."
+        """Links between notebooks, and those that nbdev made to the published site, as links of
+        the page `here` to these pages."""
         target, mark, anchor = url.partition('#')
         if target.startswith(docs.SITE):
             return self.way(target.removeprefix(docs.SITE) or 'index.html', here) + mark + anchor

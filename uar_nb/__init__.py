@@ -1,8 +1,11 @@
-"""UAR: chest X-ray reports by Unify, Align and Refine. For research and teaching only, never for diagnosis.
+"""UAR: chest X-ray reports by Unify, Align and Refine.
 
-The names below are the ones most programs begin with; each comes from its module when it is first used, so that
-`import uar_nb` stays quick. Everything else is imported from its module: `from uar_nb.scoring.metrics import bootstrap`.
-This file is written by hand; nbdev only keeps the version in the next line.
+For research and teaching only, never for diagnosis.
+
+The names below are the ones most programs begin with; each comes from its module when it is first
+used, so that `import uar_nb` stays quick. Everything else is imported from its module:
+`from uar_nb.scoring.metrics import bootstrap`. This file is written by hand; nbdev only keeps the
+version in the next line.
 """
 
 __version__ = "0.0.1"

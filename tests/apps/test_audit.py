@@ -1,4 +1,5 @@
-"The audit: agrees with what was counted by other means on IU-Xray, works on broken sets, and tells no report text."
+"""The audit: agrees with what was counted by other means on IU-Xray, works on broken sets, and
+tells no report text."""
 
 import csv
 import json
@@ -48,7 +49,8 @@ def phantoms():
 
 @real
 def test_iu_xray_agrees_with_counts_made_elsewhere():
-    "Counted by another program on the same file, with R2Gen's own tokenizer (threshold: words seen so often in training, with <unk>)."
+    """Counted by another program on the same file, with R2Gen's own tokenizer (threshold: words
+    seen so often in training, with <unk>)."""
     n = audit(DATA / 'iu_xray', pictures=False, baselines=False).numbers
     train, val = n['reports']['train'], n['reports']['val']
     assert [n['splits'][s]['studies'] for s in ('train', 'val')] == [2069, 296]
@@ -308,7 +310,8 @@ def test_without_the_scorer_the_rest_is_told(phantoms, monkeypatch):
 
 
 def test_only_a_folder_of_an_audit_is_written_again(phantoms, tmp_path):
-    "A new, an empty and an older audit's folder are taken, with what somebody put beside it; anything else is refused untouched."
+    """A new, an empty and an older audit's folder are taken, with what somebody put beside it;
+    anything else is refused untouched."""
     broken = [replace(phantoms[0], report=''), *phantoms[1:3]]
     (tmp_path / 'set').mkdir()
     audit(broken, baselines=False).save(tmp_path / 'set')
@@ -411,7 +414,7 @@ def test_sizes_and_aspect_ratios_stand_in_one_line(phantoms):
     )
     assert (
         line
-        == 'sizes: 2: 128×128 (4), 256×128 (1); width / height: median 1.00, nine in ten 1.00–1.80, all 1.00–2.00'
+        == 'sizes: 2: 128×128 (4), 256×128 (1); width / height: median 1.00, nine in ten 1.00–1.80, all 1.00–2.00'  # noqa: E501
     )
 
 

@@ -1,4 +1,5 @@
-"""Downloads against a server on this machine that has many vices: it cuts, stalls, lies about length and version, redirects, serves web pages, and more.
+"""Downloads against a server on this machine that has many vices: it cuts, stalls, lies about
+length and version, redirects, serves web pages, and more.
 
 One rule stands above all: whatever the server does, the file is there whole or not at all.
 """
@@ -83,7 +84,8 @@ class Asked:
         obey=True,
         **headers,
     ):
-        "A good answer, or one that is good but for the arguments; `upto` bytes of the body are sent."
+        """A good answer, or one that is good but for the arguments; `upto` bytes of the body are
+        sent."""
         fits = not obey or self.headers.get('if-range', tag) == tag
         start = self.start if ranges and fits else 0
         if start >= len(data) > 0:
@@ -91,7 +93,7 @@ class Asked:
         body = data[start:]
         place = (
             dict(
-                Content_Range=f'bytes {start}-{len(data) - 1}/{len(data) if total is None else total}'
+                Content_Range=f'bytes {start}-{len(data) - 1}/{len(data) if total is None else total}'  # noqa: E501
             )
             if start
             else {}
@@ -327,7 +329,8 @@ def test_promised_less_than_there_is(short, server, file):
 
 @pytest.mark.parametrize('length', ['', 'many', '-5', '1e3'])
 def test_a_length_that_is_none(length, server, file):
-    "Not a number: as if there were none; then a cut could not be told, and it is refused unless a hash decides."
+    """Not a number: as if there were none; then a cut could not be told, and it is refused
+    unless a hash decides."""
     server.vice = lambda a: a.serve(length=length)
     refused('does not say how long|broke off', server, file, tries=1)
     assert fetch(server.url, file, sha256=sha256_of(DATA), **FAST).read_bytes() == DATA
@@ -733,7 +736,8 @@ def test_no_address(url, file):
 
 @pytest.mark.parametrize('seed', range(40))
 def test_whatever_happens(seed, server, file):
-    "Vices at random, calls at random: after each call the file is whole or absent, and in the end it comes."
+    """Vices at random, calls at random: after each call the file is whole or absent, and in the
+    end it comes."""
     draw = random.Random(seed)
     vices = [
         lambda a: a.serve(upto=draw.randrange(len(DATA))),
@@ -876,7 +880,8 @@ def test_bombs(bomb, tmp_path):
 
 @pytest.mark.parametrize('seed', range(60))
 def test_damage_anywhere(seed, tmp_path):
-    "A byte changed or the end lost, anywhere: refused, or (where the byte does not matter) unpacked to the same."
+    """A byte changed or the end lost, anywhere: refused, or (where the byte does not matter)
+    unpacked to the same."""
     draw = random.Random(seed)
     members = [(f't/{i}', draw.randbytes(draw.randrange(4000))) for i in range(6)]
     good = tgz(*members) if seed % 2 else zipped(*((n, d, 0o644) for n, d in members))
@@ -1068,7 +1073,8 @@ def test_dalle(server, tmp_path):
 
 @pytest.mark.skipif(not POSIX, reason='needs fork')
 def test_commands(open_i, server, tmp_path):
-    "The real command, stopped by Ctrl-C and given again; the counts are not the published ones, so they have to be accepted."
+    """The real command, stopped by Ctrl-C and given again; the counts are not the published
+    ones, so they have to be accepted."""
     hold, vice = threading.Event(), server.vice
     with Forge() as forge:
 

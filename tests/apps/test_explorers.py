@@ -92,7 +92,8 @@ def write(text):
     )
 
 
-# For each explorer of the page: (what is moved, what its text must then say, whether the picture must change)
+# For each explorer of the page: (what is moved, what its text must then say, whether the picture
+# must change)
 MOVES = [
     [
         (click('spine'), ('spine: frontal', 'layer 1, mean of heads'), True),

@@ -1,6 +1,8 @@
-"""Every fault that a user can meet: what happens, which file and field the message names, and the remedy that it offers.
+"""Every fault that a user can meet: what happens, which file and field the message names, and
+the remedy that it offers.
 
-Each row runs the real command in a process of its own: exit status 2, one message, no traceback, and nothing half-written.
+Each row runs the real command in a process of its own: exit status 2, one message, no traceback,
+and nothing half-written.
 """
 
 import contextlib
@@ -856,7 +858,8 @@ def good(forge, tmp_path_factory):
 
 @pytest.fixture
 def home(good):
-    "A copy of it to harm, always under the same name, so that what was read before is known as the same."
+    """A copy of it to harm, always under the same name, so that what was read before is known as
+    the same."""
     home = good.with_name('home')
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(good, home)
@@ -924,7 +927,8 @@ def test_truncated_pictures_are_told_together(forge, home):
 
 
 def test_full_disk_keeps_the_earlier_state(forge, home, good):
-    "The disk fills up in the second checkpoint; the first is whole, and with free space the same command goes on to the same end."
+    """The disk fills up in the second checkpoint; the first is whole, and with free space the
+    same command goes on to the same end."""
     shutil.rmtree(home / 'run')
     done = forge.run(TRAIN, cwd=home, full='/checkpoint', after=4)
     assert (

@@ -67,7 +67,8 @@ def uar(*argv, cwd):
 
 @real
 def test_six_real_studies_are_written_back_word_for_word(tmp_path):
-    "All words kept, 100 words, no validation split, a dVAE trained on those images and on frontal/: `uar train`, `uar evaluate`, `uar generate`."
+    """All words kept, 100 words, no validation split, a dVAE trained on those images and on
+    frontal/: `uar train`, `uar evaluate`, `uar generate`."""
     from uar_nb.data.text import clean_report
 
     annotation = DATA / 'iu_xray' / 'annotation_with_images.json'

@@ -13,7 +13,8 @@ from uar_nb.config import LAST_STAGE, MODEL_PRESETS, SECOND_STAGES, VARIANTS, mo
 
 @pytest.mark.parametrize('name', SECOND_STAGES)
 def test_a_second_stage_and_a_preset_of_one_name_are_one_model(name):
-    "`uar refine --variant NAME` and `uar train --model NAME` end with the same model and weights of losses."
+    """`uar refine --variant NAME` and `uar train --model NAME` end with the same model and
+    weights of losses."""
     plan = PLANS['toy']
     refined = refine_config(plan, name)
     trained = replace(plan, model=name).run_config()

@@ -37,7 +37,8 @@ def chest(height=200, width=160):
 
 
 def dicom(path, stored=None, syntax='1.2.840.10008.1.2.1', **elements):
-    "An uncompressed DICOM file whose header names the patient in six places, one of which breaks the standard."
+    """An uncompressed DICOM file whose header names the patient in six places, one of which
+    breaks the standard."""
     stored = chest() if stored is None else stored
     ds = pydicom.Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID, ds.StudyInstanceUID = (
@@ -95,7 +96,8 @@ def transcode(path, code, out):
 
 
 def outcome(function, path):
-    "'read', or the error; anything else fails the test. No error may carry the name, a cause or a context."
+    """'read', or the error; anything else fails the test. No error may carry the name, a cause
+    or a context."""
     try:
         function(path)
     except UARError as e:
@@ -226,7 +228,8 @@ def test_a_file_without_preamble(tmp_path):
 
 
 def test_damaged_files_end_well(tmp_path):
-    "Bytes changed and files cut, 60 times each for six compressions: a picture or a UARError, in a process of its own in case a decoder dies."
+    """Bytes changed and files cut, 60 times each for six compressions: a picture or a UARError,
+    in a process of its own in case a decoder dies."""
     plain = dicom(tmp_path / 'plain.dcm', chest(60, 50))
     dicom(tmp_path / 'deflated.dcm', chest(60, 50), '1.2.840.10008.1.2.1.99')
     for code in ('RLELossless', 'JPEGLosslessProcess14_1', 'JPEGLSLossless', 'JPEG2000Lossless'):
@@ -247,7 +250,7 @@ for path in sorted(folder.glob('*.dcm')):
             for at in rng.integers(128, min(len(data), 2000 if i % 4 else 10**9), rng.integers(1, 4)): spoilt[at] = rng.integers(256)
         target.write_bytes(bytes(spoilt))
         outcome(dicom_info, target); refused += outcome(read_dicom, target) != 'read'
-    print(path.stem, refused)'''
+    print(path.stem, refused)'''  # noqa: E501
     done = subprocess.run(
         [sys.executable, '-c', program],
         capture_output=True,
@@ -328,7 +331,7 @@ def test_missing_decoders_are_named(tmp_path):
         assert line == (
             'read'
             if name is None
-            else f"DICOM pixels are compressed as {name}, for which no decoder is installed | pip install 'uar_nb[dicom]'"
+            else f"DICOM pixels are compressed as {name}, for which no decoder is installed | pip install 'uar_nb[dicom]'"  # noqa: E501
         )
 
 

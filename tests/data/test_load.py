@@ -1,4 +1,5 @@
-"Every layout that holds the phantoms gives them back; every copy of the real IU-Xray gives R2Gen's studies; every fault is told."
+"""Every layout that holds the phantoms gives them back; every copy of the real IU-Xray gives
+R2Gen's studies; every fault is told."""
 
 import csv
 import io
@@ -99,7 +100,8 @@ def test_ids_of_iu_xray_are_kept_and_all_layouts_have_one_order(layout, phantoms
 
 
 def test_archives_need_not_be_unpacked(phantoms, tmp_path):
-    "NLMCXR_reports.tgz and NLMCXR_png.tgz as they are downloaded; the view by order and by symmetry; all modes of compression."
+    """NLMCXR_reports.tgz and NLMCXR_png.tgz as they are downloaded; the view by order and by
+    symmetry; all modes of compression."""
     home = save_studies(phantoms, tmp_path / 'set', 'openi')
     plain = load_studies(home)
     packed = tmp_path / 'packed'
@@ -269,7 +271,8 @@ def test_texts_come_back_to_the_letter(layout, phantoms, tmp_path):
 
 
 def test_all_readers_decide_on_views_by_one_rule(phantoms, tmp_path):
-    "Where a file is silent, whole words of names decide, then the order; a note says so, and slices keep it."
+    """Where a file is silent, whole words of names decide, then the order; a note says so, and
+    slices keep it."""
     names = ['bilateral.png', 'x_Lateral.png', 'ap.png']
     for name in names:
         write_picture(phantoms[0].views[0], tmp_path / 'images' / name)
@@ -293,7 +296,8 @@ def test_all_readers_decide_on_views_by_one_rule(phantoms, tmp_path):
 
 @real
 def test_real_reports_are_r2gens_id_by_id():
-    "Every XML parses; the studies equal R2Gen's annotation in id, order, text and split; every other report has its reason."
+    """Every XML parses; the studies equal R2Gen's annotation in id, order, text and split; every
+    other report has its reason."""
     studies = load_studies(DATA / 'NLMCXR_reports.tgz', check=False)
     theirs = [
         e
@@ -341,7 +345,8 @@ def test_real_reports_unpacked_and_drawn(tmp_path):
 
 @real
 def test_kaggle_tables_made_of_the_real_reports(tmp_path):
-    "Kaggle's tables hold the same sections: written from the real XMLs, they give the same studies."
+    """Kaggle's tables hold the same sections: written from the real XMLs, they give the same
+    studies."""
     reports = [r for r in read_openi(DATA / 'NLMCXR_reports.tgz') if r.images]
     with (
         open(tmp_path / 'indiana_reports.csv', 'w', newline='', encoding='utf-8') as f,
@@ -376,7 +381,8 @@ def test_kaggle_tables_made_of_the_real_reports(tmp_path):
 
 
 def test_large_sets_index_quickly_in_little_memory(tmp_path):
-    "5,000 studies of two views in each layout: time and memory a study, so that 300,000 stay below 2 minutes and 1 GB."
+    """5,000 studies of two views in each layout: time and memory a study, so that 300,000 stay
+    below 2 minutes and 1 GB."""
     n, report = 5_000, 'The lungs are clear. ' * 20
     ids = [f's{i:06}' for i in range(n)]
     entries = [
@@ -392,9 +398,9 @@ def test_large_sets_index_quickly_in_little_memory(tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     code = (
-        "import sys, time, tracemalloc\nfrom uar_nb.data.load import load_studies\nfor path in sys.argv[1:]:\n"
-        "    t = time.process_time(); n = len(load_studies(path, check=False)); t = time.process_time() - t\n"
-        "    tracemalloc.start(); kept = load_studies(path, check=False); print(n, t, tracemalloc.get_traced_memory()[1]); tracemalloc.stop()"
+        "import sys, time, tracemalloc\nfrom uar_nb.data.load import load_studies\nfor path in sys.argv[1:]:\n"  # noqa: E501
+        "    t = time.process_time(); n = len(load_studies(path, check=False)); t = time.process_time() - t\n"  # noqa: E501
+        "    tracemalloc.start(); kept = load_studies(path, check=False); print(n, t, tracemalloc.get_traced_memory()[1]); tracemalloc.stop()"  # noqa: E501
     )
     done = subprocess.run(
         [sys.executable, '-c', code, *(str(tmp_path / name) for name in files)],

@@ -1,4 +1,5 @@
-"MIMIC-CXR: what is written in PhysioNet's layout is read back; findings are found under headers as people type them; every fault is told."
+"""MIMIC-CXR: what is written in PhysioNet's layout is read back; findings are found under
+headers as people type them; every fault is told."""
 
 import gzip
 import itertools

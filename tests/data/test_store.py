@@ -1,4 +1,5 @@
-"Stores that many processes read: equal batches from loader processes of both kinds, one copy of the pages, and a tokenization that goes on after a kill."
+"""Stores that many processes read: equal batches from loader processes of both kinds, one copy
+of the pages, and a tokenization that goes on after a kill."""
 
 import hashlib
 import os
@@ -162,7 +163,7 @@ class Dies(Grey):
         return super().encode(pixels)
 folder = Path(sys.argv[2])
 TokenStore.build(PixelStore.build(some_studies(48), folder/'pixels'), Dies(), folder/'tokens', part=10)
-'''
+'''  # noqa: E501
 
 
 @pytest.mark.skipif(not POSIX, reason='needs SIGKILL')

@@ -50,7 +50,7 @@ def archive(tmp_path):
             (outside, 'Not of the protocol.', ['normal']),
         ]:
             tags = ''.join(f'<major>{t}</major>' for t in tags)
-            data = f'<eCitation><uId id="CXR{number}"/><AbstractText Label="FINDINGS">{text.replace("&", "&amp;")}</AbstractText><MeSH>{tags}</MeSH></eCitation>'.encode()
+            data = f'<eCitation><uId id="CXR{number}"/><AbstractText Label="FINDINGS">{text.replace("&", "&amp;")}</AbstractText><MeSH>{tags}</MeSH></eCitation>'.encode()  # noqa: E501
             member = tarfile.TarInfo(f'ecgen-radiology/{number}.xml')
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
@@ -100,7 +100,8 @@ def test_goes_on_like_any_list_of_studies(archive, tmp_path):
 
 
 def test_a_picture_shows_what_the_tags_say():
-    "Within one body, an effusion of the left side whitens the patient's left lower corner and no other"
+    """Within one body, an effusion of the left side whitens the patient's left lower corner and
+    no other"""
     from uar_nb.phantom.generator import draw_study
 
     with_it, (finding,) = draw_study(tag_findings(['Pleural Effusion/left/large'], 0), 'a', 1)
@@ -113,7 +114,7 @@ def test_a_picture_shows_what_the_tags_say():
 def test_every_kind_can_come_from_tags_and_from_text():
     assert {k for r in tag_table()['findings'] for k in r['kinds']} == set(FINDING_KINDS)
     said = (
-        'The heart is enlarged. Small effusion. Focal consolidation. A nodule. Small pneumothorax. Atelectasis. Calcified granuloma. Hyperinflation. Interstitial edema. PICC in place. '
+        'The heart is enlarged. Small effusion. Focal consolidation. A nodule. Small pneumothorax. Atelectasis. Calcified granuloma. Hyperinflation. Interstitial edema. PICC in place. '  # noqa: E501
         'Pacemaker. Sternotomy wires. Osteophytes. Scoliosis.'
     )
     assert [f.kind for f in read_kinds(said)] == list(FINDING_KINDS)

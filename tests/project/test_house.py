@@ -1,4 +1,5 @@
-"How the project is built: lessons complete, notebooks clean, exported code in sync, pages processed, wheel usable."
+"""How the project is built: lessons complete, notebooks clean, exported code in sync, pages
+processed, wheel usable."""
 
 import ast
 import copy
@@ -18,7 +19,8 @@ from imports import package_modules
 from lesson_rules import lesson_faults
 from pages import ROOT, page_id
 
-# No fewer than these are looked at below: whoever takes a module or a page away writes the new number here
+# No fewer than these are looked at below: whoever takes a module or a page away writes the new
+# number here
 MODULES, NOTEBOOKS = 60, 80
 PAGES = pages.all_pages()
 LESSONS = pages.lessons()  # notebook of each module, in reading order
@@ -73,7 +75,8 @@ def test_make_runs_every_page_but_the_training_runs():
 
 
 def test_what_is_named_in_the_list_of_pages_exists():
-    "Pages and modules that are named one by one: a name that no longer fits would silently mean nothing."
+    """Pages and modules that are named one by one: a name that no longer fits would silently
+    mean nothing."""
     import glossary
 
     assert pages.KEPT <= set(pages.page_ids()) and pages.PAPER <= set(ORDER)
@@ -102,7 +105,8 @@ def test_every_module_has_its_lesson():
 
 @pytest.mark.parametrize('module', ORDER)
 def test_a_module_stands_where_its_lesson_says(module):
-    "The same path below uar_nb/ and, without numbers, below nbs/ (a wing is a folder of the package); and the module names that notebook."
+    """The same path below uar_nb/ and, without numbers, below nbs/ (a wing is a folder of the
+    package); and the module names that notebook."""
     path = LESSONS[module]
     assert module == pages.expected_module(page_id(path))
     [edited] = re.findall(
@@ -119,7 +123,8 @@ def test_a_module_stands_where_its_lesson_says(module):
     }  # nbdev's index of symbols: a stale one takes links from the pages without a word
 
 
-# Random numbers hang on these strings. They are data: whoever changes one changes weights, pictures or texts.
+# Random numbers hang on these strings. They are data: whoever changes one changes weights,
+# pictures or texts.
 STREAMS = [
     'basis',
     'body',
@@ -154,7 +159,8 @@ STREAMS = [
 
 
 def stream_strings(text):
-    "All strings that the calls of derive_seed, numpy_rng and torch_rng in a module have among their arguments."
+    """All strings that the calls of derive_seed, numpy_rng and torch_rng in a module have among
+    their arguments."""
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Call):
             continue
@@ -208,7 +214,8 @@ def test_notebooks_are_clean(notebook):
 
 
 def exported(folder):
-    "Exported modules by dotted name; nbdev's comments name the notebook by a path relative to the folder, of which only the part below nbs/ counts."
+    """Exported modules by dotted name; nbdev's comments name the notebook by a path relative to
+    the folder, of which only the part below nbs/ counts."""
 
     def plain(text):
         return re.sub(
@@ -230,6 +237,20 @@ def test_exported_code_is_in_sync(tmp_path):
     assert sorted(made) == sorted(kept) and len(made) >= MODULES
     differ = [name for name in made if made[name] != kept[name]]
     assert not differ, f'run nbdev_export: {differ}'
+
+
+def long_lines(text):
+    "Numbers of the lines over 100 columns; the list `__all__`, which nbdev wraps, is left out."
+    bare = re.sub(
+        r'^__all__ = \[.*?\]$', lambda m: '\n' * m[0].count('\n'), text, flags=re.M | re.S
+    )
+    return [number for number, line in enumerate(bare.splitlines(), 1) if len(line) > 100]
+
+
+def test_no_line_of_exported_code_is_too_long():
+    long = 'x' * 101
+    assert long_lines(f"__all__ = ['a',\n {long}]\n{long}\n{long[1:]}\n") == [3]
+    assert not {m: found for m in ORDER if (found := long_lines(module_file(m).read_text()))}
 
 
 def test_every_page_processes_and_the_readme_is_the_index(prepared):
@@ -254,7 +275,8 @@ LIGHT = 'matplotlib pycocoevalcap dall_e torchvision pydicom sklearn typer'.spli
 
 
 def test_importing_needs_little():
-    "Training and generation import with the core packages alone; nothing starts Java or a network connection."
+    """Training and generation import with the core packages alone; nothing starts Java or a
+    network connection."""
     code = f'''
 import sys
 for name in {LIGHT!r}: sys.modules[name] = None      # an import of it now fails
@@ -263,13 +285,14 @@ def refuse(*a, **k): raise OSError("no network at import")
 socket.socket.connect = refuse
 import importlib
 for module in {[m for m in ORDER if m.split('.')[-1] != 'cli']!r}: importlib.import_module(f"uar_nb.{{module}}")
-'''
+'''  # noqa: E501
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_wheel_writes_a_report_in_a_clean_environment(tmp_path):
-    "The wheel, installed outside the clone without its tests or notebooks, trains a toy model and writes a report from a picture."
+    """The wheel, installed outside the clone without its tests or notebooks, trains a toy model
+    and writes a report from a picture."""
     subprocess.run(
         [
             sys.executable,

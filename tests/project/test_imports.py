@@ -1,4 +1,5 @@
-"Who may import whom, no private names, no circles, nothing at import time: as tools/imports.py reads it; proved on breaches planted in a toy package."
+"""Who may import whom, no private names, no circles, nothing at import time: as tools/imports.py
+reads it; proved on breaches planted in a toy package."""
 
 import pytest
 
@@ -47,12 +48,13 @@ TOY = {
     'scoring.metrics': 'from ..data.text import encode\n',
     'training': 'from . import model\n',
     'apps.demo': 'from ..phantom.chest import Chest\nfrom ..show.plots import plot\n',
-    'apps.cli': 'import typer\napp = typer.Typer()\n\n\n@app.command()\ndef demo(out: str = "runs"):\n    pass\n',
+    'apps.cli': 'import typer\napp = typer.Typer()\n\n\n@app.command()\ndef demo(out: str = "runs"):\n    pass\n',  # noqa: E501
 }
 
 
 def toy(tmp_path, **changed):
-    "A package that keeps every rule but where a module's text is replaced; `__` in a key stands for a dot."
+    """A package that keeps every rule but where a module's text is replaced; `__` in a key
+    stands for a dot."""
     folder = tmp_path / 'uar_nb'
     texts = TOY | {name.replace('__', '.'): text for name, text in changed.items()}
     for name, text in texts.items():
@@ -80,12 +82,12 @@ IMPORTS = {
     'import uar_nb.show.plots': 'show.plots',
     'import json, uar_nb.show.plots as plots': 'show.plots',
     'import importlib\nplots = lambda: importlib.import_module("uar_nb.show.plots")': 'show.plots',
-    'import importlib\nplots = lambda: importlib.import_module(".show.plots", __package__)': 'show.plots',
-    'from importlib import import_module\ndef f(): return import_module(name="x") or import_module("uar_nb.training")': 'training',
+    'import importlib\nplots = lambda: importlib.import_module(".show.plots", __package__)': 'show.plots',  # noqa: E501
+    'from importlib import import_module\ndef f(): return import_module(name="x") or import_module("uar_nb.training")': 'training',  # noqa: E501
     'plots = lambda: __import__("uar_nb.show.plots")': 'show.plots',
     'from uar_nb import show\ndef f(): return show.plots.plot': 'show.plots',
     'import uar_nb\ndef f(): return uar_nb.show.plots.plot': 'show.plots',
-    'from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .training import Trainer': 'training',
+    'from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .training import Trainer': 'training',  # noqa: E501
     'try:\n    from .training import Trainer\nexcept ImportError:\n    Trainer = None': 'training',
 }
 
@@ -130,7 +132,7 @@ ORDER = [
     ('losses', 'from .phantom.chest import Chest', 'losses imports phantom.chest'),
     ('cra', 'from .tokenizer.dvae import DVAE', 'cra imports tokenizer.dvae'),
     ('model', 'from .show.plots import plot', 'model imports show.plots'),
-    ('scoring.metrics', 'from ..phantom.chest import Chest', 'scoring.metrics imports phantom.chest'),
+    ('scoring.metrics', 'from ..phantom.chest import Chest', 'scoring.metrics imports phantom.chest'),  # noqa: E501
     ('training', 'def f():\n    from .show.plots import plot', 'training imports show.plots'),
     # other rules
     ('apps.demo', 'import typer', 'apps.demo imports typer'),
@@ -152,9 +154,9 @@ ORDER = [
     ('model', 'from . import cra\ndef f(): return cra._fold', 'model takes cra._fold'),
     ('model', 'from . import cra as c\nx = lambda: c._fold(3)', 'model takes cra._fold'),
     ('model', 'import uar_nb.cra\ndef f(): return uar_nb.cra._fold', 'model takes cra._fold'),
-    ('model', 'import uar_nb.cra as c\ndef f(): return getattr(c, "_fold")', 'model takes cra._fold'),
-    ('training', 'from .data import text\ndef f(): return text._table', 'training takes data.text._table'),
-    ('training', 'from uar_nb import data\ndef f(): return data.text._table', 'training takes data.text._table'),
+    ('model', 'import uar_nb.cra as c\ndef f(): return getattr(c, "_fold")', 'model takes cra._fold'),  # noqa: E501
+    ('training', 'from .data import text\ndef f(): return text._table', 'training takes data.text._table'),  # noqa: E501
+    ('training', 'from uar_nb import data\ndef f(): return data.text._table', 'training takes data.text._table'),  # noqa: E501
 ]  # fmt: skip
 
 
@@ -174,7 +176,7 @@ def test_a_circle_is_named(tmp_path):
 
 
 def test_own_private_names_and_dunders_are_free(tmp_path):
-    text = 'from . import cra\nfrom .cra import __all__\n_own = 3\ndef f(self): return _own, self._x, cra.__file__\n'
+    text = 'from . import cra\nfrom .cra import __all__\n_own = 3\ndef f(self): return _own, self._x, cra.__file__\n'  # noqa: E501
     assert toy(tmp_path, model=text) == []
 
 
@@ -203,7 +205,7 @@ DOES = [
     'while False:\n    pass',
     'assert True',
     'if True:\n    WORDS = read_json("x")',
-    'try:\n    import json\n    WORDS = json.load(open("x"))\nexcept ImportError:\n    WORDS = None',
+    'try:\n    import json\n    WORDS = json.load(open("x"))\nexcept ImportError:\n    WORDS = None',  # noqa: E501
     'def load(path=open("words.txt")):\n    return path',
     'def load(*, words=read_words()):\n    return words',
     'class Words:\n    table = read_json("table.json")',
@@ -232,19 +234,19 @@ def test_an_action_at_import_is_named(text):
 DEFINES = [
     '"What the module is for"\nfrom __future__ import annotations\nimport json',
     'A, B = 3, "x" * 4\nC: int = -A\nNAMES = [*"abc"] + list(range(3))',
-    'WORDS = "a b c".split()\nTABLE = {word: i for i, word in enumerate(WORDS)}\nBACK = dict(zip(TABLE.values(), TABLE))',
+    'WORDS = "a b c".split()\nTABLE = {word: i for i, word in enumerate(WORDS)}\nBACK = dict(zip(TABLE.values(), TABLE))',  # noqa: E501
     'FORM = re.compile("|".join(map(re.escape, ["a"])))\nGRID = np.arange(3)',
     'Row = namedtuple("Row", "a b")\nT = TypeVar("T")\nLOCK = threading.Lock()',
     'load = lambda path: open(path).read()',
     'def load(path=None, *, words=frozenset("ab"), root=Path(".")):\n    return open(path)',
     '@functools.cache\ndef table(): return read_json("x")',
     '@torch.no_grad()\ndef f(): pass\n@contextmanager\ndef g(): yield',
-    '@dataclass(frozen=True)\nclass Row:\n    "A row"\n    a: int = 3\n    b: list = field(default_factory=list)\n    @property\n    def c(self): return open("x")\n    d = property(lambda self: 3)',
+    '@dataclass(frozen=True)\nclass Row:\n    "A row"\n    a: int = 3\n    b: list = field(default_factory=list)\n    @property\n    def c(self): return open("x")\n    d = property(lambda self: 3)',  # noqa: E501
     '@dataclass\nclass Plan:\n    n: int\nPLANS = dict(quick=Plan(3))',
-    'class Strict(BaseModel):\n    model_config = ConfigDict(frozen=True)\n    n: int = Field(3, ge=0)\n    @field_validator("n")\n    def check(cls, n): return n',
+    'class Strict(BaseModel):\n    model_config = ConfigDict(frozen=True)\n    n: int = Field(3, ge=0)\n    @field_validator("n")\n    def check(cls, n): return n',  # noqa: E501
     'class C: pass\n@patch\ndef f(self: C): pass\n@patch(as_prop=True)\ndef g(self: C): pass',
     'def steps(n): return [Stage(name="x", steps=n)]\nPLANS = dict(quick=steps(3))',
-    'def make(kind, *, n=3):\n    found = []\n    found.append(kind)\n    return tuple(found)\nKINDS = make("a")',
+    'def make(kind, *, n=3):\n    found = []\n    found.append(kind)\n    return tuple(found)\nKINDS = make("a")',  # noqa: E501
     'try:\n    import torchvision\nexcept ImportError:\n    torchvision = None',
     'if TYPE_CHECKING:\n    import torch',
 ]  # fmt: skip
@@ -256,7 +258,7 @@ def test_a_definition_is_no_action(text):
 
 
 def test_commands_register_in_one_module():
-    text = 'import typer\napp = typer.Typer()\nmore = typer.Typer()\napp.add_typer(more)\n@app.command()\ndef demo(): pass\n'
+    text = 'import typer\napp = typer.Typer()\nmore = typer.Typer()\napp.add_typer(more)\n@app.command()\ndef demo(): pass\n'  # noqa: E501
     assert Actions(text, 'apps.cli').found == []
     assert Actions(text, 'apps.demo').found != []
 

@@ -1,4 +1,5 @@
-"The tools walk: on a small tree of folders as a house with wings has them, every one of them sees every page, and none looks at nothing."
+"""The tools walk: on a small tree of folders as a house with wings has them, every one of them
+sees every page, and none looks at nothing."""
 
 import json
 
@@ -39,7 +40,8 @@ MODULES = {
 
 
 def write_book(path, *sources):
-    "A notebook whose cells are markdown where they begin with # and a space, with two colons or with a word; code where they say so."
+    """A notebook whose cells are markdown where they begin with # and a space, with two colons
+    or with a word; code where they say so."""
     import nbformat
 
     def make(text):
@@ -55,7 +57,8 @@ def write_book(path, *sources):
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    "Eight pages in six folders, with the one table that such a house needs; returns its folder nbs."
+    """Eight pages in six folders, with the one table that such a house needs; returns its folder
+    nbs."""
     monkeypatch.setattr(pages, 'PARTS', WINGS)
     monkeypatch.setattr(pages, 'KEPT', {'results/01_train'})
     glossary.glossary_id.cache_clear()
@@ -122,7 +125,7 @@ def test_reading_order_and_what_is_run(tree):
         and 'href: reference/glossary.ipynb' in made
     )
     assert (
-        '          - section: "Data"\n            contents:\n              - wings/data/02_dicom.ipynb\n'
+        '          - section: "Data"\n            contents:\n              - wings/data/02_dicom.ipynb\n'  # noqa: E501
         in made
     )
 
@@ -178,7 +181,7 @@ def test_prose_links_to_pages_and_to_the_repository():
 
     assert (
         link('see `02_dicom`, the `load` lesson and lesson `cra`', 'wings/data/02_dicom')
-        == 'see [`02_dicom`](02_dicom.ipynb), the [`load`](08_load.ipynb) lesson and lesson [`cra`](../../04_cra.ipynb)'
+        == 'see [`02_dicom`](02_dicom.ipynb), the [`load`](08_load.ipynb) lesson and lesson [`cra`](../../04_cra.ipynb)'  # noqa: E501
     )
     assert link('see `02_dicom`', '04_cra') == 'see [`02_dicom`](wings/data/02_dicom.ipynb)'
     assert (
@@ -186,7 +189,7 @@ def test_prose_links_to_pages_and_to_the_repository():
         == 'the [`retrieval`](01_retrieval.ipynb) lesson'
     )  # the one beside
     assert link('the `retrieval` lesson', '04_cra') == 'the `retrieval` lesson'  # two: better none
-    text = '[a](../08_load.ipynb) [b](../../04_cra.ipynb#x) [c](../../../data/README.md#y) [d](08_load.ipynb)'
+    text = '[a](../08_load.ipynb) [b](../../04_cra.ipynb#x) [c](../../../data/README.md#y) [d](08_load.ipynb)'  # noqa: E501
     assert link(text, 'wings/data/02_dicom') == text.replace('../../../data', f'{blob}/data')
     assert link('[c](../data/README.md)', '04_cra') == f'[c]({blob}/data/README.md)'
     with pytest.raises(SystemExit):
@@ -209,7 +212,8 @@ def test_the_readme_stands_one_folder_higher():
 
 
 def test_the_site_keeps_folders(tree, tmp_path):
-    "Each page is written at its place; what it links to, and its style, script, sidebar and steps, are there; the search names pages from the root."
+    """Each page is written at its place; what it links to, and its style, script, sidebar and
+    steps, are there; the search names pages from the root."""
     import os
     import re
 
@@ -225,7 +229,7 @@ def test_the_site_keeps_folders(tree, tmp_path):
         book['cells'].insert(0, dict(cell_type='raw', id='front', metadata={}, source=front(page)))
         (prepared / f'{page}.ipynb').write_text(json.dumps(book))
     deep = prepared / 'wings/data/02_dicom.ipynb'
-    text = f'[g](../../reference/glossary.ipynb#words) [n](08_load.ipynb) [c]({docs.SITE}cra.html#x) [s]({docs.SITE}wings/data/load.html) [home]({docs.SITE})'
+    text = f'[g](../../reference/glossary.ipynb#words) [n](08_load.ipynb) [c]({docs.SITE}cra.html#x) [s]({docs.SITE}wings/data/load.html) [home]({docs.SITE})'  # noqa: E501
     book = json.loads(deep.read_text())
     book['cells'].append(dict(cell_type='markdown', id='links', metadata={}, source=text))
     deep.write_text(json.dumps(book))

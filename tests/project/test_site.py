@@ -1,4 +1,5 @@
-"The site: no dead link, every row of the paper, terms linked where they come first, numbers on equations, readable in a real browser."
+"""The site: no dead link, every row of the paper, terms linked where they come first, numbers on
+equations, readable in a real browser."""
 
 import functools
 import http.server
@@ -62,7 +63,8 @@ def test_paper_to_code_lacks_nothing():
 
 
 def items_of_the_paper():
-    "Rows to test. While tests are collected a page may be missing: then the rows that must be there fail one by one."
+    """Rows to test. While tests are collected a page may be missing: then the rows that must be
+    there fail one by one."""
     try:
         rows = paper_rows()
     except LookupError:
@@ -72,7 +74,8 @@ def items_of_the_paper():
 
 @pytest.mark.parametrize('item', items_of_the_paper())
 def test_paper_to_code_names_what_exists(item):
-    "Each function exists in its module and is checked in its lesson; each row names a check, and each test named exists."
+    """Each function exists in its module and is checked in its lesson; each row names a check,
+    and each test named exists."""
     _, _, *_, code, checks = paper_rows()[item]
     here = page_id(find_page('paper_to_code'))
     names = [
@@ -123,7 +126,7 @@ def test_open_choices_has_every_question_with_its_present_answer():
     assert 'In `phantom-small` a token' in text and not re.search(r'(reads|costs|moves) –', text), (
         'run the analyses basis and where_words_look, then open_choices'
     )
-    wanted = 'margin pooling center negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'
+    wanted = 'margin pooling center negatives cra_scale mask_scale train_basis d_ff gate_bias cra_dropout cra_norm mask mask_layers mask_heads k ce mask_reduction'  # noqa: E501
     assert {f'model.{w}' for w in wanted.split()} <= set(rows)
 
 
@@ -177,7 +180,7 @@ def test_terms_are_looked_for_on_every_lesson_and_result():
 
 
 def test_linking_leaves_everything_else_alone():
-    text = '# The dVAE\n> a dVAE\n\nA `dVAE`, $dVAE$, [a dVAE](x.ipynb), then a dVAE and a dVAE.\n\n```sh\ndVAE\n```\n| dVAE |'
+    text = '# The dVAE\n> a dVAE\n\nA `dVAE`, $dVAE$, [a dVAE](x.ipynb), then a dVAE and a dVAE.\n\n```sh\ndVAE\n```\n| dVAE |'  # noqa: E501
     got, new = glossary.link_text(text, set())
     assert got == text.replace('then a dVAE', 'then a [dVAE](glossary.ipynb#dvae)') and new == [
         'dVAE'
@@ -294,7 +297,8 @@ def test_measurements_of_some_notebooks_join_those_of_the_others():
 
 
 def test_one_page_has_every_page_and_what_it_took():
-    "All numbers of the table are those of data/results/notebooks.json; pages without one say why; lessons and analyses together stay below twenty minutes."
+    """All numbers of the table are those of data/results/notebooks.json; pages without one say
+    why; lessons and analyses together stay below twenty minutes."""
     took = json.loads((ROOT / 'data/results/notebooks.json').read_text(encoding='utf-8'))[
         'notebooks'
     ]
@@ -326,7 +330,7 @@ def test_one_page_has_every_page_and_what_it_took():
         if name not in took and name != kept
     )
     assert not measured - set(took), (
-        f'python tools/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'
+        f'python tools/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'  # noqa: E501
     )
     assert f"**{sum(n['seconds'] for name, n in took.items() if name in rows) / 60:.1f}**" in table
     assert (
@@ -540,7 +544,7 @@ def test_in_a_real_browser(served, width):
                 f'{name} is wider than {width} pixels'
             )
             page.wait(
-                "[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)",
+                "[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)",  # noqa: E501
                 30,
                 f'{name} has a picture that does not show',
             )
@@ -550,10 +554,10 @@ def test_in_a_real_browser(served, width):
             assert page.run("getComputedStyle(document.getElementById('side')).display") == 'block'
             page.run("document.getElementById('menu').click()")
         page.run(
-            "const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1"
+            "const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1"  # noqa: E501
         )
         first = page.wait(
-            "document.querySelector('#found a') && document.querySelector('#found a').getAttribute('href')",
+            "document.querySelector('#found a') && document.querySelector('#found a').getAttribute('href')",  # noqa: E501
             30,
             'search',
         )

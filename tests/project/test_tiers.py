@@ -1,4 +1,5 @@
-"Two tiers of tests: what is left to the second one says how many minutes it takes, and both tiers run what they should."
+"""Two tiers of tests: what is left to the second one says how many minutes it takes, and both
+tiers run what they should."""
 
 import re
 import subprocess
@@ -25,7 +26,7 @@ def test_each_slow_test_names_its_minutes():
 
 
 def test_a_mark_without_minutes_is_seen():
-    good = '@pytest.mark.slow  # 2.5 min\ndef test_a(): pass\n\n# 3 min on two cores\n@pytest.mark.slow\n'
+    good = '@pytest.mark.slow  # 2.5 min\ndef test_a(): pass\n\n# 3 min on two cores\n@pytest.mark.slow\n'  # noqa: E501
     assert unmeasured(good) == []
     assert unmeasured('@pytest.mark.slow\ndef test_a(): pass\n# 3 min\n') == [1]
     assert unmeasured('@pytest.mark.slow  # takes long\n') == [1]

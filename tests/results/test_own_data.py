@@ -1,4 +1,5 @@
-"The analyses run on a data set of one's own: two environment variables, and no word of the notebook changes."
+"""The analyses run on a data set of one's own: two environment variables, and no word of the
+notebook changes."""
 
 import os
 
@@ -8,7 +9,7 @@ from nbclient import NotebookClient
 
 from pages import ROOT, find_page
 
-NOTE = 'views of 40 studies by the order of names'  # what `load_studies` says of this layout and of nothing else here
+NOTE = 'views of 40 studies by the order of names'  # what `load_studies` says of this layout and of nothing else here  # noqa: E501
 PAGES = ['retrieval', 'alignment', 'basis', 'where_words_look', 'how_it_fails']  # analyses
 
 

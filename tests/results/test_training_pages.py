@@ -1,4 +1,5 @@
-"The training notebooks for GPUs run cell by cell on generated studies, written in the layout of the data set that they are for, at toy size; what they say before a run is true."
+"""The training notebooks for GPUs run cell by cell on generated studies, written in the layout
+of the data set that they are for, at toy size; what they say before a run is true."""
 
 import ast
 import configparser
@@ -92,7 +93,8 @@ def test_a_training_notebook_runs_on_its_own_layout(tmp_path, notebook, layout, 
     'notebook, layout', [('train_iu_xray', 'iu_xray'), ('train_mimic_cxr', 'mimic_cxr')]
 )
 def test_the_saved_estimate_follows_from_what_was_measured(notebook, layout):
-    "Steps, hours and bytes once more from the kept measurements; and the line through two batches holds at a third."
+    """Steps, hours and bytes once more from the kept measurements; and the line through two
+    batches holds at a third."""
     cells = cells_named(notebook)
     [said] = [
         ''.join(o['text'])

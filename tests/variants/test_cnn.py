@@ -1,4 +1,5 @@
-"The residual block that the CNN and the dVAE each write for themselves: one must stay the other's twin."
+"""The residual block that the CNN and the dVAE each write for themselves: one must stay the
+other's twin."""
 
 import torch
 
