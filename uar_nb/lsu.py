@@ -51,7 +51,7 @@ class LSU(nn.Module):
         "E^(I), E^(R) of a batch"
         return self.embed_image(image_ids), self.embed_text(text_ids)
 
-# %% ../nbs/02_lsu.ipynb #c006
+# %% ../nbs/02_lsu.ipynb #2602a37c
 def smooth_vectors(
     n: int,  # rows (or columns) of the grid
     d: int,  # width
@@ -66,7 +66,7 @@ def smooth_vectors(
     )
     return (torch.linalg.cholesky(K) @ torch.randn(n, d, dtype=torch.float64)).float()
 
-# %% ../nbs/02_lsu.ipynb #c009
+# %% ../nbs/02_lsu.ipynb #abb64187
 class PositionEmbedding(nn.Module):
     "What is added to visual features: where in the grid, and in which view (@eq-place)."
 

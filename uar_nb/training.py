@@ -40,7 +40,7 @@ from .scoring.evaluate import findings_of, write_reports
 from .scoring.metrics import score_reports
 from .tir import TIR
 
-# %% ../nbs/09_training.ipynb #c006
+# %% ../nbs/09_training.ipynb #81163c78
 def learning_rate(
     step: int,  # steps done in this stage, from 0
     steps: int,  # steps of the stage
