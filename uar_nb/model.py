@@ -228,6 +228,11 @@ class UAR(nn.Module, huggingface_hub.PyTorchModelHubMixin):
         for tir in self.masks:
             tir.enabled = bool(on)
 
+    @property
+    def is_recording(self):
+        "Whether gradients or dropout may be wanted, so that no table of features may stand in."
+        return self.training or torch.is_grad_enabled()
+
     def train(self, mode=True):
         "As in torch; tables of features are made anew after training."
         if mode:
@@ -288,11 +293,10 @@ def embed_text(self: UAR, report_ids):
 @patch
 def tables(self: UAR):
     "F of the codebook (None for a CNN) and the vocabulary [|V|, d], kept while weights stand."
-    recording = self.training or torch.is_grad_enabled()
-    parts = [part for part in (self.lsu, self.cra) if part is not None]
-    tensors = [t for part in parts for t in [*part.parameters(), *part.buffers()]]
+    modules = [part for part in (self.lsu, self.cra) if part is not None]
+    tensors = [t for part in modules for t in [*part.parameters(), *part.buffers()]]
     version = [(t.data_ptr(), t._version) for t in tensors]
-    if not recording and self._tables is not None and self._tables[0] == version:
+    if not self.is_recording and self._tables is not None and self._tables[0] == version:
         return self._tables[1]
     kv = self.cra.keys_values() if self.cra else None
     tables = []
@@ -302,7 +306,7 @@ def tables(self: UAR):
         else:
             parts = [self.cra(rows, kv=kv) for rows in table.weight.split(1024)]
             tables.append(torch.cat(parts))
-    if not recording:
+    if not self.is_recording:
         self._tables = version, tables
     return tables
 
@@ -310,7 +314,7 @@ def tables(self: UAR):
 @patch
 def represent(self: UAR, batch, trace=None):
     "LSU and CRA (Eq. 1-2): F^(I) [B, N, d], F^(R) [B, T+1, d]; `trace` takes every intermediate."
-    if trace is None and not self.training and not torch.is_grad_enabled():
+    if trace is None and not self.is_recording:
         return self.represent_image(batch), self.represent_text(batch.report_ids)
     E_I, image_rows = self.embed_image(batch)
     E_R, text_rows = self.embed_text(batch.report_ids)
@@ -341,8 +345,7 @@ def _align(self: UAR, E, trace=None):
 @patch
 def represent_image(self: UAR, batch):
     "F^(I) of the images alone [B, N, d]; without gradient from the kept table."
-    recording = self.training or torch.is_grad_enabled()
-    if self.cnn is None and batch.image_ids is not None and not recording:
+    if self.cnn is None and batch.image_ids is not None and not self.is_recording:
         return F.embedding(batch.image_ids.flatten(1), self.tables()[0])
     E_I, rows = self.embed_image(batch)
     return F.embedding(rows, self._align(E_I))
@@ -351,7 +354,7 @@ def represent_image(self: UAR, batch):
 @patch
 def represent_text(self: UAR, ids):
     "F^(R) of words alone [B, T, d]; without gradient from the kept table."
-    if ids is not None and not (self.training or torch.is_grad_enabled()):
+    if ids is not None and not self.is_recording:
         return F.embedding(ids, self.tables()[1])
     E_R, rows = self.embed_text(ids)
     return F.embedding(rows, self._align(E_R))
@@ -537,11 +540,12 @@ def encode_vectors(self: UAR, batch):
 
 # %% ../nbs/07_model.ipynb #c042
 class Writing:
-    "Reports being written: what was written, and the images they are about."
+    "Reports being written: what was written, the images they are about, F of every word."
 
-    def __init__(self, cache, memory: ImageMemory):
+    def __init__(self, cache, memory: ImageMemory, words):
         self.cache = cache
         self.memory = memory
+        self.words = words  # [|V_R|, d], looked up once a report and not at every word
 
     def reorder(self, index, studies=None):
         "Row i goes on from row index[i]; `studies` [B'] keeps some studies only."
@@ -566,13 +570,14 @@ def start(
             field='max_words',
             remedy=f'ask for at most {most}',
         )
-    return Writing(self.decoder.open_cache(len(memory.features) * beams, max_len), memory)
+    cache = self.decoder.open_cache(len(memory.features) * beams, max_len)
+    return Writing(cache, memory, words=self.tables()[1])
 
 
 @patch
 def step(self: UAR, ids, state: Writing):
     "Logits [R, |V_R|] of the word after `ids` [R], the last words of every row (study-major)."
-    F_words = self.represent_text(ids[:, None])
+    F_words = F.embedding(ids[:, None], state.words)
     return self.word_logits(self.decode(F_words, state.memory, cache=state.cache).h[:, 0])
 
 # %% ../nbs/07_model.ipynb #c046

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .token_fidelity import box_mask
-from ..core import UNK_ID, UARError
+from ..core import UNK_ID, UARError, evaluation_mode
 from ..data.labels import read_findings, sentence_spans
 from ..generation import word_log_probs
 from ..phantom.generator import without_each
@@ -238,10 +238,9 @@ def word_confidence(
 ) -> dict:  # arrays over words: confidence, correct, true_probability, target (its id), study
     "The likeliest next word after the true words: its probability, and whether it comes."
     n = len(data) if limit is None else min(limit, len(data))
-    device, was_training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     parts = []
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for start in range(0, n, batch_size):
             batch = data.batch(range(start, min(start + batch_size, n))).to(device)
             with torch.no_grad():
@@ -257,8 +256,6 @@ def word_confidence(
             )
             known = batch.text_mask & (batch.targets != UNK_ID)
             parts.append({name: values[known].cpu().numpy() for name, values in words.items()})
-    finally:
-        model.train(was_training)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 # %% ../../nbs/wings/analysis/04_errors.ipynb #c021

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .token_fidelity import box_mask
-from ..core import UNK_ID, UARError, check_options, numpy_rng
+from ..core import UNK_ID, UARError, check_options, evaluation_mode, numpy_rng
 from ..data.image import IMAGE_SIZE
 from ..data.labels import sentence_spans
 from ..data.study import VIEWS
@@ -502,12 +502,9 @@ def mask_maps(
     """The mask of every word of given reports, what it adds to the logits, and the attention.
 
     `bias` is centred over positions (@eq-centred); a mask that heads share has one head."""
-    was_training, device = model.training, next(model.parameters()).device
-    try:
-        with torch.no_grad():
-            trace = model.eval()(batch.to(device), trace=True).trace
-    finally:
-        model.train(was_training)
+    device = next(model.parameters()).device
+    with evaluation_mode(model), torch.no_grad():
+        trace = model(batch.to(device), trace=True).trace
     if not trace['sigmas']:
         return []
     tokens = trace['memory'].shape[1] // batch.view_mask.shape[1]

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from ..checkpoint import load_checkpoint
-from ..core import UARError, atomic_write
+from ..core import UARError, atomic_write, evaluation_mode
 from ..data.batch import StudyData
 from ..data.labels import read_findings
 from ..generation import generate
@@ -31,20 +31,17 @@ def write_reports(
     progress=False,  # show a bar
 ) -> list[tuple[str, list[float]]]:  # report and the probability of each of its words
     "Let a model write the reports of studies, in their order."
-    was_training, device = model.training, next(model.parameters()).device
+    device = next(model.parameters()).device
     n = min(limit or len(data), len(data))
     starts = range(0, n, batch_size)
     written = []
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for start in tqdm(starts, desc='writing reports', disable=not progress, leave=False):
             batch = data.batch(range(start, min(start + batch_size, n))).to(device)
             found = generate(model, batch, beams=beams, max_words=data.max_words)
             for words, log_probs in zip(found.ids, found.logprobs, strict=True):
                 probabilities = [round(math.exp(float(x)), 5) for x in log_probs]
                 written.append((data.vocabulary.decode(words), probabilities))
-    finally:
-        model.train(was_training)
     return written
 
 
