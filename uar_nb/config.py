@@ -167,6 +167,9 @@ def _find(cls, values, path):
 class _Config:
     "What all configs share: to_dict, strict from_dict, override."
 
+    _instead_of = {}  # field → the field beside it that setting it sets to 0
+    _same_as = {}  # dotted path → the path that always holds the same value
+
     def to_dict(self) -> dict:  # tuples become lists
         "All fields as a dict that JSON can hold."
         return to_jsonable_python(self)
@@ -189,17 +192,16 @@ class _Config:
         "A copy with some fields changed."
         values = self.to_dict()
         for path, value in changes.items():
-            owner, holder, name = _find(type(self), values, path)
+            owner, part, name = _find(type(self), values, path)
             if isinstance(value, str):
                 value = _read(_fields(owner)[name], value)
-            holder[name] = to_jsonable_python(value, fallback=repr)
-            owner._follow(holder, name)
-            self._follow(values, path)
+            part[name] = to_jsonable_python(value, fallback=repr)
+            if part[name] and name in owner._instead_of:
+                part[owner._instead_of[name]] = 0
+            if path in self._same_as:
+                _, twin, twin_name = _find(type(self), values, self._same_as[path])
+                twin[twin_name] = part[name]
         return self.from_dict(values)
-
-    @classmethod
-    def _follow(cls, values, path):
-        "Change in `values` what follows from the field that was just set."
 
     def _require(self, good, field, remedy, what=None):
         "Refuse values that do not fit together; for use in a `model_validator`."
@@ -317,6 +319,8 @@ class Stage(_Config):
     warmup: int = Field(0, ge=0)  # steps of linear warm-up
     schedule: Literal['cosine', 'constant'] = 'cosine'
 
+    _instead_of = {'steps': 'epochs', 'epochs': 'steps'}
+
     @model_validator(mode='after')
     def _check(self):
         "Three weights, and one way to say how long."
@@ -329,13 +333,6 @@ class Stage(_Config):
             'give a positive number of either steps or epochs',
         )
         return self
-
-    @classmethod
-    def _follow(cls, values, path):
-        "Steps replace epochs, and epochs steps."
-        other = {'steps': 'epochs', 'epochs': 'steps'}.get(path)
-        if other and values[path]:
-            values[other] = 0
 
     @property
     def loss_weights(self):
@@ -415,6 +412,13 @@ class RunConfig(_Config):
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
 
+    _same_as = {
+        'model.max_words': 'data.max_words',
+        'data.max_words': 'model.max_words',
+        'model.views': 'data.views',
+        'data.views': 'model.views',
+    }
+
     @model_validator(mode='after')
     def _check(self):
         "What model, data and stages say of each other."
@@ -446,13 +450,6 @@ class RunConfig(_Config):
                 'only a predicted mask can compare images',
             )
         return self
-
-    @classmethod
-    def _follow(cls, values, path):
-        "Keep what model and data share equal when one side is set."
-        side, _, name = path.partition('.')
-        if side in ('model', 'data') and name in ('max_words', 'views'):
-            values['model'][name] = values['data'][name] = values[side][name]
 
 # %% ../nbs/10_config.ipynb #c029
 def leaves(

@@ -170,12 +170,12 @@ class Validator:
 
     def __init__(
         self,
-        train,  # `config.TrainConfig`
+        settings,  # `config.TrainConfig`
         data: StudyData | None,  # validation studies
     ):
-        self.train = train
+        self.settings = settings
         self.data = data if data is not None and len(data) else None
-        self.monitor, self.why = _choose_monitor(train.monitor, self.data)
+        self.monitor, self.why = _choose_monitor(settings.monitor, self.data)
 
     def is_better(self, score, best):
         "Whether a score of the monitor replaces the best so far; of equal ones the later."
@@ -197,7 +197,7 @@ class Validator:
             return sums
         model.eval()
         with torch.no_grad(), accelerator.autocast():
-            for batch in data.batches(self.train.batch_size):
+            for batch in data.batches(self.settings.batch_size):
                 out = model(batch.to(accelerator.device), stage.loss_weights)
                 share = len(batch) / len(data)
                 for name, value in {'loss': out.total, **out.losses}.items():
@@ -206,11 +206,13 @@ class Validator:
 
     def scores(self, model, accelerator):
         "Scores of the reports that the model writes for the validation studies."
-        train, data = self.train, self.data
+        settings, data = self.settings, self.data
         if data is None:
             return {}
         with accelerator.autocast():
-            written = write_reports(model, data, train.beam, train.batch_size, train.eval_studies)
+            written = write_reports(
+                model, data, settings.beam, settings.batch_size, settings.eval_studies
+            )
         reports = [report for report, _ in written]
         found = findings_of(data, reports)
         scores = {'findings_f1': found['f1']} if found else {}
@@ -279,7 +281,7 @@ class Trainer:
             )
         self.config = config
         self.model = model
-        self.train = train
+        self.train_data = train
         self.tokenizer = tokenizer
         self.folder = Path(folder)
         self.progress = progress
@@ -294,11 +296,11 @@ class Trainer:
     @property
     def epoch_steps(self):
         "Steps of one pass over the training studies."
-        train = self.config.train
-        size = train.batch_size * train.accumulate * self.processes
+        settings = self.config.train
+        size = settings.batch_size * settings.accumulate * self.processes
         if self.processes > 1:
-            return max(1, len(self.train) // size)
-        return max(1, math.ceil(len(self.train) / size))
+            return max(1, len(self.train_data) // size)
+        return max(1, math.ceil(len(self.train_data) / size))
 
     def stage_steps(self, stage):
         "Steps of a stage."
@@ -329,7 +331,7 @@ def train_stage(self: Trainer, index, bar):
 @patch
 def train_step(self: Trainer, net, optimizer, stage, epoch, batches):
     "Forward, loss and backward of each batch; clipping; one step of AdamW. (means, norms)"
-    train, accelerator = self.config.train, self.accelerator
+    settings, accelerator = self.config.train, self.accelerator
     studies = sum(map(len, batches))
     means = {}
     optimizer.zero_grad(set_to_none=True)
@@ -338,16 +340,16 @@ def train_step(self: Trainer, net, optimizer, stage, epoch, batches):
     with self._noise_of_step():
         for number, indices in enumerate(batches, 1):
             with self._one_sync(net, is_last=number == len(batches)):
-                batch = self.train.batch(indices, epoch).to(accelerator.device)
+                batch = self.train_data.batch(indices, epoch).to(accelerator.device)
                 share = len(indices) / studies
                 with accelerator.autocast():
-                    out = net(batch, stage.loss_weights, label_smoothing=train.label_smoothing)
+                    out = net(batch, stage.loss_weights, label_smoothing=settings.label_smoothing)
                 accelerator.backward(out.total * share)
             for name, value in {'loss': out.total, **out.losses, **out.stats}.items():
                 value = torch.as_tensor(value).detach().float()
                 means[name] = means.get(name, 0.0) + value * share
     accelerator.unscale_gradients(optimizer)
-    norms = clip_by_group(optimizer, train.clip)
+    norms = clip_by_group(optimizer, settings.clip)
     optimizer.step()
     return means, norms
 
@@ -362,7 +364,7 @@ def batches_of_step(self: Trainer, index):
     passed, place = divmod(self.at.step, self.epoch_steps)
     epoch = first_epoch + passed
     if self._order[0] != epoch:
-        self._order = epoch, list(self.train.order(epoch))
+        self._order = epoch, list(self.train_data.order(epoch))
     return epoch, self._cut(self._order[1], place)
 
 
@@ -499,7 +501,7 @@ def _validate(self: Trainer, stage, epoch):
 def _keep(self: Trainer):
     "Write the checkpoint of this stage."
     folder = self.checkpoint_folder(self.at.stage)
-    words, data = self.train.vocabulary, self.config.data
+    words, data = self.train_data.vocabulary, self.config.data
     save_checkpoint(folder, self.model, words, data, self.tokenizer)
 
 # %% ../nbs/09_training.ipynb #e15f729b
@@ -561,7 +563,7 @@ def _open(self: Trainer):
     self.run = RunFolder(self.folder, writes=is_main)
     self.table = ProgressTable(self.progress and is_main)
     if is_main:
-        identity = data_identity(self.train, self.validator.data, self.tokenizer)
+        identity = data_identity(self.train_data, self.validator.data, self.tokenizer)
         self.run.claim(self.config, identity)
     self.accelerator.wait_for_everyone()
     self.at = self.run.find_position()

@@ -355,7 +355,7 @@ class Steps:
         yield
         self.seconds[name] = time.time() - start
 
-    def longest(
+    def longest_seconds(
         self,
         summary,  # summary.json of an earlier run in the same folder, where there is one
     ) -> dict:  # step → seconds
@@ -522,7 +522,7 @@ def run_demo(
             model = load_checkpoint(trained['checkpoint']).model.to(where)
             scores = demo_scores(model, data, plan, beams=beams, folder=folder, progress=progress)
             aligned = demo_alignment(model, data)
-        seconds = steps.longest(folder / 'summary.json')
+        seconds = steps.longest_seconds(folder / 'summary.json')
         evaluation, vectors = scores['evaluation'], aligned.pop('vectors')
         result = dict(
             summary=scores['summary'],

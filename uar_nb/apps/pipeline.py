@@ -298,7 +298,7 @@ def prepare_training(
         tokenizer,
         folder=source.store or folder,
         progress=progress,
-        make=source.store is None,
+        create=source.store is None,
     )
 
 

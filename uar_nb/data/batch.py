@@ -129,7 +129,7 @@ def build(
     progress=False,  # show a bar
     workers=1,  # threads that read files
     part=512,  # pictures between two savings
-    make=True,  # False: only open; an error where the folder doesn't hold these pictures
+    create=True,  # False: only open; an error where the folder doesn't hold these pictures
 ):  # `PixelStore`
     "Read all pictures, or open the store of the same ones; an interrupted build goes on."
     views = [(study, view) for study in studies for view in study.views]
@@ -139,18 +139,20 @@ def build(
     def read_part(first, last):
         return _read_views(views[first:last], workers)
 
-    fill = partial(fill_in_parts, make=read_part, part=part, name='pictures', progress=progress)
+    fill = partial(
+        fill_in_parts, read_rows=read_part, part=part, name='pictures', progress=progress
+    )
     if folder is None:
         return cls(fill(np.zeros(shape, np.uint8)), rows)
 
-    source = store_key(source=[_source(study) for study in studies])
+    source_key = store_key(source=[_source(study) for study in studies])
 
     def describe(content):
-        key = store_key(content=content, rows=rows)
-        return dict(source=source, content=content, key=key, rows=rows)
+        content_key = store_key(content=content, rows=rows)
+        return dict(source=source_key, content=content, key=content_key, rows=rows)
 
-    found = open_store(folder, 'pictures.npy', wanted=dict(source=source))
-    if found is None and not make:
+    found = open_store(folder, 'pictures.npy', wanted=dict(source=source_key))
+    if found is None and not create:
         raise UARError(
             'is no store of these pictures',
             file=folder,
@@ -158,7 +160,7 @@ def build(
         )
     if found is None:
         array = dict(name='pictures.npy', shape=shape, dtype=np.uint8)
-        found = write_store(folder, **array, fill=fill, key=source, describe=describe)
+        found = write_store(folder, **array, fill=fill, key=source_key, describe=describe)
     pictures, about = found
     return cls(pictures, about['rows'], about['key'])
 
@@ -268,7 +270,7 @@ def build(  # noqa: PLR0913 (options of one call)
     seed=0,  # of the crops
     progress=False,  # show a bar
     part=512,  # pictures between two savings
-    make=True,  # False: only open; an error where the folder doesn't hold these tokens
+    create=True,  # False: only open; an error where the folder doesn't hold these tokens
 ):  # `TokenStore`
     "Tokenise all pictures, or open the store of the same key; an interrupted build goes on."
     codes = int(tokenizer.codebook_size)
@@ -293,7 +295,7 @@ def build(  # noqa: PLR0913 (options of one call)
     found = open_store(folder, 'ids.npy', wanted=dict(key=key))
     if found is not None:
         return cls(found[0], key, about)
-    if not make:
+    if not create:
         raise _other_store(folder, about)
 
     names = _names_of_rows(pixels)
@@ -305,7 +307,9 @@ def build(  # noqa: PLR0913 (options of one call)
     def describe(content):
         return dict(key=key, content=content, about=about)
 
-    fill = partial(fill_in_parts, make=tokenize_part, part=part, name='tokens', progress=progress)
+    fill = partial(
+        fill_in_parts, read_rows=tokenize_part, part=part, name='tokens', progress=progress
+    )
     shape = (len(pixels), crops + 1, tokenizer.grid**2)
     dtype = _dtype_of_ids(codes)
     if folder is None:

@@ -396,7 +396,7 @@ def read_openi(
     else:
         reports = [_with_views(report, views) for report in _read_xml(found.reports, faults)]
     if log is None:
-        faults.stop()
+        faults.raise_faults()
     return sorted(reports, key=lambda report: report.number)
 
 
@@ -631,7 +631,7 @@ def load_iu_xray(
     left_out = tuple((reports[n].id, reason) for n, reason in why_not.items() if reason)
     facts = DataFacts(f'IU-Xray, {found.layout}', found.reports, tuple(notes), left_out)
     made = StudyList(chosen.studies, facts)
-    log.stop(made)
+    log.raise_faults(made)
     return made if split is None else random_split(made, split)
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c030

@@ -578,12 +578,12 @@ def load_mimic(
         some = [(entry.subject, study) for study, entry in islice(entries.items(), 200)]
         report_files = _find_reports(found.root, reports, some)
     table = _read_views(found, places.suffix == '.dcm', log)
-    log.stop()
+    log.raise_faults()
     reader = _StudyReader(places, table, report_files, log, text, _KEEP[views], unit)
     for study in list(entries):
         reader.read(study, entries.pop(study))  # what was used makes room for what is made of it
     studies = StudyList(reader.studies, _facts(found, reader, drawn=split is not None))
-    log.stop(studies)
+    log.raise_faults(studies)
     return studies if split is None else random_split(studies, split, by='patient')
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c034

@@ -298,7 +298,7 @@ def load_annotation(
     notes += _order_notes(reader.by_order)
     notes += _empty_splits(studies, SPLITS if None in content else content)
     made = StudyList(studies, DataFacts(layout, file, tuple(notes)))
-    log.stop(made)
+    log.raise_faults(made)
     return made
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c025
@@ -342,7 +342,7 @@ def load_lines(
         notes.append(Note('split', f'studies without a split are in {split}'))
     notes += _order_notes(reader.by_order) + _empty_splits(studies)
     made = StudyList(studies, DataFacts('JSON lines', file, tuple(notes)))
-    log.stop(made)
+    log.raise_faults(made)
     return made
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c030
@@ -590,7 +590,7 @@ def load_table(
         notes.append(Note('split', f'no column split: all studies are in {split}'))
     notes += _empty_splits(studies)
     made = StudyList(studies, DataFacts('table', file, tuple(notes)))
-    log.stop(made)
+    log.raise_faults(made)
     return made
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t025
@@ -624,7 +624,7 @@ def load_pictures(
         )
         notes.append(Note('views', text))
     made = StudyList(studies, DataFacts('pictures only', folder, tuple(notes)))
-    log.stop(made)
+    log.raise_faults(made)
     return made
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t029

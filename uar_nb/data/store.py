@@ -98,13 +98,13 @@ def parts_folder(
     return Path(folder).with_name(f'{Path(folder).name}.part-{key[:16]}')
 
 # %% ../../nbs/wings/data/11_store.ipynb #c018
-def _kept_part(file, make):
+def _kept_part(file, read_rows):
     "An array from a file where an earlier run left it whole; otherwise made, and kept there."
     try:
         return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         pass
-    made = make()
+    made = read_rows()
     saved = BytesIO()
     np.save(saved, made, allow_pickle=False)
     atomic_write(file, saved.getvalue())
@@ -113,7 +113,7 @@ def _kept_part(file, make):
 
 def fill_in_parts(
     array,  # to fill, in memory or mapped
-    make,  # function of (first, last) that gives the rows first … last-1
+    read_rows,  # function of (first, last) that gives the rows first … last-1
     kept=None,  # folder that keeps finished parts; None: they are not kept
     part=512,  # rows of one
     name='parts',  # of the bar
@@ -124,12 +124,12 @@ def fill_in_parts(
     with tqdm(total=len(array), desc=name, disable=not progress) as bar:
         for first in range(0, len(array), part):
             last = min(first + part, len(array))
-            make_part = partial(make, first, last)
+            read_part = partial(read_rows, first, last)
             try:
                 if kept is None:
-                    array[first:last] = make_part()
+                    array[first:last] = read_part()
                 else:
-                    array[first:last] = _kept_part(kept / f'{first}-{last}.npy', make_part)
+                    array[first:last] = _kept_part(kept / f'{first}-{last}.npy', read_part)
             except DataSetError as error:
                 faults += error.faults
             bar.update(last - first)

@@ -449,7 +449,7 @@ class FaultLog:
         "Note a fault; gives None, so that a reader can return it for the part that is wrong."
         self.faults.append(Fault(str(file or self.file), field, what, remedy))
 
-    def stop(self, studies=()):
+    def raise_faults(self, studies=()):
         "One error with all faults, if there are any; the studies that stand go with it."
         if self.faults:
             raise DataSetError(self.faults, self.file, studies=studies)

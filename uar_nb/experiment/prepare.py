@@ -26,13 +26,13 @@ def make_data(
     folder=None,  # keep images and tokens there; None: in memory
     seed: int = 0,  # of order and crops
     progress=False,  # show a bar
-    make=True,  # False: what `folder` holds is opened, and nothing is made
+    create=True,  # False: what `folder` holds is opened, and nothing is made
 ) -> dict:  # 'train', 'val', 'test' → `StudyData` or None
     "Read the images once, tokenize them once, and cut the data by split."
     pixel_folder, token_folder = None, None
     if folder:
         pixel_folder, token_folder = Path(folder) / 'pixels', Path(folder) / 'tokens'
-    pixels = PixelStore.build(studies, folder=pixel_folder, progress=progress, make=make)
+    pixels = PixelStore.build(studies, folder=pixel_folder, progress=progress, create=create)
     tokens = None
     if tokenizer:
         tokens = TokenStore.build(
@@ -42,7 +42,7 @@ def make_data(
             crops=data.crops,
             seed=seed,
             progress=progress,
-            make=make,
+            create=create,
         )
     splits = {}
     for split, members in by_split(studies).items():
@@ -101,7 +101,7 @@ def prepare(
     tokenizer=None,  # for `visual='tokens'`
     folder=None,  # keep images and tokens there
     progress=False,  # show a bar
-    make=True,  # False: what `folder` holds is opened, and nothing is made
+    create=True,  # False: what `folder` holds is opened, and nothing is made
 ) -> Prepared:  # config, vocabulary, tokenizer, data, model
     "From studies to everything that a `Trainer` needs."
     train = by_split(studies)['train']
@@ -126,7 +126,7 @@ def prepare(
         folder=folder,
         seed=config.train.seed,
         progress=progress,
-        make=make,
+        create=create,
     )
     # 'weights' names a random stream: another word would give other weights
     with torch_rng(config.train.seed, 'weights'):
