@@ -24,6 +24,21 @@ Done = namedtuple(
     'Done', 'status out err seconds'
 )  # status is negative for a signal, as in subprocess
 POSIX = hasattr(os, 'fork')
+TINY = [  # settings of a training that takes seconds, for --set
+    'model.d=16',
+    'model.heads=2',
+    'model.cra_heads=2',
+    'model.d_ff=16',
+    'model.basis_size=16',
+    'data.max_words=12',
+    'data.crops=1',
+    'train.stages.0.steps=4',
+    'train.stages.0.warmup=1',
+    'train.stages.1.steps=2',
+    'train.stages.1.warmup=1',
+    'train.eval_every=2',
+    'train.beam=1',
+]
 
 
 class Forge:

@@ -7,27 +7,15 @@ import sys
 
 import pytest
 
-from forge import POSIX
+from forge import POSIX, TINY
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='gloo between forked processes')
 SETTINGS = [
-    'model.d=16',
-    'model.heads=2',
-    'model.cra_heads=2',
-    'model.d_ff=16',
-    'model.basis_size=16',
-    'data.max_words=12',
-    'data.crops=1',
-    'train.stages.0.steps=4',
-    'train.stages.0.warmup=1',
-    'train.stages.1.steps=2',
-    'train.stages.1.warmup=1',
+    *TINY,
     'train.batch_size=2',
     'train.accumulate=2',
-    'train.eval_every=2',
     'train.log_every=1',
-    'train.beam=1',
     'train.device=cpu',
     'train.monitor=loss',
 ]

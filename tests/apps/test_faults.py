@@ -19,31 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from forge import POSIX, Forge
+from forge import POSIX, TINY, Forge
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork')
 Fault = namedtuple('Fault', 'name harm argv file field remedy plan', defaults=({},))
-SMALL = [
-    x
-    for s in (
-        'model.d=16',
-        'model.heads=2',
-        'model.cra_heads=2',
-        'model.d_ff=16',
-        'model.basis_size=16',
-        'data.max_words=12',
-        'data.crops=1',
-        'train.stages.0.steps=4',
-        'train.stages.0.warmup=1',
-        'train.stages.1.steps=2',
-        'train.stages.1.warmup=1',
-        'train.batch_size=4',
-        'train.eval_every=2',
-        'train.beam=1',
-    )
-    for x in ('--set', s)
-]
+SMALL = [x for s in (*TINY, 'train.batch_size=4') for x in ('--set', s)]
 TRAIN = ['train', 'set', '--preset', 'phantom', '--dvae', 'dvae', '--out', 'run', *SMALL]
 GENERATE = [
     'generate',

@@ -29,7 +29,7 @@ import requests
 from filelock import lock_descriptor
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.util.retry import Retry
 
 from .. import __version__
@@ -190,6 +190,19 @@ def open_session(
     return session
 
 
+def _reason(error):
+    "Why no answer came, in plain words."
+    inner = error.args[0] if error.args else error
+    inner = getattr(inner, 'reason', inner)
+    if isinstance(inner, NameResolutionError):
+        return f"no computer's address is known for {urlsplit(error.request.url).hostname}"
+    if isinstance(inner, NewConnectionError):
+        return 'nothing accepts connections there'
+    if isinstance(error, requests.exceptions.Timeout) or isinstance(inner, TimeoutError):
+        return 'it took too long'
+    return str(inner) or type(inner).__name__
+
+
 def _ask(session, part, timeout):
     "The answer to a request for what is missing."
     headers = {}
@@ -211,7 +224,7 @@ def _ask(session, part, timeout):
         ) from error
     except (requests.RequestException, HTTPError, ValueError) as error:
         raise UARError(
-            f'no answer ({error})',
+            f'no answer: {_reason(error)}',
             file=part.url,
             remedy=f'check the network and call again: {readable_size(part.have)} are here',
         ) from error

@@ -18,7 +18,7 @@ import torch
 
 from ..analysis.retrieval import nearest_reports, study_vectors
 from .reporter import Reporter
-from ..core import UNK_ID, UARError, optional_import
+from ..core import UNK_ID, UARError, evaluation_mode, optional_import
 from ..data.study import VIEWS, Finding
 from ..data.text import clean_report
 from ..phantom.findings import KINDS, check_finding
@@ -209,8 +209,8 @@ def word_probabilities(
         report_keys=torch.zeros(1, dtype=torch.int64),
     )
     batch = replace(data.batch([index]), **written).to(next(model.parameters()).device)
-    with torch.no_grad():
-        logits = model.eval()(batch).logits[0].float()
+    with evaluation_mode(model), torch.no_grad():
+        logits = model(batch).logits[0].float()
     targets = batch.targets[0]
     chosen = logits.softmax(-1).gather(1, targets[:, None])[:, 0]
     words = cleaned.split()[: data.max_words - 1] + ['<eos>']
