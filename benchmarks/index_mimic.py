@@ -1,10 +1,10 @@
 """How long it takes, and how much memory, to index a copy of MIMIC-CXR-JPG: tables and reports
-of invented studies in PhysioNet's layout, without pictures.
+of invented studies in PhysioNet's layout, without images.
 
     python benchmarks/index_mimic.py [--studies 300000] [--loose] [--out
     data/results/index_mimic.json]
 
-Two thirds of the studies have two pictures or three; a tenth has no FINDINGS. Reports lie in one
+Two thirds of the studies have two images or three; a tenth has no FINDINGS. Reports lie in one
 archive, or with --loose in a file each. The reading runs in a process of its own, whose
 peak memory is that of the whole process (with `uar_nb` and what it imports loaded: that share is
 given too).

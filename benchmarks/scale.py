@@ -1,15 +1,15 @@
-"""What 300,000 studies cost: seconds and memory of indexing them, storing pictures and tokens,
+"""What 300,000 studies cost: seconds and memory of indexing them, storing images and tokens,
 opening the stores, and one epoch's batches, on generated files.
 
-    python benchmarks/scale.py [--studies 300000] [--pictures 300000] [--small 3000] [--shared
+    python benchmarks/scale.py [--studies 300000] [--images 300000] [--small 3000] [--shared
     "what else ran"] [--only PART ...] [--out data/results/scale.json]
 
 Every part runs in a process of its own. `peak_mb` is the most that the process held,
 `private_mb` the most that it held for itself alone (without the pages of memory-mapped files,
 which all processes share and the system takes back when it needs them); both with Python,
 PyTorch and `uar_nb` loaded, which the row `imports` shows. The studies are MIMIC-CXR-like: two
-pictures on average, reports of about 60 words, a tenth without FINDINGS. Each picture file is
-the same small JPEG: of a picture, only header and presence count here.
+images on average, reports of about 60 words, a tenth without FINDINGS. Each image file is
+the same small JPEG: of an image, only header and presence count here.
 """
 
 import argparse
@@ -37,7 +37,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 
 def study_files(i):
-    "(patient, study, pictures) of study i, as `index_mimic.generate` names them."
+    "(patient, study, images) of study i, as `index_mimic.generate` names them."
     return (
         str(10_000_000 + i // 3),
         str(50_000_000 + i),
@@ -46,7 +46,7 @@ def study_files(i):
 
 
 def generate(root, n):
-    "One tree of small pictures, and four ways to list it."
+    "One tree of small images, and four ways to list it."
     import csv
     from io import BytesIO
 
@@ -164,7 +164,7 @@ def index(root, layout, check, **_):
 
 
 def frontals(root, n):
-    "n studies of one frontal picture, whose reports come from the annotation file."
+    "n studies of one frontal image, whose reports come from the annotation file."
     from uar_nb.data.load import load_studies
     from uar_nb.data.study import Study
 
@@ -172,14 +172,14 @@ def frontals(root, n):
     return [Study(s.id, s.views[:1], s.report, s.split, None, s.patient) for s in some[:n]]
 
 
-def store_pictures(root, n, folder, **_):
-    """PixelStore.build from files; the decoding itself is left out (every file gives a picture
-    of noise), for it is the picture's affair."""
+def store_images(root, n, folder, **_):
+    """PixelStore.build from files; the decoding itself is left out (every file gives an image
+    of noise), for it is the image's affair."""
     from uar_nb.data.batch import PixelStore
     from uar_nb.data.study import View
 
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 128), np.uint8)
-    View.picture = lambda self: noise[hash(self.path) % 64]
+    View.image = lambda self: noise[hash(self.path) % 64]
     studies = frontals(root, n)
     with Clock() as t:
         store = PixelStore.build(studies, folder / f'pixels-{n}')
@@ -187,11 +187,11 @@ def store_pictures(root, n, folder, **_):
         pictures=len(store),
         seconds=t.seconds,
         cpu=t.cpu,
-        store_mb=round(store.pictures.nbytes / 1e6),
+        store_mb=round(store.images.nbytes / 1e6),
     )
 
 
-def open_pictures(root, n, folder, **_):
+def open_images(root, n, folder, **_):
     from uar_nb.data.batch import PixelStore
 
     studies = frontals(root, n)
@@ -229,7 +229,7 @@ def tokenize(root, n, folder, stop=None, pause=0.0, name='tokens', **_):
 
 def random_tokens(folder, n, pixels):
     """A token store of random ids, written as TokenStore.build writes it; the tokenizing of so
-    many pictures would take hours."""
+    many images would take hours."""
     from uar_nb.core import atomic_write
     from uar_nb.data import store as stores
     from uar_nb.data.batch import TokenStore
@@ -270,13 +270,13 @@ def study_data(root, n, folder):
     from uar_nb.data.text import Vocabulary, clean_report
 
     studies = frontals(root, n)
-    picture = (
+    image = (
         np.lib.format.open_memmap(folder / f'black-{n}.npy', 'w+', np.uint8, (n, 128, 128))
         if not (folder / f'black-{n}.npy').exists()
         else np.load(folder / f'black-{n}.npy', mmap_mode='r')
     )
     pixels = PixelStore(
-        picture, {s.id: [(s.views[0].name, i)] for i, s in enumerate(studies)}, key=f'black {n}'
+        image, {s.id: [(s.views[0].name, i)] for i, s in enumerate(studies)}, key=f'black {n}'
     )  # a sparse file: nothing is read of it
     tokens, opened = random_tokens(folder, n, pixels)
     words = Vocabulary.build([clean_report(s.report, 'mimic_cxr') for s in studies[:3000]], 3)
@@ -431,15 +431,15 @@ def call(part, root, folder, **options):
 
 def plan(a):
     "(name of the row, part, its options)."
-    n, p, s = a.studies, a.pictures, a.small
+    n, p, s = a.studies, a.images, a.small
     yield 'imports', 'imports', {}
     for layout in ('annotation', 'table', 'lines', 'mimic'):
         for check in (False, 'exists', *[True] * (layout != 'mimic')):
             yield f'index {layout}, check={check}', 'index', dict(layout=layout, check=check)
     for size in (s, p):
-        yield f'store {size:,} pictures', 'store_pictures', dict(n=size)
-        yield f'open {size:,} pictures, first time', 'open_pictures', dict(n=size)
-        yield f'open {size:,} pictures, again', 'open_pictures', dict(n=size)
+        yield f'store {size:,} pictures', 'store_images', dict(n=size)
+        yield f'open {size:,} pictures, first time', 'open_images', dict(n=size)
+        yield f'open {size:,} pictures, again', 'open_images', dict(n=size)
     for size in (s, min(10 * s, p)):
         yield f'tokenize {size:,} pictures', 'tokenize', dict(n=size)
     yield (
@@ -461,7 +461,7 @@ def main():
     )
     parser.add_argument('--studies', type=int, default=300_000)
     parser.add_argument(
-        '--pictures', type=int, help='in the picture store; default: as many as studies'
+        '--images', type=int, help='in the image store; default: as many as studies'
     )
     parser.add_argument('--small', type=int, default=3_000)
     parser.add_argument('--shared', default='', help='what else ran on the machine')
@@ -476,7 +476,7 @@ def main():
         return
     from uar_nb.core import atomic_write
 
-    a.pictures = min(a.pictures or a.studies, a.studies)
+    a.images = min(a.images or a.studies, a.studies)
     memory = (
         next(
             (
@@ -492,7 +492,7 @@ def main():
     rows = {}
     result = dict(
         studies=a.studies,
-        pictures=a.pictures,
+        pictures=a.images,
         small=a.small,
         machine=f'{platform.machine()}, {os.cpu_count()} cores, {memory} GB of memory, local disk',
         shared=a.shared,

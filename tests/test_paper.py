@@ -44,7 +44,7 @@ SMALL = dict(
 
 
 def tiny(name='uar', **changes):
-    "A small model of a row, and a batch of tokens, pictures and reports."
+    "A small model of a row, and a batch of tokens, images and reports."
     config = model_preset(name, **{**SMALL, **changes})
     if config.visual == 'resnet101':
         config = config.override({'visual': 'small_cnn'})
@@ -52,11 +52,11 @@ def tiny(name='uar', **changes):
     reports = torch.tensor(
         [[1, 5, 6, 4, 7, 8, 4, 2], [1, 9, 4, 10, 11, 12, 4, 2], [1, 13, 14, 4, 15, 4, 2, 0]]
     )
-    ids, pictures = torch.randint(16, (3, 2, 196)), torch.rand(3, 2, 1, 112, 112)
+    ids, images = torch.randint(16, (3, 2, 196)), torch.rand(3, 2, 1, 112, 112)
     return UAR(config), Batch(
         list('abc'),
         ids,
-        pictures,
+        images,
         torch.tensor([[0, 1]] * 3),
         torch.ones(3, 2, dtype=torch.bool),
         reports,
@@ -168,7 +168,7 @@ def test_figure_4_alignment_score_is_that_of_scikit_learns_scaler():
 
 def test_figure_6_attention_is_that_of_torchs_own_layer():
     """What goes into each layer's projections, given to torch's attention layer with the same
-    weights; a box of the whole picture holds all of the attention."""
+    weights; a box of the whole image holds all of the attention."""
     model, batch = tiny(mask='none')
     model.eval()
     went_in = {}

@@ -22,13 +22,13 @@ def main(folder):
     ).resolve() in shipped.resolve().parents, shipped  # from the wheel, not from a clone
     [study] = make_studies(1, seed=2303, split='test')
     write_studies([study], folder / 'set', layout='r2gen')
-    pictures = sorted((folder / 'set').rglob('*.png'))
+    images = sorted((folder / 'set').rglob('*.png'))
     start = time.perf_counter()
     reporter = Reporter.from_pretrained('phantom-small')
     loaded = time.perf_counter()
-    [report] = reporter([str(p) for p in pictures])
+    [report] = reporter([str(p) for p in images])
     print(
-        f'phantom-small: loaded in {loaded - start:.1f} s, two pictures to a report in {time.perf_counter() - loaded:.1f} s: {report}'  # noqa: E501
+        f'phantom-small: loaded in {loaded - start:.1f} s, two images to a report in {time.perf_counter() - loaded:.1f} s: {report}'  # noqa: E501
     )
     most = load_checkpoint('phantom-small').model.config.max_words
     assert report.disclaimer and 5 < len(report.words) < most - 1 and report.words[-1] == '.', (
@@ -42,12 +42,12 @@ def main(folder):
     )
 
     run_demo(folder / 'demo', 'toy', device='cpu', workers=1, progress=False)
-    [report] = Reporter.from_pretrained(folder / 'demo' / 'checkpoint')([str(pictures[0])])
+    [report] = Reporter.from_pretrained(folder / 'demo' / 'checkpoint')([str(images[0])])
     assert report.disclaimer and len(report.probabilities) == len(report.words), report
     uar = Path(sys.executable).with_name('uar')
     for checkpoint in ('phantom-small', str(folder / 'demo' / 'checkpoint')):
         shown = subprocess.run(
-            [uar, 'generate', *map(str, pictures[:2]), '--checkpoint', checkpoint],
+            [uar, 'generate', *map(str, images[:2]), '--checkpoint', checkpoint],
             capture_output=True,
             text=True,
         )

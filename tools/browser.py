@@ -99,7 +99,7 @@ class Browser:
             time.sleep(0.3)
         raise TimeoutError(what or script)
 
-    def picture(self, file):
+    def screenshot(self, file):
         with open(file, 'wb') as f:
             f.write(base64.b64decode(self.send('Page.captureScreenshot', format='png')['data']))
 

@@ -303,11 +303,11 @@ class Page:
                 nbformat_minor=5,
             )
         )
-        pictures = []
+        images = []
 
         def aside(m):
-            pictures.append(m[0])
-            return f'QZPICTURE{len(pictures) - 1}QZ'
+            images.append(m[0])
+            return f'QZIMAGE{len(images) - 1}QZ'
 
         text = re.sub(r'data:image/[^"]{200,}', aside, exporter.from_notebook_node(book)[0])
         text = self.put_back(text)
@@ -320,7 +320,7 @@ class Page:
                 r'href="([^"#][^"]*)"', lambda m: f'href="{self.site.link(m[1], self.page)}"', text
             )
         )
-        return re.sub(r'QZPICTURE(\d+)QZ', lambda m: pictures[int(m[1])], text)
+        return re.sub(r'QZIMAGE(\d+)QZ', lambda m: images[int(m[1])], text)
 
 
 def sidebar(site, page):

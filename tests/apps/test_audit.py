@@ -14,10 +14,10 @@ import pytest
 
 from uar_nb.apps.audit import audit, audit_folder, score_baselines
 from uar_nb.core import UARError
-from uar_nb.data.image import read_picture
+from uar_nb.data.image import read_image
 from uar_nb.data.load import save_studies
 from uar_nb.data.quality import (
-    check_pictures,
+    check_images,
     find_duplicates,
     hash_distance,
     near_pairs,
@@ -51,7 +51,7 @@ def phantoms():
 def test_iu_xray_agrees_with_counts_made_elsewhere():
     """Counted by another program on the same file, with R2Gen's own tokenizer (threshold: words
     seen so often in training, with <unk>)."""
-    n = audit(DATA / 'iu_xray', pictures=False, baselines=False).numbers
+    n = audit(DATA / 'iu_xray', with_images=False, baselines=False).numbers
     train, val = n['reports']['train'], n['reports']['val']
     assert [n['splits'][s]['studies'] for s in ('train', 'val')] == [2069, 296]
     assert {s: n['splits'][s]['images_per_study'] for s in ('train', 'val')} == {
@@ -78,12 +78,12 @@ def test_iu_xray_agrees_with_counts_made_elsewhere():
 
 @real
 def test_the_archive_of_reports_gives_the_same_numbers():
-    "Reports, not pictures: how many of those a study keeps is the reader's business."
-    found = audit(DATA / 'iu_xray' / 'NLMCXR_reports.tgz', pictures=False, baselines=False)
-    n, other = found.numbers, audit(DATA / 'iu_xray', pictures=False, baselines=False).numbers
-    assert n['left_out'] == {'no FINDINGS': 530, 'one picture only': 382, 'no picture': 88}
+    "Reports, not images: how many of those a study keeps is the reader's business."
+    found = audit(DATA / 'iu_xray' / 'NLMCXR_reports.tgz', with_images=False, baselines=False)
+    n, other = found.numbers, audit(DATA / 'iu_xray', with_images=False, baselines=False).numbers
+    assert n['left_out'] == {'no FINDINGS': 530, 'one image only': 382, 'no image': 88}
     assert (
-        'studies left out: 530 no FINDINGS, 382 one picture only, 88 no picture'
+        'studies left out: 530 no FINDINGS, 382 one image only, 88 no image'
         in str(found).splitlines()
     )
     for key in ('reports', 'vocabulary', 'shared'):
@@ -127,13 +127,13 @@ def test_iu_xray_baselines_are_those_of_the_scorer():
 
 
 @real
-def test_real_pictures_that_are_there_and_those_that_are_not():
+def test_real_images_that_are_there_and_those_that_are_not():
     found = audit(DATA / 'iu_xray', baselines=False)
     n, lines = found.numbers, str(found).splitlines()
     listed = [
         line
         for line in lines
-        if line.startswith('  - images/') and line.endswith(': picture not found — check the path')
+        if line.startswith('  - images/') and line.endswith(': image not found — check the path')
     ]
     assert (
         len(listed) == 20
@@ -143,7 +143,7 @@ def test_real_pictures_that_are_there_and_those_that_are_not():
     assert found.failed and len(found.faults) == 4718
     assert n['pictures']['states'] == {'ok': 12, 'missing': 2 * (2069 + 296 - 6)}
     assert (
-        n['faults']['kinds'] == {'picture not found': n['pictures']['states']['missing']}
+        n['faults']['kinds'] == {'image not found': n['pictures']['states']['missing']}
         and len(n['faults']['rows']) == 1000
     )
 
@@ -151,7 +151,7 @@ def test_real_pictures_that_are_there_and_those_that_are_not():
 @real
 def test_no_report_text_in_the_result(tmp_path):
     "Of a report, no run of seven words stands in the JSON or on the page."
-    found = audit(DATA / 'iu_xray', baselines=True, pictures=False)
+    found = audit(DATA / 'iu_xray', baselines=True, with_images=False)
     page = found.save(tmp_path).read_text(encoding='utf-8') + (tmp_path / 'audit.json').read_text(
         encoding='utf-8'
     )
@@ -169,7 +169,7 @@ def test_no_report_text_in_the_result(tmp_path):
 def test_real_frontals_polarity_and_twins():
     with open(DATA / 'frontal' / 'manifest.csv', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
-    facts = check_pictures(
+    facts = check_images(
         [
             Study(str(i), (View('frontal', DATA / 'frontal' / r['image']),))
             for i, r in enumerate(rows)
@@ -178,7 +178,7 @@ def test_real_frontals_polarity_and_twins():
     assert {f.state for f in facts} <= {'ok', 'inverted'} and sum(
         f.state == 'inverted' for f in facts
     ) <= 4  # of 360
-    inverted = polarity(255 - np.stack([read_picture(DATA / 'frontal' / r['image']) for r in rows]))
+    inverted = polarity(255 - np.stack([read_image(DATA / 'frontal' / r['image']) for r in rows]))
     assert (inverted > 0).sum() <= 4
     groups, pairs = find_duplicates(facts)
     twins = {frozenset(p) for g in groups for p in [g[:2]]} | {frozenset(p[:2]) for p in pairs}
@@ -273,7 +273,7 @@ def test_studies_in_memory_with_anything_wrong(phantoms, tmp_path):
     for words in (
         'id names 2 studies',
         "split 'dev' is unknown",
-        'has no picture',
+        'has no image',
         'report is empty',
     ):
         assert words in whats
@@ -304,7 +304,7 @@ def test_without_the_scorer_the_rest_is_told(phantoms, monkeypatch):
     for name in [m for m in sys.modules if m.startswith('pycocoevalcap')]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'pycocoevalcap', None)
-    n = audit(phantoms, pictures=False).numbers
+    n = audit(phantoms, with_images=False).numbers
     assert 'pycocoevalcap' in n['floors']['skipped'] and n['reports']['train']['reports'] == 30
     assert n['pictures'] == {'skipped': 'not asked for'}
 
@@ -391,7 +391,7 @@ def test_the_text_lists_twenty_faults_and_where_the_others_are(phantoms, tmp_pat
     found = audit([replace(s, views=()) for s in phantoms[:25]], baselines=False)
     lines = str(found).splitlines()
     assert [line for line in lines if line.startswith('  - train')] == [
-        f'  - {s.id}: has no picture — name at least one' for s in phantoms[:20]
+        f'  - {s.id}: has no image — name at least one' for s in phantoms[:20]
     ]
     assert lines[-1] == '  … and 5 more; `save` writes all of them to faults.txt'
     found.save(tmp_path / 'a')

@@ -995,7 +995,7 @@ def test_iu_xray(open_i, server, tmp_path):
 
 def test_iu_xray_reports_only(open_i, server, tmp_path):
     got, found = download.download_iu_xray(
-        tmp_path / 'iu', server.url.rsplit('/', 1)[0], pictures=False, **FAST
+        tmp_path / 'iu', server.url.rsplit('/', 1)[0], images=False, **FAST
     )
     assert list(got) == ['NLMCXR_reports.tgz'] and not list((tmp_path / 'iu').rglob('*.png'))
     assert found.numbers['splits']['all']['reports'] == 12
@@ -1010,9 +1010,9 @@ def test_real_reports(server, tmp_path):
     server.vice = lambda a: a.serve(data, upto=300_000)
     url = server.url.rsplit('/', 1)[0]
     with pytest.raises(UARError, match='files .xml, not 3,955'):
-        download.download_iu_xray(tmp_path / 'iu', url, pictures=False, audited=False, **FAST)
+        download.download_iu_xray(tmp_path / 'iu', url, images=False, audited=False, **FAST)
     got, _ = download.download_iu_xray(
-        tmp_path / 'iu', url, pictures=False, counted=False, audited=False, **FAST
+        tmp_path / 'iu', url, images=False, counted=False, audited=False, **FAST
     )
     with tarfile.open(source) as tar:
         names = [Path(m.name).name for m in tar if m.isfile()]

@@ -92,7 +92,7 @@ def write(text):
     )
 
 
-# For each explorer of the page: (what is moved, what its text must then say, whether the picture
+# For each explorer of the page: (what is moved, what its text must then say, whether the figure
 # must change)
 MOVES = [
     [
@@ -121,7 +121,7 @@ MOVES = [
         (choose(5, 'right'), ('sternotomy', 'right', 'effusion'), True),
         (choose(6, 'upper'), ('effusion', 'zone'), False),
         (choose(6, ''), ('right', 'effusion'), False),
-    ],  # an effusion has no zone: said in words, the picture stays
+    ],  # an effusion has no zone: said in words, the figure stays
 ]
 
 
@@ -161,17 +161,17 @@ def test_explorers_follow_their_controls(lab):
         for cell, moves in zip(cells, MOVES, strict=True):
             run(f"BOOK.content.scrollToItem({cell}, 'start')")
             here = f'BOOK.content.widgets[{cell}].node'
-            said, picture = (
+            said, figure = (
                 f"([...{here}.querySelectorAll('.widget-html-content')].pop()?.textContent ?? '')",
                 f"{here}.querySelector('img').src",
             )
             wait(
                 f"{here}.querySelector('img')?.naturalWidth > 50",
                 60,
-                f'no picture below cell {cell}',
+                f'no figure below cell {cell}',
             )
             for n, (move, texts, changes) in enumerate(moves):
-                before, text = run(picture), run(said)
+                before, text = run(figure), run(said)
                 run(move.replace('HERE', here))
                 try:
                     wait(
@@ -184,10 +184,12 @@ def test_explorers_follow_their_controls(lab):
                     raise AssertionError(
                         f'cell {cell}, move {n}: the text is {run(said)!r}, without {texts}'
                     ) from None
-                assert (run(picture) != before) == changes, (
-                    f'cell {cell}, move {n}: the picture ' + ('stayed' if changes else 'changed')
+                assert (run(figure) != before) == changes, f'cell {cell}, move {n}: the figure ' + (
+                    'stayed' if changes else 'changed'
                 )
-                if os.environ.get('UAR_PICTURES'):
-                    browser.picture(Path(os.environ['UAR_PICTURES']) / f'explorer_{cell}_{n}.png')
+                if os.environ.get('UAR_SCREENSHOTS'):
+                    browser.screenshot(
+                        Path(os.environ['UAR_SCREENSHOTS']) / f'explorer_{cell}_{n}.png'
+                    )
     finally:
         browser.close()

@@ -112,7 +112,7 @@ def held(home):
 
 
 def several(home):
-    write(FIRST, 'no picture')(home)
+    write(FIRST, 'no image')(home)
     drop('set/images/train-0-000001/1.png')(home)
     edit('set/annotation.json', lambda a: a['train'][2].update(report=' '))(home)
 
@@ -153,17 +153,17 @@ GONE = ['train', 'elsewhere', *TRAIN[2:]]
 FAULTS = [
     # a data set
     Fault('data set is not there', NOTHING, GONE, 'elsewhere', '', 'check the path'),
-    Fault('picture is missing', drop(FIRST), TRAIN, FIRST, 'train[0].image_path', 'check the path'),
+    Fault('image is missing', drop(FIRST), TRAIN, FIRST, 'train[0].image_path', 'check the path'),
     Fault(
-        'picture is truncated',
+        'image is truncated',
         cut(FIRST),
         TRAIN,
         FIRST,
         'train-0-000000',
-        'fetch or export the picture again',
+        'fetch or export the image again',
     ),
     Fault(
-        'picture of 60,000 x 60,000',
+        'image of 60,000 x 60,000',
         write(FIRST, huge_png(60_000)),
         TRAIN,
         FIRST,
@@ -171,7 +171,7 @@ FAULTS = [
         'make it smaller',
     ),
     Fault(
-        'no picture',
+        'no image',
         write(FIRST, 'hello'),
         TRAIN,
         FIRST,
@@ -184,7 +184,7 @@ FAULTS = [
         TRAIN,
         FIRST,
         'train[0].image_path',
-        'fetch the picture again',
+        'fetch the image again',
     ),
     Fault(
         'annotation is not JSON',
@@ -200,7 +200,7 @@ FAULTS = [
         TRAIN,
         'annotation.json',
         'train[0].image_path',
-        'list the pictures',
+        'list the images',
     ),
     Fault(
         'report is empty',
@@ -235,7 +235,7 @@ FAULTS = [
         "split 'train'",
     ),
     Fault(
-        'pictures without reports',
+        'images without reports',
         drop('set/annotation.json'),
         TRAIN,
         'set',
@@ -275,7 +275,7 @@ FAULTS = [
         'one object a line',
     ),
     Fault(
-        'row without a picture',
+        'row without an image',
         write('own/reports.csv', 'id,image,report\nA,,Clear.\n'),
         ['train', 'own', *TRAIN[2:]],
         'reports.csv',
@@ -525,9 +525,9 @@ FAULTS = [
             }
         ),
     ),
-    # pictures to write about
+    # images to write about
     Fault(
-        'picture to write about is missing',
+        'image to write about is missing',
         NOTHING,
         ['generate', 'x.png', *GENERATE[2:]],
         'x.png',
@@ -535,7 +535,7 @@ FAULTS = [
         'check the path',
     ),
     Fault(
-        'picture to write about is a bomb',
+        'image to write about is a bomb',
         write('x.png', huge_png(60_000)),
         ['generate', 'x.png', *GENERATE[2:]],
         'x.png',
@@ -898,8 +898,8 @@ def test_many_faults_are_told_together(forge, home):
     assert not (home / 'new').exists()
 
 
-def test_truncated_pictures_are_told_together(forge, home):
-    "What only decoding shows is found in all pictures before training, too."
+def test_truncated_images_are_told_together(forge, home):
+    "What only decoding shows is found in all images before training, too."
     for i in (0, 3):
         cut(f'set/images/train-0-00000{i}/0.png')(home)
     done = forge.run([*TRAIN[:6], '--out', 'new', *SMALL], cwd=home)

@@ -118,9 +118,9 @@ def test_six_real_studies_are_written_back_word_for_word(tmp_path):
     }
     assert {i for i in truth if written[i] != truth[i]} == set()
     for name in sorted(truth)[:2]:
-        pictures = [DATA / 'iu_xray' / 'images' / name / f'{n}.png' for n in (0, 1)]
+        images = [DATA / 'iu_xray' / 'images' / name / f'{n}.png' for n in (0, 1)]
         numbers = json.loads(
-            uar('generate', *pictures, '--checkpoint', 'run/checkpoint', '--json', cwd=tmp_path)
+            uar('generate', *images, '--checkpoint', 'run/checkpoint', '--json', cwd=tmp_path)
         )
         assert numbers['text'] == truth[name] and len(numbers['probabilities']) == len(
             truth[name].split()

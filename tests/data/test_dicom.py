@@ -1,4 +1,4 @@
-"DICOM: every file ends in a picture or a UARError, and nothing of a patient's header gets out."
+"DICOM: every file ends in an image or a UARError, and nothing of a patient's header gets out."
 
 import importlib.util
 import io
@@ -21,7 +21,7 @@ pydicom = pytest.importorskip('pydicom')
 from pages import ROOT
 from uar_nb.core import UARError
 from uar_nb.data.dicom import apply_table, dicom_info, read_dicom, stretch, window_level
-from uar_nb.data.image import picture_info, read_picture
+from uar_nb.data.image import image_info, read_image
 
 SECRET = 'Zyxwv^Patient'
 TEST_FILES = sorted(
@@ -121,18 +121,18 @@ def test_the_collection_is_there():
 
 @pytest.mark.parametrize('path', TEST_FILES, ids=lambda p: p.name)
 def test_each_of_pydicoms_files_is_read_or_refused(path):
-    for function in (read_dicom, dicom_info, read_picture, picture_info):
+    for function in (read_dicom, dicom_info, read_image, image_info):
         outcome(function, path)
     got = outcome(read_dicom, path)
     if got == 'read':
-        picture = read_dicom(path)
+        image = read_dicom(path)
         assert (
-            picture.dtype == np.float32
-            and picture.ndim == 2
-            and 0 <= picture.min()
-            and picture.max() <= 255
+            image.dtype == np.float32
+            and image.ndim == 2
+            and 0 <= image.min()
+            and image.max() <= 255
         )
-        assert picture.shape == dicom_info(path)[1::-1]
+        assert image.shape == dicom_info(path)[1::-1]
     else:
         assert got.file == str(path)
 
@@ -228,7 +228,7 @@ def test_a_file_without_preamble(tmp_path):
 
 
 def test_damaged_files_end_well(tmp_path):
-    """Bytes changed and files cut, 60 times each for six compressions: a picture or a UARError,
+    """Bytes changed and files cut, 60 times each for six compressions: an image or a UARError,
     in a process of its own in case a decoder dies."""
     plain = dicom(tmp_path / 'plain.dcm', chest(60, 50))
     dicom(tmp_path / 'deflated.dcm', chest(60, 50), '1.2.840.10008.1.2.1.99')
@@ -399,7 +399,7 @@ def test_no_header_in_warnings_logs_and_faults(tmp_path, capfd):
             assert 'Zyxwv' in log.getvalue()  # the file does make pydicom talk
             heard = len(caught), log.getvalue()
             for path in (good, bad, tmp_path / 'cut.dcm'):
-                outcome(read_picture, path), outcome(picture_info, path)
+                outcome(read_image, path), outcome(image_info, path)
             with pytest.raises(DataSetError) as faults:
                 load_studies(tmp_path)
             assert (len(caught), log.getvalue()) == heard

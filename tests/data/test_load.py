@@ -28,7 +28,7 @@ from uar_nb.data.iu_xray import (
     save_iu_xray,
 )
 from uar_nb.data.load import LAYOUTS, load_studies, save_studies
-from uar_nb.data.study import SPLITS, DataSetError, by_split, write_picture
+from uar_nb.data.study import SPLITS, DataSetError, by_split, write_image
 from uar_nb.phantom.generator import make_studies
 
 DATA = Path(os.environ.get('UAR_DATA', 'UAR_DATA is not set')) / 'iu_xray'
@@ -52,7 +52,7 @@ def content(study):
         study.report,
         study.split,
         tuple(v.name for v in study.views),
-        tuple(v.picture().tobytes() for v in study.views),
+        tuple(v.image().tobytes() for v in study.views),
     )
 
 
@@ -65,7 +65,7 @@ def test_phantoms_come_back(layout, phantoms, tmp_path):
     if layout == 'mimic':  # JPEG
         for a, b in zip(phantoms, back, strict=True):
             assert content(a)[:3] == content(b)[:3] and all(
-                np.abs(v.picture().astype(int) - w.picture()).max() <= 2
+                np.abs(v.image().astype(int) - w.image()).max() <= 2
                 for v, w in zip(a.views, b.views, strict=True)
             )
         assert [[v.name for v in s.views] for s in load_studies(tmp_path / 'set')] == [
@@ -152,17 +152,15 @@ def test_xml_with_kaggles_table_beside_it_knows_the_views(phantoms, tmp_path):
         back = load_studies(path)
         assert 'told by the files' in ' '.join(back.facts.texts())
         for s in back:
-            assert [v.picture().tobytes() for v in s.views] == [
-                v.picture().tobytes() for v in reversed(true[s.id].views)
+            assert [v.image().tobytes() for v in s.views] == [
+                v.image().tobytes() for v in reversed(true[s.id].views)
             ] and [v.name for v in s.views] == ['frontal', 'lateral']
 
 
 def test_symmetry_tells_phantom_views():
     studies = make_studies(60, 23, frequencies='iu_xray')
     assert (
-        sum(
-            mirror_score(s.views[0].picture()) > mirror_score(s.views[1].picture()) for s in studies
-        )
+        sum(mirror_score(s.views[0].image()) > mirror_score(s.views[1].image()) for s in studies)
         >= 58
     )
 
@@ -181,7 +179,7 @@ def test_what_is_lost_has_a_reason(phantoms, tmp_path):
     back = load_studies(home)
     assert len(back) == len(phantoms) - 3 and sorted(reason for _, reason in back.left_out) == [
         'no FINDINGS',
-        'no picture',
+        'no image',
     ]
     assert {s.id for s in back} < set(ids) and r2gen_split()[numbers[0]][0] not in {
         s.id for s in back
@@ -198,21 +196,21 @@ def test_what_is_lost_has_a_reason(phantoms, tmp_path):
 
 def test_all_faults_of_a_copy_together(phantoms, tmp_path):
     home = save_studies(phantoms, tmp_path / 'set', 'openi')
-    pictures = sorted((home / 'NLMCXR_png').iterdir())
-    pictures[0].unlink()
-    pictures[1].write_bytes(pictures[1].read_bytes()[:20])
-    pictures[2].write_text('hello')
+    images = sorted((home / 'NLMCXR_png').iterdir())
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:20])
+    images[2].write_text('hello')
     (home / 'ecgen-radiology/4000.xml').write_text('<eCitation>')
     (home / 'ecgen-radiology/4001.xml').write_text('<!DOCTYPE x [<!ENTITY a "aaaa">]><eCitation/>')
     with pytest.raises(DataSetError) as told:
         load_studies(home)
     assert len(told.value.faults) == 5
-    assert {Path(f).name for f, *_ in told.value.faults} == {p.name for p in pictures[:3]} | {
+    assert {Path(f).name for f, *_ in told.value.faults} == {p.name for p in images[:3]} | {
         '4000.xml',
         '4001.xml',
     }
     assert all(field and what and remedy for _, field, what, remedy in told.value.faults)
-    assert len(told.value.studies) == len(phantoms) - 2  # three pictures of two studies
+    assert len(told.value.studies) == len(phantoms) - 2  # three images of two studies
     with pytest.raises(DataSetError) as told:
         load_studies(home, check=False)
     assert len(told.value.faults) == 2
@@ -275,7 +273,7 @@ def test_all_readers_decide_on_views_by_one_rule(phantoms, tmp_path):
     slices keep it."""
     names = ['bilateral.png', 'x_Lateral.png', 'ap.png']
     for name in names:
-        write_picture(phantoms[0].views[0], tmp_path / 'images' / name)
+        write_image(phantoms[0].views[0], tmp_path / 'images' / name)
     entry = dict(id='A', report='Clear.', image_path=names, split='train')
     (tmp_path / 'annotation.json').write_text(json.dumps([entry]))
     (tmp_path / 'reports.jsonl').write_text(json.dumps(entry) + '\n')
@@ -314,12 +312,12 @@ def test_real_reports_are_r2gens_id_by_id():
     )
     assert Counter(reason for _, reason in studies.left_out) == {
         'no FINDINGS': 530,
-        'no picture': 88,
-        'one picture only': 382,
+        'no image': 88,
+        'one image only': 382,
     }
     assert {len(s.views) for s in studies} == {
         2
-    }  # as R2Gen; with most=0 every picture of the reports
+    }  # as R2Gen; with most=0 every image of the reports
     whole = load_studies(DATA / 'NLMCXR_reports.tgz', check=False, most=0)
     assert (
         sum(len(s.views) for s in whole)

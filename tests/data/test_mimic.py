@@ -50,11 +50,11 @@ def faults(function, *args, **options):
 # %% Round trip
 
 
-@pytest.mark.parametrize('pictures', ['jpg', 'dcm'])
-def test_phantoms_come_back(tmp_path, phantoms, pictures):
-    if pictures == 'dcm':
+@pytest.mark.parametrize('images', ['jpg', 'dcm'])
+def test_phantoms_come_back(tmp_path, phantoms, images):
+    if images == 'dcm':
         pytest.importorskip('pydicom')
-    home = save_mimic(phantoms, tmp_path / 'set', pictures)
+    home = save_mimic(phantoms, tmp_path / 'set', images)
     back = load_mimic(home, check=True, views='both')
     assert [(s.report, s.split, [v.name for v in s.views]) for s in back] == [
         (s.report, s.split, [v.name for v in s.views]) for s in phantoms
@@ -64,14 +64,14 @@ def test_phantoms_come_back(tmp_path, phantoms, pictures):
     )
     for s, b in zip(phantoms, back, strict=True):
         for v, w in zip(s.views, b.views, strict=True):
-            difference = np.abs(v.picture().astype(int) - w.picture())
-            assert difference.max() <= (2 if pictures == 'jpg' else 0)
+            difference = np.abs(v.image().astype(int) - w.image())
+            assert difference.max() <= (2 if images == 'jpg' else 0)
             assert difference.mean() < 0.3
     frontal = load_mimic(home)
     assert [[v.name for v in s.views] for s in frontal] == [['frontal']] * len(phantoms)
     assert all(
         re.fullmatch(
-            r'files/p1\d/p1\d{7}/s5\d{7}/[0-9a-f]{8}(-[0-9a-f]{8}){4}\.' + pictures,
+            r'files/p1\d/p1\d{7}/s5\d{7}/[0-9a-f]{8}(-[0-9a-f]{8}){4}\.' + images,
             v.path.relative_to(home).as_posix(),
         )
         for s in back
@@ -132,7 +132,7 @@ def test_reports_at_every_usual_place(tmp_path, copy):
         load_mimic(copy)
 
 
-def test_unpacked_tables_version_folders_and_smaller_pictures(tmp_path, copy):
+def test_unpacked_tables_version_folders_and_smaller_images(tmp_path, copy):
     expected = loaded(copy)
     for name in (SPLIT, META):
         (copy / name[:-3]).write_bytes(gzip.decompress((copy / name).read_bytes()))
@@ -186,7 +186,7 @@ def test_the_dicom_version_takes_views_from_the_headers(tmp_path, phantoms):
 
 
 def test_views_units_and_splits(tmp_path, copy):
-    "A second frontal picture, a decubitus view, and a study with a lateral picture alone."
+    "A second frontal image, a decubitus view, and a study with a lateral image alone."
     rows = gzip.decompress((copy / META).read_bytes()).decode().splitlines()
     frontal = [i for i, r in enumerate(rows) if ',PA,' in r]
     lateral = [i for i, r in enumerate(rows) if ',LL,' in r]
@@ -209,13 +209,13 @@ def test_views_units_and_splits(tmp_path, copy):
         ['frontal', 'unknown'],
         ['lateral', 'lateral'],
     ]
-    by_picture = load_mimic(copy, unit='picture')
+    by_image = load_mimic(copy, unit='picture')
     assert (
-        len(by_picture) == 9
-        and by_picture[0].report == by_picture[1].report
-        and by_picture[0].id == by_picture[0].views[0].path.stem
+        len(by_image) == 9
+        and by_image[0].report == by_image[1].report
+        and by_image[0].id == by_image[0].views[0].path.stem
     )
-    assert load_mimic(copy).left_out == (('s50000003', 'no frontal picture'),)
+    assert load_mimic(copy).left_out == (('s50000003', 'no frontal image'),)
 
 
 def test_failures_are_counted_by_reason(copy):
@@ -290,9 +290,9 @@ def test_damaged_tables(copy, name, harm):
     assert any(Path(f).name == name for f, *_ in told)
 
 
-def test_missing_and_damaged_pictures_only_where_asked(copy):
-    pictures = sorted(copy.rglob('*.jpg'))
-    pictures[0].unlink(), pictures[3].write_text('not a picture')
+def test_missing_and_damaged_images_only_where_asked(copy):
+    images = sorted(copy.rglob('*.jpg'))
+    images[0].unlink(), images[3].write_text('not an image')
     assert len(load_mimic(copy, views='both')) == 9
     assert len(faults(load_mimic, copy, check='exists', views='both')) == 1
     assert len(faults(load_mimic, copy, check=True, views='both')) == 2
@@ -305,8 +305,8 @@ def test_damaged_archive(copy):
         load_mimic(copy)
 
 
-def test_no_look_at_the_disk_for_each_picture(copy, monkeypatch):
-    "Opening the set asks for at most 60 pictures, however many there are."
+def test_no_look_at_the_disk_for_each_image(copy, monkeypatch):
+    "Opening the set asks for at most 60 images, however many there are."
     asked = []
     for name in ('is_file', 'exists', 'stat'):
         real = getattr(Path, name)

@@ -27,10 +27,10 @@ POSIX = hasattr(os, 'fork')
 class Grey:
     "The mean grey of each 8×8 patch in 512 steps."
 
-    name, sha256, codebook_size, grid, pictures = 'grey', 'grey', 512, 14, 0
+    name, sha256, codebook_size, grid, images = 'grey', 'grey', 512, 14, 0
 
     def encode(self, pixels):
-        Grey.pictures += len(pixels)
+        Grey.images += len(pixels)
         return (F.avg_pool2d(pixels, 8).flatten(1) * 512).long().clamp(max=511)
 
 
@@ -109,7 +109,7 @@ def _train(data, rank, queue, go):
         (
             rank,
             found,
-            [type(a) is np.memmap for a in (data.tokens.ids, data.pixels.pictures)],
+            [type(a) is np.memmap for a in (data.tokens.ids, data.pixels.images)],
             [any(m == os.path.realpath(a.filename) for m in maps) for a in (data.tokens.ids,)]
             if maps
             else [True],
@@ -159,7 +159,7 @@ from test_store import Grey, PixelStore, TokenStore, some_studies
 from pathlib import Path
 class Dies(Grey):
     def encode(self, pixels):
-        if Grey.pictures + len(pixels) > 120: os.kill(os.getpid(), signal.SIGKILL)
+        if Grey.images + len(pixels) > 120: os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(pixels)
 folder = Path(sys.argv[2])
 TokenStore.build(PixelStore.build(some_studies(48), folder/'pixels'), Dies(), folder/'tokens', part=10)
@@ -179,35 +179,35 @@ def test_tokenization_goes_on_after_a_kill(tmp_path, data):
     assert done.returncode == -signal.SIGKILL and not (tmp_path / 'tokens').exists()
     parts = sorted(p.name for p in tmp_path.glob('tokens.part-*/*.npy'))
     assert parts == ['0-10.npy', '10-20.npy']
-    before = Grey.pictures
+    before = Grey.images
     store = TokenStore.build(
         PixelStore.build(some_studies(48), tmp_path / 'pixels'),
         Grey(),
         tmp_path / 'tokens',
         part=10,
     )
-    assert Grey.pictures - before == (len(store.ids) - 20) * 5
+    assert Grey.images - before == (len(store.ids) - 20) * 5
     assert store.key == data.tokens.key and (store.ids == data.tokens.ids).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == ['pixels', 'tokens']
 
 
-def test_reading_pictures_goes_on(tmp_path, monkeypatch):
-    studies, reads, picture = some_studies(12), [], View.picture
+def test_reading_images_goes_on(tmp_path, monkeypatch):
+    studies, reads, image = some_studies(12), [], View.image
 
     def dies(self):
         if len(reads) == 11:
             raise KeyboardInterrupt
         reads.append(self)
-        return picture(self)
+        return image(self)
 
-    monkeypatch.setattr(View, 'picture', dies)
+    monkeypatch.setattr(View, 'image', dies)
     with pytest.raises(KeyboardInterrupt):
         PixelStore.build(studies, tmp_path / 'pixels', part=5)
-    monkeypatch.setattr(View, 'picture', lambda self: reads.append(self) or picture(self))
+    monkeypatch.setattr(View, 'image', lambda self: reads.append(self) or image(self))
     store = PixelStore.build(studies, tmp_path / 'pixels', part=5)
     assert len(reads) == 11 + len(store) - 10 and [p.name for p in tmp_path.iterdir()] == ['pixels']
     assert (
-        store.pictures == np.stack([v.pixels for s in studies for v in s.views])
+        store.images == np.stack([v.pixels for s in studies for v in s.views])
     ).all() and store.key == PixelStore.build(studies).key
 
 

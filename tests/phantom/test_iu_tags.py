@@ -95,11 +95,11 @@ def test_goes_on_like_any_list_of_studies(archive, tmp_path):
     back = by_text(load_studies(tmp_path / 'set'))
     for text, s in by_text(studies).items():
         assert back[text].findings == s.findings and np.array_equal(
-            back[text].views[1].picture(), s.views[1].pixels
+            back[text].views[1].image(), s.views[1].pixels
         )
 
 
-def test_a_picture_shows_what_the_tags_say():
+def test_a_image_shows_what_the_tags_say():
     """Within one body, an effusion of the left side whitens the patient's left lower corner and
     no other"""
     from uar_nb.phantom.generator import draw_study

@@ -124,7 +124,7 @@ def test_a_module_stands_where_its_lesson_says(module):
 
 
 # Random numbers hang on these strings. They are data: whoever changes one changes weights,
-# pictures or texts.
+# images or texts.
 STREAMS = [
     'basis',
     'body',
@@ -292,7 +292,7 @@ for module in {[m for m in ORDER if m.split('.')[-1] != 'cli']!r}: importlib.imp
 
 def test_wheel_writes_a_report_in_a_clean_environment(tmp_path):
     """The wheel, installed outside the clone without its tests or notebooks, trains a toy model
-    and writes a report from a picture."""
+    and writes a report from an image."""
     subprocess.run(
         [
             sys.executable,

@@ -382,11 +382,11 @@ def test_make_trains_the_models_that_the_analyses_compare():
 
 
 class Reader(HTMLParser):
-    "Links, identifiers and pictures of a page, and its text."
+    "Links, identifiers and images of a page, and its text."
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.ids, self.pictures, self.text, self.code = [], [], [], [], 0
+        self.links, self.ids, self.images, self.text, self.code = [], [], [], [], 0
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -398,7 +398,7 @@ class Reader(HTMLParser):
         if 'id' in a:
             self.ids.append(a['id'])
         if tag == 'img':
-            self.pictures.append(a)
+            self.images.append(a)
         self.code += tag in ('pre', 'code', 'script', 'style')
 
     def handle_endtag(self, tag):
@@ -456,10 +456,10 @@ def test_pages_are_whole(rendered):
     for name, page in rendered.items():
         twice = {i for i in page.ids if page.ids.count(i) > 1}
         assert not twice, f'{name}: {twice}'
-        assert all(p.get('alt') for p in page.pictures), name
+        assert all(p.get('alt') for p in page.images), name
         text = ''.join(page.text)
         left = re.findall(
-            r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|PICTURE)|\$\$|\]\([\w./-]+\.html',
+            r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|IMAGE)|\$\$|\]\([\w./-]+\.html',
             text,
             re.M,
         )
@@ -546,7 +546,7 @@ def test_in_a_real_browser(served, width):
             page.wait(
                 "[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)",  # noqa: E501
                 30,
-                f'{name} has a picture that does not show',
+                f'{name} has an image that does not show',
             )
         if width < 500:
             assert page.run("getComputedStyle(document.getElementById('side')).display") == 'none'

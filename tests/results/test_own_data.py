@@ -15,7 +15,7 @@ PAGES = ['retrieval', 'alignment', 'basis', 'where_words_look', 'how_it_fails'] 
 
 @pytest.fixture(scope='module')
 def data_set(tmp_path_factory):
-    "Forty studies as the openi layout has them: pictures and reports, neither findings nor boxes."
+    "Forty studies as the openi layout has them: images and reports, neither findings nor boxes."
     from uar_nb.data.load import save_studies
     from uar_nb.phantom.generator import make_studies
 

@@ -23,8 +23,8 @@ from ..scoring.metrics import bootstrap, bootstrap_mean
 # %% ../../nbs/wings/analysis/04_errors.ipynb #c006
 def _strength(view, bare, boxes):
     "(strength, size, contrast, view) of what a finding changes inside its boxes; None: nothing."
-    image = view.picture().astype(float)
-    change = (image - bare.picture())[box_mask(boxes, image.shape)]
+    image = view.image().astype(float)
+    change = (image - bare.image())[box_mask(boxes, image.shape)]
     if not change.size:
         return None
     squares = np.square(change)

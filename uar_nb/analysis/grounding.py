@@ -481,7 +481,7 @@ def attention_figure(
     names = [name for name in _slot_names(data, index) if name]
     fig, axes = plots.new_figure(len(names), len(columns), 1.7)
     for row, name in enumerate(names):
-        image = np.asarray(data.pixels.pictures[data.rows[index, row]])
+        image = np.asarray(data.pixels.images[data.rows[index, row]])
         for column, ((start, end), finding) in enumerate(columns):
             on_view = weights[start:end, row * tokens : (row + 1) * tokens].mean(0)
             title = fill(' '.join(words[start:end]), 26)[:80]

@@ -118,7 +118,7 @@ def box_mask(
 # %% ../../nbs/wings/analysis/02_token_fidelity.ipynb #c021
 def _view_pixels(views):
     "Images of some views as the tokenizer reads them, [V, 1, 112, 112]."
-    return resize_image(to_float(np.stack([view.picture() for view in views])))
+    return resize_image(to_float(np.stack([view.image() for view in views])))
 
 
 def _kept(change, painted):
@@ -154,7 +154,7 @@ def finding_effects(
                 boxes = finding.boxes.get(view.name)
                 if not boxes:
                     continue
-                grey = view.picture().astype(float) - views[v].picture()
+                grey = view.image().astype(float) - views[v].image()
                 inside = box_mask(boxes, grey.shape)
                 pixels = torch.from_numpy(inside)[None].float()
                 near = F.adaptive_max_pool2d(pixels, dvae.grid)[0].flatten() > 0

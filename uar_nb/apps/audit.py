@@ -24,7 +24,7 @@ import numpy as np
 
 from ..core import UNK, UARError, atomic_write, optional_import, read_json
 from ..data.load import load_studies
-from ..data.quality import STATES, check_pictures, find_duplicates
+from ..data.quality import STATES, check_images, find_duplicates
 from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of
 from ..data.text import Vocabulary, clean_report, ground_truth
 from ..scoring.metrics import score_reports
@@ -215,7 +215,7 @@ class ImagePlace:
     @classmethod
     def of(
         cls,
-        facts,  # list of `PictureFacts`
+        facts,  # list of `ImageFacts`
         position,  # in this list
     ):
         "The place of one image."
@@ -235,7 +235,7 @@ class EqualImages:
     @classmethod
     def of(
         cls,
-        facts,  # list of `PictureFacts`
+        facts,  # list of `ImageFacts`
         groups,  # lists of positions in it
     ):
         "Count groups."
@@ -258,7 +258,7 @@ class NearImages:
     @classmethod
     def of(
         cls,
-        facts,  # list of `PictureFacts`
+        facts,  # list of `ImageFacts`
         pairs,  # (position, position, bits, likeness) of each
     ):
         "Count pairs."
@@ -332,7 +332,7 @@ class ImageCounts:
     @classmethod
     def of(
         cls,
-        facts,  # list of `PictureFacts`
+        facts,  # list of `ImageFacts`
     ):
         "Count images."
         groups, pairs = find_duplicates(facts)
@@ -464,7 +464,7 @@ def find_study_faults(
         if study.split not in SPLITS:
             what.append((f'split {study.split!r} is unknown', known_splits))
         if not study.views:
-            what.append(('has no picture', 'name at least one'))
+            what.append(('has no image', 'name at least one'))
         if reports_expected and not study.report.strip():
             what.append(('report is empty', 'write it, or leave the study out'))
         faults += [Fault('', study.id, *row) for row in what]
@@ -472,17 +472,17 @@ def find_study_faults(
 
 
 def find_image_faults(
-    facts,  # list of `PictureFacts`
+    facts,  # list of `ImageFacts`
     source=None,  # path of the data set, below which files are named
 ):  # list of `Fault`
     "Images that cannot be used."
-    said = dict(blank='picture is blank', constant='picture is constant but for a few pixels')
+    said = dict(blank='image is blank', constant='image is constant but for a few pixels')
     return [
         Fault(
             file=name_below(fact.file, source),
             field=fact.study,
             what=fact.what or said[fact.state],
-            remedy=fact.remedy or 'export the picture again',
+            remedy=fact.remedy or 'export the image again',
         )
         for fact in facts
         if not fact.sound
@@ -519,7 +519,7 @@ class Audit:
     images: ImageCounts | Skipped
     baselines: Baselines | Skipped
     faults: list  # every `Fault`
-    facts: list = field(default_factory=list)  # `PictureFacts` of every image
+    facts: list = field(default_factory=list)  # `ImageFacts` of every image
     seconds: float = 0.0
     folder: Path | None = None  # where it was saved last
 
@@ -558,7 +558,7 @@ def audit(
     source,  # a path that `load_studies` reads, or a list of `Study`
     rules=None,  # 'iu_xray', 'mimic_cxr' or 'corrected'; None: what the layout calls for
     *,
-    pictures=True,  # look at each image
+    with_images=True,  # look at each image
     baselines=True,  # score reports that ignore the image
     min_count=None,  # vocabulary of the baselines; None: 3, for MIMIC-CXR 10
     max_words=None,  # limit of their references; None: 60, for MIMIC-CXR 100
@@ -576,7 +576,7 @@ def audit(
     max_words = max_words or usual['max_words']
     text = {id(study): clean_report(study.report, rules) for study in studies}
     cleaned = {split: [text[id(s)] for s in some] for split, some in by_split(studies).items()}
-    facts = check_pictures(studies, workers, progress) if pictures else []
+    facts = check_images(studies, workers, progress) if with_images else []
     not_asked = Skipped('not asked for')
     found = Audit(
         source=str(source) if isinstance(source, (str, Path)) else 'memory',
@@ -594,7 +594,7 @@ def audit(
         ),
         reports={split: ReportCounts.of(some) for split, some in cleaned.items()},
         vocabulary=count_vocabulary(cleaned),
-        images=ImageCounts.of(facts) if pictures else not_asked,
+        images=ImageCounts.of(facts) if with_images else not_asked,
         baselines=score_baselines(cleaned, min_count, max_words) if baselines else not_asked,
         faults=[*faults, *find_study_faults(studies), *find_image_faults(facts, source)],
         facts=facts,
@@ -666,16 +666,16 @@ def _image_remarks(images):
     within = images.equal.groups - crossing
     inverted = images.states.get('inverted', 0)
     end = 'more than one split'
-    pair, once = 'nearly equal pictures', 'more than once within a split'
+    pair, once = 'nearly equal images', 'more than once within a split'
     return [
-        _counted(crossing, f'picture stands in {end}', f'pictures stand in {end}'),
+        _counted(crossing, f'image stands in {end}', f'images stand in {end}'),
         _counted(near, f'pair of {pair} crosses a split', f'pairs of {pair} cross a split'),
-        _counted(inverted, 'picture looks inverted', 'pictures look inverted'),
-        _counted(within, f'picture occurs {once}', f'pictures occur {once}'),
+        _counted(inverted, 'image looks inverted', 'images look inverted'),
+        _counted(within, f'image occurs {once}', f'images occur {once}'),
         _counted(
             images.smaller_than_128,
-            'picture is smaller than 128 pixels',
-            'pictures are smaller than 128 pixels',
+            'image is smaller than 128 pixels',
+            'images are smaller than 128 pixels',
         ),
     ]
 
@@ -1008,7 +1008,7 @@ def _add_figure(page, chosen, caption):
         if len(shown) == SHOWN_TOGETHER:
             break
         try:
-            shown.append(fact.view.picture())
+            shown.append(fact.view.image())
         except (UARError, OSError):
             continue
         titles.append(f'{fact.study[:22]}\n{fact.split}, {fact.view.name}')

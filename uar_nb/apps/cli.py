@@ -315,7 +315,7 @@ def download_iu_xray(
     archives, found = download.download_iu_xray(
         out,
         url or download.OPEN_I,
-        pictures=not reports_only,
+        images=not reports_only,
         counted=not any_count,
         audited=not no_audit,
         tries=tries,
@@ -393,7 +393,7 @@ def audit(
     found = examine(
         data,
         rules,
-        pictures=not no_images,
+        with_images=not no_images,
         baselines=not no_baselines,
         progress=_bar(quiet),
         **read_loading(load),
@@ -435,7 +435,7 @@ def dvae(
         progress=_bar(quiet),
     )
     for name, found in numbers.items():
-        quality = f'{found["pictures"]} images, PSNR {found["psnr"]:.1f} dB'
+        quality = f'{found["images"]} images, PSNR {found["psnr"]:.1f} dB'
         use = f'{found["used"]} tokens in use, perplexity {found["perplexity"]:.0f}'
         print(f'{name}: {quality}, {use}')
     print(f'dVAE: {out}')

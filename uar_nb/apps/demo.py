@@ -314,7 +314,7 @@ def retrieval_rows(
     findings = [{finding.key for finding in study.findings} for study in data.studies]
     rows = []
     for query in queries:
-        image = plots.show_images([data.studies[query].views[0].picture()], size=1.1)
+        image = plots.show_images([data.studies[query].views[0].image()], size=1.1)
         nearest = nearest_reports(*vectors, query, k)
         for rank, (report, cosine) in enumerate(nearest, 1):
             remark = 'same findings' if findings[report] == findings[query] else ''

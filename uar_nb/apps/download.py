@@ -693,7 +693,7 @@ def _collect(folder, name, url, counted, how):
 def download_iu_xray(
     folder,  # gets NLMCXR_png/, ecgen-radiology/, the archives and SOURCE.json
     url: str = OPEN_I,  # where the archives are: Open-i, or a copy of your own
-    pictures: bool = True,  # False: reports only (1 MB), enough for phantom images
+    images: bool = True,  # False: reports only (1 MB), enough for phantom images
     counted: bool = True,  # whether the published counts must hold
     audited: bool = True,  # whether to end with the audit, which is kept in folder/audit
     **how,  # tries, timeout, pause, progress: as in `fetch`
@@ -702,7 +702,7 @@ def download_iu_xray(
     folder = Path(folder)
     if folder.is_file():
         raise UARError('is a file', file=folder, remedy='name a folder')
-    names = list(IU_XRAY) if pictures else ['ecgen-radiology']
+    names = list(IU_XRAY) if images else ['ecgen-radiology']
     got = {IU_XRAY[name].name: _collect(folder, name, url, counted, how) for name in names}
     source = dict(
         collection='Indiana University chest X-rays, Open-i, U.S. National Library of Medicine',
@@ -712,7 +712,7 @@ def download_iu_xray(
     atomic_write(folder / 'SOURCE.json', source)
     if not audited:
         return got, None
-    found = audit(folder, pictures=pictures, progress=how.get('progress', False))
+    found = audit(folder, with_images=images, progress=how.get('progress', False))
     found.save(folder / 'audit')
     return got, found
 

@@ -161,7 +161,7 @@ def explore_words(
             here = by_view[position]
             side = round(len(here) ** 0.5)
             plots.overlay_attention(
-                np.asarray(data.pixels.pictures[data.rows[index, position]]),
+                np.asarray(data.pixels.images[data.rows[index, position]]),
                 here.reshape(side, side),
                 axes[0, position],
                 title=f'{words[word]}: {name}, {here.sum():.0%} of the attention',
@@ -258,8 +258,8 @@ def explore_neighbours(
     def draw(study, rank):
         found, cosine = nearest_reports(image, text, study, rank)[-1]
         own = ', its own report' if found == study else ''
-        titles = ['the picture', f'rank {rank}: cosine {cosine:.2f}{own}']
-        shown = [data.pixels.pictures[data.rows[i, 0]] for i in (study, found)]
+        titles = ['the image', f'rank {rank}: cosine {cosine:.2f}{own}']
+        shown = [data.pixels.images[data.rows[i, 0]] for i in (study, found)]
         figure = plots.show_images(shown, titles, size=2.4)
         figure.suptitle(fill(data.references[found], 80), fontsize=7)
         return figure
@@ -273,11 +273,11 @@ def explore_neighbours(
 # %% ../../nbs/wings/apps/08_explorers.ipynb #c027
 def explore_crops(
     tokenizer,  # dVAE
-    picture,  # uint8 [128, 128]
+    image,  # uint8 [128, 128]
     size: int = 112,  # side of the crop
 ) -> Explorer:
     "Move the crop; see the tokens, what they paint, and how many differ from the first crop's."
-    whole = torch.from_numpy(np.asarray(picture)).float()[None, None] / 255
+    whole = torch.from_numpy(np.asarray(image)).float()[None, None] / 255
     grid = tokenizer.grid
     side = size / grid  # pixels of a token
 
@@ -308,7 +308,7 @@ def explore_crops(
         plots.draw_boxes(figure.axes[0], boxes, colour='#ffd700')
         return figure
 
-    most = len(picture) - size
+    most = len(image) - size
     controls = {name: Control(0, (0, most), 'slider') for name in ('top', 'left')}
     return Explorer(draw, controls, 'Which tokens does a shift change?')
 

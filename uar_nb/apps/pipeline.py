@@ -83,7 +83,7 @@ def write_iu_phantom_set(
     seed: int = 0,  # of all that the tags leave open
     workers: int = 1,  # processes that draw
     progress=False,  # show a bar
-) -> StudyList:  # the studies; the set says in its notes that the pictures are drawn
+) -> StudyList:  # the studies; the set says in its notes that the images are drawn
     "Write the real reports of IU-Xray with phantom images as a data set."
     check_options(layout=(layout, *LAYOUTS))
     folder = unused_folder(folder)
@@ -144,7 +144,7 @@ def find_or_train_dvae(
     unused_folder(folder)
     where, _ = pick_hardware(device)
     dvae, _ = train_dvae(
-        pixels.pictures, config, steps=steps, seed=seed, progress=progress, device=where
+        pixels.images, config, steps=steps, seed=seed, progress=progress, device=where
     )
     atomic_write(recipe_file, recipe)
     dvae.cpu().save(folder)
@@ -174,13 +174,13 @@ def _hold_out_patients(studies, seed):
 def measure_dvae(
     dvae: DVAE,  # trained
     studies,  # whose images are encoded and decoded
-) -> dict:  # pictures (how many), psnr, used, perplexity
+) -> dict:  # images (how many), psnr, used, perplexity
     "How well a dVAE gives images back, and how it uses its codebook."
-    images = resize_image(to_float(PixelStore.build(studies).pictures))
+    images = resize_image(to_float(PixelStore.build(studies).images))
     ids = torch.cat([dvae.encode(part) for part in images.split(64)])
     decoded = torch.cat([dvae.decode(part) for part in ids.split(64)]).clamp(0, 1)
     quality = psnr(decoded, dvae.target(images))
-    return dict(pictures=len(images), psnr=quality, **code_use(ids, dvae.codebook_size))
+    return dict(images=len(images), psnr=quality, **code_use(ids, dvae.codebook_size))
 
 
 def train_and_measure_dvae(

@@ -17,7 +17,7 @@ import torch
 from ..checkpoint import load_checkpoint
 from ..core import DISCLAIMER, UARError, atomic_folder, unused_folder
 from ..data.batch import image_batch, view_slots
-from ..data.image import read_picture
+from ..data.image import read_image
 from ..data.study import VIEWS, View, choose_view
 from ..generation import generate, score_written
 from ..show.plots import new_figure, overlay_attention, save_figure
@@ -68,7 +68,7 @@ def read_view(
 ) -> View:  # with its pixels
     "An image file as a view of a study."
     if isinstance(item, View):
-        return View(item.name, item.path, item.picture())
+        return View(item.name, item.path, item.image())
     name, path = item if isinstance(item, tuple) else (None, item)
     if not isinstance(path, (str, Path)):
         what, remedy = f'{path!r} is not an image file', 'give paths of PNG, JPEG or DICOM files'
@@ -77,7 +77,7 @@ def read_view(
     if name not in VIEWS:
         remedy = f'known views: {", ".join(VIEWS)}'
         raise UARError(f'no view {name!r}', file=path, field='view', remedy=remedy)
-    return View(name, Path(path), read_picture(path))
+    return View(name, Path(path), read_image(path))
 
 # %% ../../nbs/wings/apps/01_reporter.ipynb #c041
 class Reporter:

@@ -42,7 +42,7 @@ from .text import clean_report, ground_truth
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c009
 def _identity(view, study_id):
-    "What tells whether a picture changed: its pixels' hash, or path, size and time of its file."
+    "What tells whether an image changed: its pixels' hash, or path, size and time of its file."
     if view.pixels is not None:
         return sha256_of(np.asarray(view.pixels))
     if view.path is None:
@@ -59,54 +59,54 @@ def _identity(view, study_id):
 
 
 def _source(study):
-    "What tells whether a study's pictures changed: its id, name and identity of each view."
+    "What tells whether a study's images changed: its id, name and identity of each view."
     return [study.id, [[view.name, _identity(view, study.id)] for view in study.views]]
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c010
 class PixelStore(MappedArrays):
-    "Every picture of a data set in one array, read once."
+    "Every image of a data set in one array, read once."
 
     def __init__(
         self,
-        pictures,  # uint8 [R, 128, 128], in memory or memory-mapped
+        images,  # uint8 [R, 128, 128], in memory or memory-mapped
         rows,  # study id -> list of (view name, row)
         key=None,  # hash of the content
     ):
-        self.pictures = pictures
+        self.images = images
         self.rows = {study: [tuple(view) for view in views] for study, views in rows.items()}
-        self.key = key or store_key(content=content_hash(pictures), rows=self.rows)
+        self.key = key or store_key(content=content_hash(images), rows=self.rows)
 
     def __len__(self):
-        return len(self.pictures)
+        return len(self.images)
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c013
 def _read_view(study_and_view):
-    "(picture, None), or (None, fault) with a fault as `DataSetError` lists it."
+    "(image, None), or (None, fault) with a fault as `DataSetError` lists it."
     study, view = study_and_view
     try:
-        picture = np.asarray(view.picture())
+        image = np.asarray(view.image())
     except UARError as error:
         field = error.field or f'study {study.id!r}'
         return None, (error.file or study.id, field, error.what, error.remedy)
     wanted = (IMAGE_SIZE, IMAGE_SIZE)
-    if picture.shape != wanted or picture.dtype != np.uint8:
-        what = f'are {picture.dtype} {picture.shape}, not uint8 {wanted}'
-        return None, (study.id, 'pixels', what, 'use read_picture')
-    return picture, None
+    if image.shape != wanted or image.dtype != np.uint8:
+        what = f'are {image.dtype} {image.shape}, not uint8 {wanted}'
+        return None, (study.id, 'pixels', what, 'use read_image')
+    return image, None
 
 
 def _read_views(views, workers=1):
-    "Pictures uint8 [n, 128, 128] of (study, view) pairs; all faults together."
+    "Images uint8 [n, 128, 128] of (study, view) pairs; all faults together."
     with ThreadPoolExecutor(max(1, workers)) as pool:
         results = list(pool.map(_read_view, views))
     faults = [fault for _, fault in results if fault is not None]
     if faults:
         raise DataSetError(faults)
-    return np.stack([picture for picture, _ in results])
+    return np.stack([image for image, _ in results])
 
 
 def _assign_rows(studies):
-    "The row of each view in the array of pictures: {study id: [(view name, row)]}."
+    "The row of each view in the array of images: {study id: [(view name, row)]}."
     rows = {}
     taken = 0
     for study in studies:
@@ -128,10 +128,10 @@ def build(
     folder=None,  # where to keep the store; None: in memory
     progress=False,  # show a bar
     workers=1,  # threads that read files
-    part=512,  # pictures between two savings
-    create=True,  # False: only open; an error where the folder doesn't hold these pictures
+    part=512,  # images between two savings
+    create=True,  # False: only open; an error where the folder doesn't hold these images
 ):  # `PixelStore`
-    "Read all pictures, or open the store of the same ones; an interrupted build goes on."
+    "Read all images, or open the store of the same ones; an interrupted build goes on."
     views = [(study, view) for study in studies for view in study.views]
     rows = _assign_rows(studies)
     shape = (len(views), IMAGE_SIZE, IMAGE_SIZE)
@@ -139,9 +139,7 @@ def build(
     def read_part(first, last):
         return _read_views(views[first:last], workers)
 
-    fill = partial(
-        fill_in_parts, read_rows=read_part, part=part, name='pictures', progress=progress
-    )
+    fill = partial(fill_in_parts, read_rows=read_part, part=part, name='images', progress=progress)
     if folder is None:
         return cls(fill(np.zeros(shape, np.uint8)), rows)
 
@@ -154,19 +152,19 @@ def build(
     found = open_store(folder, 'pictures.npy', wanted=dict(source=source_key))
     if found is None and not create:
         raise UARError(
-            'is no store of these pictures',
+            'is no store of these images',
             file=folder,
             remedy='make it from the same studies, in the same order and from the same files',
         )
     if found is None:
         array = dict(name='pictures.npy', shape=shape, dtype=np.uint8)
         found = write_store(folder, **array, fill=fill, key=source_key, describe=describe)
-    pictures, about = found
-    return cls(pictures, about['rows'], about['key'])
+    images, about = found
+    return cls(images, about['rows'], about['key'])
 
 # %% ../../nbs/wings/data/12_batch.ipynb #c023
 class TokenStore(MappedArrays):
-    "Visual tokens of every picture: slot 0 of its resize, slots 1..K of random crops, @eq-store."
+    "Visual tokens of every image: slot 0 of its resize, slots 1..K of random crops, @eq-store."
 
     def __init__(
         self,
@@ -212,15 +210,15 @@ def _dtype_of_ids(codebook_size):
 
 
 def _tokenize(
-    pictures,  # uint8 [n, 128, 128]
+    images,  # uint8 [n, 128, 128]
     names,  # (study id, position of the view) of each
     tokenizer,
     crops,  # K
     seed,  # of the crops
     protocol,  # `ImageProtocol`
 ):  # ids [n, K+1, L]
-    "Visual tokens of the direct resize and of K random crops of some pictures, @eq-store."
-    whole = to_float(pictures)
+    "Visual tokens of the direct resize and of K random crops of some images, @eq-store."
+    whole = to_float(images)
     slots = [_encode(resize_image(whole, protocol.crop), tokenizer)]
     for number in range(1, crops + 1):
         offsets = [
@@ -269,10 +267,10 @@ def build(  # noqa: PLR0913 (options of one call)
     crops=4,  # K
     seed=0,  # of the crops
     progress=False,  # show a bar
-    part=512,  # pictures between two savings
+    part=512,  # images between two savings
     create=True,  # False: only open; an error where the folder doesn't hold these tokens
 ):  # `TokenStore`
-    "Tokenise all pictures, or open the store of the same key; an interrupted build goes on."
+    "Tokenise all images, or open the store of the same key; an interrupted build goes on."
     codes = int(tokenizer.codebook_size)
     if codes > 65_536:
         raise UARError(
@@ -280,7 +278,7 @@ def build(  # noqa: PLR0913 (options of one call)
             field='codebook_size',
             remedy='use at most 65,536',
         )
-    protocol = ImageProtocol(size=pixels.pictures.shape[1])
+    protocol = ImageProtocol(size=pixels.images.shape[1])
     about = dict(
         tokenizer=tokenizer.name,
         sha256=tokenizer.sha256,
@@ -301,8 +299,8 @@ def build(  # noqa: PLR0913 (options of one call)
     names = _names_of_rows(pixels)
 
     def tokenize_part(first, last):
-        pictures = pixels.pictures[first:last]
-        return _tokenize(pictures, names[first:last], tokenizer, crops, seed, protocol)
+        images = pixels.images[first:last]
+        return _tokenize(images, names[first:last], tokenizer, crops, seed, protocol)
 
     def describe(content):
         return dict(key=key, content=content, about=about)
@@ -321,24 +319,24 @@ def build(  # noqa: PLR0913 (options of one call)
 # %% ../../nbs/wings/data/12_batch.ipynb #c036
 @dataclass
 class Batch:
-    "What a model reads: pictures as ids or pixels, which views are there, reports as ids."
+    "What a model reads: images as ids or pixels, which views are there, reports as ids."
 
     study_ids: list  # of str
     image_ids: torch.Tensor | None  # int64 [B, V, L]
     images: torch.Tensor | None  # float32 [B, V, 1, 112, 112]
     view_ids: torch.Tensor  # int64 [B, V]
     view_mask: torch.Tensor  # bool [B, V]
-    report_ids: torch.Tensor | None = None  # int64 [B, T+1]; None: pictures alone
-    report_keys: torch.Tensor | None = None  # int64 [B]; None: pictures alone
+    report_ids: torch.Tensor | None = None  # int64 [B, T+1]; None: images alone
+    report_keys: torch.Tensor | None = None  # int64 [B]; None: images alone
 
     def __len__(self):
         return len(self.study_ids)
 
     def _reports(self):
-        "The ids of the reports; an error in a batch of pictures alone."
+        "The ids of the reports; an error in a batch of images alone."
         if self.report_ids is None:
             raise UARError(
-                'the batch holds pictures and no reports',
+                'the batch holds images and no reports',
                 field='report_ids',
                 remedy='use a batch of `StudyData`',
             )
@@ -415,10 +413,10 @@ def image_batch(
     tokenizer,  # name, sha256, codebook_size, grid, encode; None for a model that reads pixels
     n_views=2,  # V
 ):  # `Batch` without reports
-    "Pictures as a batch, by direct resize."
+    "Images as a batch, by direct resize."
     if not views or not all(views):
         raise UARError(
-            'there is no picture to write a report of',
+            'there is no image to write a report of',
             field='views',
             remedy='give at least one for each report',
         )
@@ -428,8 +426,8 @@ def image_batch(
         numbered.append([(view.name, len(flat) + n) for n, view in enumerate(study)])
         flat.extend(study)
     rows, view_ids, mask = _view_tables(numbered, n_views)
-    pictures = np.stack([flat[row].picture() for row in rows[rows >= 0]])
-    pixels = resize_image(to_float(pictures))
+    grey = np.stack([flat[row].image() for row in rows[rows >= 0]])
+    pixels = resize_image(to_float(grey))
     image_ids = images = None
     if tokenizer is None:
         images = _fill_slots(pixels, mask)
@@ -464,7 +462,7 @@ class StudyData:
     def __init__(  # noqa: PLR0913 (made by `make_data` alone)
         self,
         studies,  # list of `Study`, of one split
-        pixels,  # `PixelStore` that holds their pictures
+        pixels,  # `PixelStore` that holds their images
         tokens,  # `TokenStore` of that pixel store; None for a model that reads pixels
         vocabulary,  # of the training split
         rules='iu_xray',  # of `clean_report`
@@ -495,7 +493,7 @@ class StudyData:
         return len(self.ids)
 
     def _check(self):
-        "Refuse stores that are of other pictures."
+        "Refuse stores that are of other images."
         if not 0 <= self.resize <= 1:
             raise UARError(
                 f'{self.resize} is not a share',
@@ -504,7 +502,7 @@ class StudyData:
             )
         if self.tokens is not None and self.tokens.about['pixels'] != self.pixels.key:
             raise UARError(
-                'the tokens are of other pictures',
+                'the tokens are of other images',
                 field='tokens',
                 remedy='build the TokenStore from this PixelStore',
             )
@@ -566,7 +564,7 @@ def _images(self: StudyData, indices, epoch):
     "Pixels [B, V, 1, 112, 112] of some studies."
     mask = self.view_mask[indices]
     studies, slots = mask.nonzero().T.numpy()
-    whole = to_float(self.pixels.pictures[self.rows[indices[studies], slots]])
+    whole = to_float(self.pixels.images[self.rows[indices[studies], slots]])
     cropped = self._shows_crop(indices, epoch)[studies]
     shown = whole.new_empty(len(whole), 1, CROP_SIZE, CROP_SIZE)
     if not cropped.all():
@@ -587,7 +585,7 @@ def without_texts(self: StudyData):
     "The same batches without the studies and their texts: what to hand to loader processes."
     new = copy.copy(self)
     new.studies = []
-    new.pixels = PixelStore(self.pixels.pictures, {}, self.pixels.key)
+    new.pixels = PixelStore(self.pixels.images, {}, self.pixels.key)
     return new
 
 

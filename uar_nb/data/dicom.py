@@ -24,7 +24,7 @@ from PIL import Image, Jpeg2KImagePlugin
 from ..core import UARError, optional_import
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c007
-MAX_PIXELS = 64_000_000  # larger pictures are refused undecoded
+MAX_PIXELS = 64_000_000  # larger images are refused undecoded
 
 
 def check_size(
@@ -32,14 +32,14 @@ def check_size(
     height,  # rows
     path,  # file that the error names
 ):
-    "Refuse a picture that is empty or too large, before any pixel is decoded."
+    "Refuse an image that is empty or too large, before any pixel is decoded."
     if width < 1 or height < 1:
         raise UARError(
-            f'picture of {width}×{height} pixels', file=path, remedy='fetch the picture again'
+            f'image of {width}×{height} pixels', file=path, remedy='fetch the image again'
         )
     if width * height > MAX_PIXELS:
         raise UARError(
-            f'picture of {width:,}×{height:,} pixels is over the limit of {MAX_PIXELS:,}',
+            f'image of {width:,}×{height:,} pixels is over the limit of {MAX_PIXELS:,}',
             file=path,
             remedy='make it smaller first',
         )
@@ -53,7 +53,7 @@ def damaged(
     return UARError(
         f'{kind} file is truncated or damaged',
         file=path,
-        remedy='fetch or export the picture again',
+        remedy='fetch or export the image again',
     )
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c010
@@ -159,7 +159,7 @@ def _number(ds, name, default=None):
         raise UARError(
             'element of the DICOM header is not a number',
             field=name,
-            remedy='mend it, or export the picture again',
+            remedy='mend it, or export the image again',
         )
     return number
 
@@ -248,7 +248,7 @@ def _grey(ds, stored, path):
             raise UARError(
                 'the window of the DICOM header makes every pixel the same grey',
                 file=path,
-                remedy='mend WindowCenter and WindowWidth, or export the picture again',
+                remedy='mend WindowCenter and WindowWidth, or export the image again',
             )
     else:
         values = _by_value(modality, stored)
@@ -339,9 +339,9 @@ def _jpeg_size(stream):
 
 
 def stream_size(
-    stream,  # bytes of a compressed picture
+    stream,  # bytes of a compressed image
 ):  # (width, height), None where the bytes are not JPEG, JPEG-LS or JPEG 2000
-    "Size of a compressed picture by its own header; nothing is decoded."
+    "Size of a compressed image by its own header; nothing is decoded."
     if stream.startswith(b'\xff\xd8'):
         return _jpeg_size(stream)
     try:
@@ -407,12 +407,12 @@ def is_dicom(
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c036
 def _check_bytes(path, meta):
-    "Refuse a file that is, or unpacks to, far more than a picture."
+    "Refuse a file that is, or unpacks to, far more than an image."
     if os.path.getsize(path) > 16 * MAX_PIXELS:
         raise UARError(
             f'DICOM file has more than {16 * MAX_PIXELS:,} bytes',
             file=path,
-            remedy='export the picture alone',
+            remedy='export the image alone',
         )
     if meta.get('TransferSyntaxUID') != _DEFLATED:
         return
@@ -421,7 +421,7 @@ def _check_bytes(path, meta):
         raise UARError(
             f'DICOM file unpacks to more than {8 * MAX_PIXELS:,} bytes',
             file=path,
-            remedy='export the picture alone',
+            remedy='export the image alone',
         )
 
 
@@ -468,21 +468,21 @@ def _standard_name(uid):
 
 
 def _check_header(ds, path):
-    "Refuse what does not hold one picture of a size and kind that we read."
+    "Refuse what does not hold one image of a size and kind that we read."
     frames = int(_number(ds, 'NumberOfFrames') or 0)
     rows = int(_number(ds, 'Rows') or 0)
     columns = int(_number(ds, 'Columns') or 0)
     if not rows or not columns:
         kind = ds.get('SOPClassUID') or ds.file_meta.get('MediaStorageSOPClassUID')
         raise UARError(
-            f'DICOM file holds no picture{_standard_name(kind)}',
+            f'DICOM file holds no image{_standard_name(kind)}',
             file=path,
             remedy='name an image of the study, not a report or directory; '
             'if it is one, it was cut off: fetch it again',
         )
     if frames > 1:
         raise UARError(
-            f'DICOM file holds {frames} frames, not one picture',
+            f'DICOM file holds {frames} frames, not one image',
             file=path,
             remedy='export the frame that shows the chest',
         )
@@ -492,7 +492,7 @@ def _check_header(ds, path):
         raise UARError(
             'DICOM file is neither grey nor RGB nor palette',
             file=path,
-            remedy='export it as a grey picture',
+            remedy='export it as a grey image',
         )
 
 
@@ -501,10 +501,10 @@ def _error_of(path, error):
     if isinstance(error, UARError):
         return UARError(error.what, file=path, field=error.field, remedy=error.remedy)
     if isinstance(error, FileNotFoundError):
-        return UARError('picture not found', file=path, remedy='check the path')
+        return UARError('image not found', file=path, remedy='check the path')
     if isinstance(error, OSError) and error.strerror:
         return UARError(
-            f'picture cannot be opened ({error.strerror})',
+            f'image cannot be opened ({error.strerror})',
             file=path,
             remedy='check the path and its permissions',
         )
@@ -522,7 +522,7 @@ def _safely(function, path):
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c038
 class DicomInfo(NamedTuple):
-    "What of a DICOM header concerns the picture."
+    "What of a DICOM header concerns the image."
 
     width: int  # pixels in a row
     height: int  # rows
@@ -552,12 +552,12 @@ def _info(path):
 def dicom_info(
     path,  # DICOM file
 ):  # `DicomInfo`
-    "What the header says of the picture; a `UARError` where `read_dicom` would refuse it."
+    "What the header says of the image; a `UARError` where `read_dicom` would refuse it."
     return _safely(_info, path)
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c041
 def _check_decoder(ds, path):
-    "Refuse a transfer syntax that is not one of single pictures, or that no package decodes."
+    "Refuse a transfer syntax that is not one of single images, or that no package decodes."
     pydicom = pydicom_package(path)
     syntax = ds.file_meta.TransferSyntaxUID
     if syntax not in _SYNTAXES:
@@ -565,7 +565,7 @@ def _check_decoder(ds, path):
             return
         name = _standard_name(pydicom.uid.UID(syntax))
         raise UARError(
-            f'DICOM pixels are in a syntax{name} that is not one of single pictures',
+            f'DICOM pixels are in a syntax{name} that is not one of single images',
             file=path,
             remedy='export it uncompressed',
         )
@@ -598,7 +598,7 @@ def _check_stream(ds, path):
         raise UARError(
             'DICOM file is damaged: its compressed stream does not hold what the header says',
             file=path,
-            remedy='fetch or export the picture again',
+            remedy='fetch or export the image again',
         )
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c042
@@ -612,7 +612,7 @@ def _undecoded(ds, path):
         why = '12 bits need another decoder'
     else:
         why = 'they are damaged'
-        remedy = 'fetch the picture again, or export it uncompressed'
+        remedy = 'fetch the image again, or export it uncompressed'
     return UARError(f'DICOM pixels ({name}) cannot be decoded: {why}', file=path, remedy=remedy)
 
 
@@ -627,19 +627,19 @@ def _decode(ds, path):
 
 
 def _luma(decoded):
-    "Grey, float32 0..255, of a colour picture."
+    "Grey, float32 0..255, of a colour image."
     if decoded.dtype != np.uint8:
         decoded = np.round(stretch(decoded)).astype(np.uint8)
     return np.asarray(Image.fromarray(decoded).convert('L'), np.float32)
 
 
-def _picture(path):
-    "The grey picture of a file, inside `_safely`: the header is checked before pixels are read."
+def _image(path):
+    "The grey image of a file, inside `_safely`: the header is checked before pixels are read."
     _check_header(_parse(path, pixels=False), path)
     ds = _parse(path, pixels=True)
     if not any(name in ds for name in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')):
         raise UARError(
-            'DICOM file ends before its pixels', file=path, remedy='fetch the picture again'
+            'DICOM file ends before its pixels', file=path, remedy='fetch the image again'
         )
     if 'PixelData' in ds:
         _check_decoder(ds, path)
@@ -653,7 +653,7 @@ def _picture(path):
 
 
 def read_dicom(
-    path,  # DICOM file with one picture
+    path,  # DICOM file with one image
 ):  # float32 [height, width], 0 (black) to 255
-    "The grey picture of a DICOM file, as the header says that it is to be shown."
-    return _safely(_picture, path)
+    "The grey image of a DICOM file, as the header says that it is to be shown."
+    return _safely(_image, path)

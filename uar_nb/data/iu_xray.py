@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..core import UARError, atomic_folder, atomic_write, check_options
-from .image import read_picture
+from .image import read_image
 from uar_nb.data.study import (
     SPLITS,
     DataFacts,
@@ -38,7 +38,7 @@ from uar_nb.data.study import (
     is_empty,
     random_split,
     view_by_order,
-    write_picture,
+    write_image,
 )
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o007
@@ -191,7 +191,7 @@ class OpeniFiles:
     "Where the parts of a copy of IU-Xray lie."
 
     reports: Path  # folder or archive of XML files, or indiana_reports.csv
-    pictures: Path | None  # folder or archive
+    images: Path | None  # folder or archive
     projections: Path | None  # Kaggle's table of views
 
     @property
@@ -319,7 +319,7 @@ def _read_views(file, log):
         found = re.fullmatch(r'(\d+)_(.+?)(\.dcm)?\.png', row['filename'])
         view = known.get(row['projection'])
         if not found or found[1] != row['uid']:
-            what = f'{row["filename"]!r} is not a picture of report {row["uid"]!r}'
+            what = f'{row["filename"]!r} is not an image of report {row["uid"]!r}'
             log.add(f'line {line}, filename', what, 'fetch the table again', file)
         elif view is None:
             what = f'{row["projection"]!r} is unknown'
@@ -390,7 +390,7 @@ def read_openi(
     views = _read_views(found.projections, faults) if found.projections else {}
     if found.layout == 'Kaggle tables':
         if not found.projections:
-            remedy = f'put {_VIEW_TABLE} beside {_TABLE}: it names the pictures'
+            remedy = f'put {_VIEW_TABLE} beside {_TABLE}: it names the images'
             faults.add('file', 'is not there', remedy, found.reports.with_name(_VIEW_TABLE))
         reports = _read_kaggle(found.reports, views, faults)
     else:
@@ -437,11 +437,11 @@ def report_text(
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c013
 def mirror_score(
-    picture,  # grey image, uint8 [H, W]
+    image,  # grey image, uint8 [H, W]
     shift=0.1,  # how far the axis may lie from the middle, in widths
 ):  # correlation in -1..1; higher for frontal images
     "How much an image is its own mirror image (@eq-mirror)."
-    pixels = np.asarray(picture, np.float32)
+    pixels = np.asarray(image, np.float32)
     width = pixels.shape[1]
     most, best = int(width * shift), -1.0
     for s in range(-most, most + 1, 2):
@@ -456,14 +456,14 @@ def _from_archive(archive, wanted, log):
     "Images of an archive, one pass: Open-i's name -> `View` arguments."
     pixels = {}
     with TemporaryDirectory() as folder:
-        file = Path(folder) / 'picture.png'
+        file = Path(folder) / 'image.png'
         for name, content in archive_files(archive, '.png', 100_000_000):
             image = wanted.get(Path(name).name)
             if image is None:
                 continue
             file.write_bytes(content)
             try:
-                pixels[image] = dict(pixels=read_picture(file))
+                pixels[image] = dict(pixels=read_image(file))
             except UARError as error:
                 log.add(name, error.what, error.remedy, archive)
     return pixels
@@ -480,7 +480,7 @@ def _all_from_archive(archive, names, log):
     for image in names:
         damaged = any(image in fault.field for fault in log.faults)
         if image not in pixels and not damaged:
-            what = 'picture not found in the archive'
+            what = 'image not found in the archive'
             log.add(f'{image}.png', what, 'fetch the archive again', archive)
     return pixels
 
@@ -492,14 +492,14 @@ def _find_images(reports, found, log):
         for report in reports
         for image in report.images
     }
-    place = found.pictures
+    place = found.images
     if place is None or not place.exists():
         place = place or found.reports.parent / 'NLMCXR_png'
         if log.check:
             remedy = (
                 'put NLMCXR_png (or images_normalized) beside the reports, or name their folder'
             )
-            log.add('images', 'pictures not found', remedy, place)
+            log.add('images', 'images not found', remedy, place)
         return {image: dict(path=place / openi) for image, (openi, _) in names.items()}
     if place.is_file():
         return _all_from_archive(place, names, log)
@@ -514,7 +514,7 @@ def _find_images(reports, found, log):
 def _symmetric_views(views):
     "The most symmetric image as frontal, the least as lateral; None where one cannot be read."
     try:
-        scores = [mirror_score(view.picture()) for view in views]
+        scores = [mirror_score(view.image()) for view in views]
     except UARError:
         return None
     names = ['unknown'] * len(views)
@@ -557,11 +557,11 @@ def _why_not(report, text, official, least):
     if is_empty(report_text(report, text), words=()):
         return f'no {" and no ".join(_SECTIONS[text])}'
     if not report.images:
-        return 'no picture'
+        return 'no image'
     if report.number in official:
         return ''
     if len(report.images) < least:
-        return 'one picture only' if len(report.images) == 1 else f'fewer than {least} pictures'
+        return 'one image only' if len(report.images) == 1 else f'fewer than {least} images'
     return "not in R2Gen's split" if official else ''
 
 
@@ -581,7 +581,7 @@ class _Chosen:
                 text += f", a guess: with Kaggle's {_VIEW_TABLE} beside the reports they are known"
             notes.append(Note('views', text))
         if self.cut:
-            text = f'{self.cut:,} studies have more than {most} pictures, of which {most} are kept'
+            text = f'{self.cut:,} studies have more than {most} images, of which {most} are kept'
             notes.append(Note('images', text))
         return notes
 
@@ -668,7 +668,7 @@ def _check_study(study, layout):
         _refuse(study, 'has a control character in its report', 'take it out')
     unnamed = layout == 'kaggle' and set(names) - {'frontal', 'lateral'}
     if not names or unnamed:
-        remedy = "Kaggle's table knows frontal and lateral pictures"
+        remedy = "Kaggle's table knows frontal and lateral images"
         _refuse(study, f'has views {names}', remedy)
     told = tuple(view_by_order(position) for position in range(len(names)))
     if layout == 'openi' and names != (told if len(names) > 1 else ('unknown',)):
@@ -715,7 +715,7 @@ def _save_kaggle(placed, folder):
         for view, image in zip(study.views, images, strict=True):
             name = kaggle_name(number, image)
             views.append([number, name, view.name.title()])
-            write_picture(view, folder / 'images/images_normalized' / name)
+            write_image(view, folder / 'images/images_normalized' / name)
     columns = 'uid MeSH Problems image indication comparison findings impression'.split()
     atomic_write(folder / _TABLE, _csv_text(columns, reports))
     atomic_write(folder / _VIEW_TABLE, _csv_text(['uid', 'filename', 'projection'], views))
@@ -725,7 +725,7 @@ def _save_openi(placed, folder):
     "Write (study, number, names of images) as Open-i has them."
     for study, number, images in placed:
         for view, image in zip(study.views, images, strict=True):
-            write_picture(view, folder / f'NLMCXR_png/{image}.png')
+            write_image(view, folder / f'NLMCXR_png/{image}.png')
         atomic_write(folder / f'ecgen-radiology/{number}.xml', _xml(number, images, study))
 
 

@@ -16,8 +16,8 @@ from .iu_xray import find_openi, load_iu_xray, save_iu_xray
 from .mimic import find_mimic, load_mimic, save_mimic
 from uar_nb.data.own_formats import (
     load_annotation,
+    load_images,
     load_lines,
-    load_pictures,
     load_table,
     to_entry,
     to_table,
@@ -29,7 +29,7 @@ from uar_nb.data.study import (
     is_empty,
     random_split,
     walk_files,
-    write_picture,
+    write_image,
 )
 
 # %% ../../nbs/wings/data/08_load.ipynb #c007
@@ -53,7 +53,7 @@ def _layouts(path):
     if found:
         return found
     if path.is_dir():
-        return [('pictures', path)]
+        return [('images', path)]
     return [('table', path)] if path.suffix.lower() == '.csv' else []
 
 
@@ -103,8 +103,8 @@ def _read(layout, path, request):
     if layout == 'annotation':
         return load_annotation(path, images, check)
     split = request.split or 'train'
-    if layout == 'pictures':
-        return load_pictures(path, split)
+    if layout == 'images':
+        return load_images(path, split)
     load = load_lines if layout == 'lines' else load_table
     return load(path, images, check, split)
 
@@ -158,7 +158,7 @@ def _notes_beside(path, layout, layouts):
     for other, _ in layouts:
         if other != layout:
             notes.append(Note('other layout', f'also here: {other}; name its file to read it'))
-    texts = _text_files(path) if layout == 'pictures' else []
+    texts = _text_files(path) if layout == 'images' else []
     if texts:
         some = ', '.join(texts[:3]) + (' …' if len(texts) > 3 else '')
         text = f'not read: {some}; if the reports are there, name that file'
@@ -200,7 +200,7 @@ def _write_images(studies, folder):
     paths = [[f'{study.id}/{i}.png' for i in range(len(study.views))] for study in studies]
     for study, some in zip(studies, paths, strict=True):
         for view, path in zip(study.views, some, strict=True):
-            write_picture(view, folder / path)
+            write_image(view, folder / path)
     return paths
 
 
@@ -248,7 +248,7 @@ def _check_studies(studies, layout):
     bare = [study.id for study in studies if is_empty(study.report, words=())]
     images_alone = layout == 'folder' and len(bare) == len(studies)
     if bare and not images_alone:
-        remedy = "leave it out; pictures alone are written as layout 'folder'"
+        remedy = "leave it out; images alone are written as layout 'folder'"
         raise UARError(f'study {bare[0]!r} has no report', field='report', remedy=remedy)
 
 

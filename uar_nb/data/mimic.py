@@ -490,7 +490,7 @@ class _StudyReader:
         kept = self._kept_views(study, entry)
         frontal = any(view == 'frontal' for view, _ in kept)
         if not kept or not frontal and 'unknown' not in self.keep:
-            self.left_out.append((f's{study}', 'no frontal picture'))
+            self.left_out.append((f's{study}', 'no frontal image'))
             return
         report, note = self._report(study, entry)
         if not report:
@@ -547,7 +547,7 @@ def _facts(found, reader, drawn):
     "What is known of a copy beside its studies."
     notes = [Note('reports', f'{n:,} texts {how}') for how, n in reader.found.most_common()]
     if not reader.images.found:
-        notes.append(Note('images', 'none of the first pictures is there'))
+        notes.append(Note('images', 'none of the first images is there'))
     if not found.split and not drawn:
         notes.append(Note('split', 'no split file: all studies are in train'))
     layout = 'MIMIC-CXR, DICOM' if reader.images.suffix == '.dcm' else 'MIMIC-CXR-JPG'
@@ -722,7 +722,7 @@ def _write_images(folder, study, place, suffix):
     home = folder / place.folder
     home.mkdir(parents=True)
     for view, dicom in zip(study.views, place.dicoms, strict=True):
-        pixels = np.ascontiguousarray(view.picture())
+        pixels = np.ascontiguousarray(view.image())
         (home / f'{dicom}.{suffix}').write_bytes(encode(pixels))
         position, meaning = _POSITION[view.name]
         rows.append((dicom, *place[:2], 'CHEST', position, *pixels.shape, meaning))
@@ -732,16 +732,16 @@ def _write_images(folder, study, place, suffix):
 def save_mimic(
     studies,  # list of `Study` with reports
     folder,  # becomes the data set
-    pictures='jpg',  # as MIMIC-CXR-JPG (a grey level of loss), or 'dcm' as MIMIC-CXR (exact)
+    images='jpg',  # as MIMIC-CXR-JPG (a grey level of loss), or 'dcm' as MIMIC-CXR (exact)
 ):  # the folder
     "Write studies as PhysioNet ships MIMIC-CXR, all or nothing."
-    check_options(pictures=(pictures, 'jpg', 'dcm'))
+    check_options(images=(images, 'jpg', 'dcm'))
     theirs = {ours: name for name, ours in _SPLIT.items()}
     places, metadata, split = _places(studies), [], []
     with atomic_folder(folder) as new:
         _write_reports(new / 'mimic-cxr-reports.zip', studies, places)
         for study, place in zip(studies, places, strict=True):
-            metadata += _write_images(new, study, place, pictures)
+            metadata += _write_images(new, study, place, images)
             for dicom in place.dicoms:
                 split.append((dicom, place.study, place.subject, theirs[study.split]))
         _write_table(new / 'mimic-cxr-2.0.0-split.csv.gz', _SPLIT_COLUMNS, split)

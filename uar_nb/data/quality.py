@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HASH', 'NEAR', 'ALIKE', 'CHESTS', 'FLAT', 'STATES', 'perceptual_hash', 'hash_distance', 'near_pairs', 'likeness',
-           'polarity', 'PictureFacts', 'check_view', 'check_pictures', 'find_duplicates']
+           'polarity', 'ImageFacts', 'check_view', 'check_images', 'find_duplicates']
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c003
 import hashlib
@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..core import UARError
-from .image import IMAGE_SIZE, picture_info
+from .image import IMAGE_SIZE, image_info
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c007
 HASH = 16  # bits a side of a hash
@@ -32,28 +32,28 @@ def _dct(n, rows):
     return matrix.astype(np.float32)
 
 
-def _small(pictures, side):
+def _small(images, side):
     "Means over squares: [..., S, S] → float32 [..., side, side]."
-    pictures = np.asarray(pictures)
-    height, width = pictures.shape[-2:] if pictures.ndim >= 2 else (0, 0)
+    images = np.asarray(images)
+    height, width = images.shape[-2:] if images.ndim >= 2 else (0, 0)
     if not width or height != width or width % side:
-        shape = f'pictures of shape {pictures.shape}'
+        shape = f'images of shape {images.shape}'
         raise UARError(
             f'{shape} are not squares whose side is a multiple of {side}',
-            field='pictures',
-            remedy='read them by read_picture',
+            field='images',
+            remedy='read them by read_image',
         )
     step = width // side
-    squares = pictures.astype(np.float32).reshape(*pictures.shape[:-2], side, step, side, step)
+    squares = images.astype(np.float32).reshape(*images.shape[:-2], side, step, side, step)
     return squares.mean((-3, -1))
 
 
 def perceptual_hash(
-    pictures,  # uint8 [..., 128, 128]
+    images,  # uint8 [..., 128, 128]
 ):  # uint8 [..., 32]: 256 bits
-    "What a picture shows as 256 bits, @eq-hash."
+    "What an image shows as 256 bits, @eq-hash."
     c = _dct(32, HASH)
-    waves = (c @ _small(pictures, 32) @ c.T).reshape(*np.shape(pictures)[:-2], HASH * HASH)
+    waves = (c @ _small(images, 32) @ c.T).reshape(*np.shape(images)[:-2], HASH * HASH)
     return np.packbits(waves > np.median(waves[..., 1:], -1, keepdims=True), axis=-1)
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c011
@@ -70,7 +70,7 @@ def near_pairs(
     limit=NEAR,  # largest distance
     block=4096,  # hashes a block
 ):  # int [M, 3]: first, second, distance, with first < second
-    "All pairs of pictures whose hashes are near."
+    "All pairs of images whose hashes are near."
     signs = 2 * np.unpackbits(np.asarray(hashes), axis=-1).astype(np.float32) - 1
     bits = signs.shape[1]
     found = [np.zeros((0, 3), int)]
@@ -84,9 +84,9 @@ def near_pairs(
     return np.concatenate(found)
 
 
-def _centered(pictures):
-    "Pictures at 32×32 as rows [..., 1024] of mean 0."
-    rows = _small(pictures, 32).reshape(*np.shape(pictures)[:-2], 32 * 32)
+def _centered(images):
+    "Images at 32×32 as rows [..., 1024] of mean 0."
+    rows = _small(images, 32).reshape(*np.shape(images)[:-2], 32 * 32)
     return rows - rows.mean(-1, keepdims=True)
 
 
@@ -94,7 +94,7 @@ def likeness(
     a,  # uint8 [..., 128, 128]
     b,  # the same
 ):  # float [...]: from −1 to 1
-    "Correlation of two pictures at 32×32."
+    "Correlation of two images at 32×32."
     x = _centered(a)
     y = _centered(b)
     lengths = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
@@ -134,11 +134,11 @@ def _unit(x):
 
 
 def polarity(
-    pictures,  # uint8 [..., 128, 128]
-):  # float [...]: from −1 to 1; below 0 where the picture looks inverted
-    "How much a picture looks like a chest (1) or like its negative (−1), @eq-polarity."
-    pictures = np.asarray(pictures)
-    seen = _small(pictures, 8).reshape(*pictures.shape[:-2], 64)
+    images,  # uint8 [..., 128, 128]
+):  # float [...]: from −1 to 1; below 0 where the image looks inverted
+    "How much an image looks like a chest (1) or like its negative (−1), @eq-polarity."
+    images = np.asarray(images)
+    seen = _small(images, 8).reshape(*images.shape[:-2], 64)
     chests = CHESTS.reshape(2, 64).astype(np.float32)
     fit = _unit(seen) @ _unit(chests).T
     better = np.abs(fit).argmax(-1)[..., None]
@@ -150,8 +150,8 @@ STATES = ('ok', 'missing', 'unreadable', 'blank', 'constant', 'inverted')
 
 
 @dataclass(slots=True, eq=False)
-class PictureFacts:
-    "What was found out about one picture."
+class ImageFacts:
+    "What was found out about one image."
 
     view: object  # the `View`
     study: str = ''  # id of its study
@@ -161,8 +161,8 @@ class PictureFacts:
     width: int = 0  # of the file, 0 where not known
     height: int = 0
     spread: float = 0.0  # grey levels between the 1st and the 99th percentile
-    polarity: float = 0.0  # below 0 where the picture looks inverted
-    digest: bytes = b''  # of the 128×128 pixels: equal for equal pictures
+    polarity: float = 0.0  # below 0 where the image looks inverted
+    digest: bytes = b''  # of the 128×128 pixels: equal for equal images
     hash: bytes = b''  # perceptual hash
     what: str = ''  # why it could not be read
     remedy: str = ''
@@ -179,7 +179,7 @@ class PictureFacts:
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c034
 def _state_of(pixels, facts):
-    "One of `STATES` for a picture that could be read."
+    "One of `STATES` for an image that could be read."
     if pixels.min() == pixels.max():
         return 'blank'
     if facts.spread < FLAT:
@@ -194,7 +194,7 @@ def _measure(facts, pixels):
     if not is_array or pixels.dtype != np.uint8 or pixels.shape != shape:
         raise UARError(
             f'pixels are not uint8 [{IMAGE_SIZE}, {IMAGE_SIZE}]',
-            remedy='read the picture by read_picture',
+            remedy='read the image by read_image',
         )
     low, high = np.percentile(pixels, (1, 99))
     facts.spread = float(high - low)
@@ -207,16 +207,16 @@ def _measure(facts, pixels):
 def _read_format(facts, view):
     "Fill in format and size, of the file or of the pixels."
     if view.path is None and view.pixels is None:
-        raise UARError('view has neither a file nor pixels', remedy='name its picture')
+        raise UARError('view has neither a file nor pixels', remedy='name its image')
     if view.path is None:
         facts.format = 'pixels'
         facts.height, facts.width = np.shape(view.pixels)
     elif view.pixels is None or os.path.exists(view.path):
-        facts.format, facts.width, facts.height = picture_info(view.path)
+        facts.format, facts.width, facts.height = image_info(view.path)
 
 
 def _fault_state(view, what):
-    "The state of a picture that could not be read, by the words of its error."
+    "The state of an image that could not be read, by the words of its error."
     if view.path is not None and not os.path.exists(view.path):
         return 'missing'
     return 'blank' if 'blank' in what else 'unreadable'
@@ -226,32 +226,32 @@ def check_view(
     view,  # a `View`
     study='',  # id of its study
     split='',  # of its study
-):  # `PictureFacts`
-    "Read one picture and say what it is like; never raises for a bad picture."
-    facts = PictureFacts(view, study, split)
+):  # `ImageFacts`
+    "Read one image and say what it is like; never raises for a bad image."
+    facts = ImageFacts(view, study, split)
     try:
         _read_format(facts, view)
-        _measure(facts, view.picture())
+        _measure(facts, view.image())
     except (UARError, OSError, ValueError, TypeError) as error:
         facts.what = getattr(error, 'what', str(error))
         remedy = getattr(error, 'remedy', None)
-        facts.remedy = remedy or 'mend the picture, or leave the study out'
+        facts.remedy = remedy or 'mend the image, or leave the study out'
         facts.state = _fault_state(view, facts.what)
     return facts
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c038
-def check_pictures(
+def check_images(
     studies,  # list of `Study`
     workers=None,  # threads; as many as there are cores, 16 at most
     progress=False,  # show a bar
-):  # list of `PictureFacts`, in the order of studies and views
-    "Look at every picture of a set, once."
+):  # list of `ImageFacts`, in the order of studies and views
+    "Look at every image of a set, once."
     jobs = [(view, study.id, study.split) for study in studies for view in study.views]
     workers = workers or min(16, os.cpu_count() or 1)
     facts = []
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(jobs), disable=not progress, desc='pictures', unit='') as bar,
+        tqdm(total=len(jobs), disable=not progress, desc='images', unit='') as bar,
     ):
         for i in range(0, len(jobs), 256):
             for checked in pool.map(lambda job: check_view(*job), jobs[i : i + 256]):
@@ -261,10 +261,10 @@ def check_pictures(
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c041
 def find_duplicates(
-    facts,  # list of `PictureFacts`
+    facts,  # list of `ImageFacts`
     most=20_000,  # of pairs near by hash that are read again; beyond it the hash alone decides
-):  # (groups: lists of positions of equal pictures, pairs: (position, position, bits, likeness))
-    "Pictures that are equal, and pairs that are nearly so; positions are those of the list."
+):  # (groups: lists of positions of equal images, pairs: (position, position, bits, likeness))
+    "Images that are equal, and pairs that are nearly so; positions are those of the list."
     equal = {}
     for position, fact in enumerate(facts):
         if fact.sound:
@@ -278,8 +278,8 @@ def find_duplicates(
         one, other = first[a], first[b]
         correlation = float('nan')  # unknown: the hash alone decides
         if len(pairs) < most:
-            pictures = facts[one].view.picture(), facts[other].view.picture()
-            correlation = float(likeness(*pictures))
+            images = facts[one].view.image(), facts[other].view.image()
+            correlation = float(likeness(*images))
         if not correlation < ALIKE:
             pairs.append((one, other, bits, correlation))
     groups = [group for group in equal.values() if len(group) > 1]

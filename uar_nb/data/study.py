@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FINDING_KINDS', 'VIEWS', 'SPLITS', 'NOTE_KINDS', 'Finding', 'View', 'Study', 'view_by_order', 'view_in_name',
-           'choose_view', 'view_name', 'frontal_first', 'write_picture', 'is_empty', 'walk_files', 'Fault',
+           'choose_view', 'view_name', 'frontal_first', 'write_image', 'is_empty', 'walk_files', 'Fault',
            'DataSetError', 'Note', 'DataFacts', 'StudyList', 'facts_of', 'by_split', 'describe_studies', 'random_split',
            'FaultLog']
 
@@ -23,7 +23,7 @@ from PIL import Image
 
 from ..core import UARError, numpy_rng
 from .dicom import view_of
-from .image import picture_info, read_picture
+from .image import image_info, read_image
 
 # %% ../../nbs/wings/data/04_study.ipynb #c007
 _LEFT_RIGHT = ('left', 'right')
@@ -75,15 +75,15 @@ SPLITS = ('train', 'val', 'test')
 # %% ../../nbs/wings/data/04_study.ipynb #c014
 @dataclass(frozen=True, eq=False, slots=True)
 class View:
-    "One picture of a study: a file that is read when asked for, or pixels in memory."
+    "One image of a study: a file that is read when asked for, or pixels in memory."
 
     name: str = 'frontal'  # 'frontal', 'lateral' or 'unknown'
     path: Path | None = None  # PNG, JPEG or DICOM
     pixels: np.ndarray | None = None  # uint8 [128, 128]; where given, the path is not read
 
-    def picture(self):
-        "The grey picture, uint8 [128, 128]."
-        return self.pixels if self.pixels is not None else read_picture(self.path)
+    def image(self):
+        "The grey image, uint8 [128, 128]."
+        return self.pixels if self.pixels is not None else read_image(self.path)
 
 # %% ../../nbs/wings/data/04_study.ipynb #c016
 @dataclass(frozen=True, eq=False, slots=True)
@@ -153,13 +153,13 @@ def frontal_first(
     return tuple(sorted(views, key=lambda view: VIEWS.index(view.name)))
 
 # %% ../../nbs/wings/data/04_study.ipynb #c023
-def write_picture(
+def write_image(
     view,  # a `View`
     file,  # a .png; its folder is made where needed
 ):
     "Store the image of a view as PNG."
     png = BytesIO()
-    Image.fromarray(view.picture()).save(png, 'PNG')
+    Image.fromarray(view.image()).save(png, 'PNG')
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(png.getvalue())
@@ -472,14 +472,14 @@ class FaultLog:
         plain = os.path.normpath(relative.replace('\\', '/'))
         first = plain.split(os.sep)[0]
         if os.path.isabs(plain) or first == '..' or ':' in first:
-            what = f'path {relative!r} leaves the folder of pictures'
+            what = f'path {relative!r} leaves the folder of images'
             return self.add(field, what, 'give it relative to that folder')
         path = Path(folder, plain)
         try:
             if self.check == 'exists' and not os.path.isfile(path):
-                raise UARError('picture not found', remedy='check the path')
+                raise UARError('image not found', remedy='check the path')
             if self.check is True:
-                picture_info(path)
+                image_info(path)
         except UARError as error:
             return self.add(field, error.what, self._other_case(path) or error.remedy, path)
         return path

@@ -19,7 +19,7 @@ from ..core import UARError, numpy_rng
 from ..data.load import save_studies
 from ..data.study import SPLITS, Finding, Study, View
 from .chest import sample_body, sample_pose
-from .drawing import SIZE, develop, to_picture
+from .drawing import SIZE, develop, to_image
 from .findings import KINDS, draw_findings, mask_box
 from .language import write_report
 
@@ -131,7 +131,7 @@ def draw_study(
         number = int(numpy_rng(*seed, 'findings').integers(2**62))
         chest, masks = draw_findings(body, pose, name, findings, number)
         noise = rng.standard_normal((SIZE, SIZE), np.float32)
-        views.append(View(name, pixels=to_picture(develop(chest, noise))))
+        views.append(View(name, pixels=to_image(develop(chest, noise))))
         for by_view, shown in zip(boxes, masks, strict=True):
             seen = _boxes_of(shown, pose)
             if seen:
@@ -220,11 +220,11 @@ def without_each(
     findings = list(study.findings or ())
     same, _ = draw_study(findings, *parts)
     both = zip(same, study.views, strict=True)
-    if any((drawn.pixels != given.picture()).any() for drawn, given in both):
+    if any((drawn.pixels != given.image()).any() for drawn, given in both):
         raise UARError(
             'is not drawn again as it was',
             field=study.id,
-            remedy='give a study of `make_studies`, its pictures and findings unchanged',
+            remedy='give a study of `make_studies`, its images and findings unchanged',
         )
     pairs = []
     for i, finding in enumerate(findings):

@@ -319,7 +319,7 @@ def _origin(
 ):  # tuple of `Note`
     "What stays true of such studies wherever they go"
     texts = [
-        f'{PHANTOM_LABEL}: every picture is a drawing of the expert tags, no patient is shown;'
+        f'{PHANTOM_LABEL}: every image is a drawing of the expert tags, no patient is shown;'
         ' scores are not scores on IU-Xray'
     ]
     drawn = coverage(reports)

@@ -262,7 +262,7 @@ def nearest_studies(
     if not len(train):
         raise UARError('there is no training study', field='train', remedy='pass a training split')
     images, others = (
-        data.pixels.pictures if by == 'pixels' else data.tokens.ids[:, 0] for data in (test, train)
+        data.pixels.images if by == 'pixels' else data.tokens.ids[:, 0] for data in (test, train)
     )
     total = np.zeros((len(test), len(train)), np.float32)
     shared = np.zeros((len(test), len(train)), np.float32)  # views that both have

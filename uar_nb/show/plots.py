@@ -71,24 +71,24 @@ def _numbers(values, dtype=float):
     return np.asarray(values, dtype=dtype)
 
 
-def _grey(picture):
-    "A picture as float in [0, 1]."
-    pixels = _numbers(picture, None).squeeze()
+def _grey(image):
+    "An image as float in [0, 1]."
+    pixels = _numbers(image, None).squeeze()
     if pixels.ndim != 2:
         raise UARError(
-            f'a picture has height and width, not shape {pixels.shape}',
+            f'an image has height and width, not shape {pixels.shape}',
             remedy='pass one H×W array',
         )
     return pixels / 255.0 if pixels.dtype == np.uint8 else pixels.astype(float)
 
 
 def draw_boxes(
-    ax,  # axis that shows a picture
-    boxes,  # list of (x0, y0, x1, y1) in pixels of the picture
+    ax,  # axis that shows an image
+    boxes,  # list of (x0, y0, x1, y1) in pixels of the image
     labels=None,  # one text a box
     colour=None,  # one colour for all; otherwise one each
 ):
-    "Draw boxes over a picture."
+    "Draw boxes over an image."
     from matplotlib.patches import Rectangle
 
     for i, (x0, y0, x1, y1) in enumerate(boxes):
@@ -100,29 +100,29 @@ def draw_boxes(
             ax.text(x0, y0 - 2, labels[i], color=edge, fontsize=6, va='bottom')
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c011
-def _show(ax, picture, title=None):
-    ax.imshow(_grey(picture), cmap='gray', vmin=0, vmax=1)
+def _show(ax, image, title=None):
+    ax.imshow(_grey(image), cmap='gray', vmin=0, vmax=1)
     ax.set_axis_off()
     if title:
         ax.set_title(title, fontsize=7)
 
 
 def show_images(
-    pictures,  # list of pictures
-    titles=None,  # one text a picture
-    cols: int = 8,  # pictures a row
-    size=1.3,  # inches a picture
-    boxes=None,  # one list of boxes a picture
+    images,  # list of images
+    titles=None,  # one text an image
+    cols: int = 8,  # images a row
+    size=1.3,  # inches an image
+    boxes=None,  # one list of boxes an image
 ):  # figure
-    "Pictures in a grid, each with its title and boxes."
-    pictures = list(pictures)
-    cols = min(cols, len(pictures))
-    rows = -(-len(pictures) // cols)
+    "Images in a grid, each with its title and boxes."
+    images = list(images)
+    cols = min(cols, len(images))
+    rows = -(-len(images) // cols)
     fig, axes = new_figure(rows, cols, size)
     for ax in axes.flat:
         ax.set_axis_off()
-    for i, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
-        _show(ax, picture, titles[i] if titles else None)
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        _show(ax, image, titles[i] if titles else None)
         if boxes:
             draw_boxes(ax, boxes[i])
     return fig
@@ -153,14 +153,14 @@ def show_heatmap(  # noqa: PLR0913 (what a figure can show)
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c016
 def overlay_attention(
-    picture,  # picture of side S
+    image,  # image of side S
     attention,  # g × g weights (14 × 14 for the tokens of a view)
     ax=None,  # axis to draw on; a new figure otherwise
-    boxes=None,  # boxes in pixels of the picture
+    boxes=None,  # boxes in pixels of the image
     title=None,  # title
 ):  # figure
-    "Attention over a picture: each token's weight is laid over its square of pixels."
-    pixels, weights = _grey(picture), _numbers(attention)
+    "Attention over an image: each token's weight is laid over its square of pixels."
+    pixels, weights = _grey(image), _numbers(attention)
     height, width = pixels.shape
     ax = _axis_or_new(ax, 1.8)
     _show(ax, pixels, title)

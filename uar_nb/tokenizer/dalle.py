@@ -45,12 +45,12 @@ def dalle_package():
         ) from error
 
 # %% ../../nbs/wings/tokenizer/02_dalle.ipynb #c011
-def _check_pictures(x):
+def _check_images(x):
     "Refuse what the encoder cannot read."
     multiples_of_8 = x.ndim == 4 and x.shape[2] % 8 == 0 and x.shape[3] % 8 == 0
     if not multiples_of_8 or x.shape[1] != 1 or x.dtype != torch.float32:
         raise UARError(
-            f'pictures of shape {tuple(x.shape)} and type {x.dtype}',
+            f'images of shape {tuple(x.shape)} and type {x.dtype}',
             field='x',
             remedy='pass float32 [B, 1, H, W], H and W multiples of 8',
         )
@@ -96,7 +96,7 @@ class OpenAIdVAE(nn.Module):
         x,  # [B, 1, 112, 112] in [0, 1]
     ):  # int64 [B, 196]
         "Eq. @eq-dalle-ids: the best visual word at each position, row by row."
-        _check_pictures(x)
+        _check_images(x)
         mapped = dalle_package().map_pixels(x.expand(-1, 3, -1, -1))
         return self.encoder(mapped).argmax(1).flatten(1)
 
@@ -315,7 +315,7 @@ def decode(
     self: OpenAIdVAE,
     ids,  # [B, 196]
 ):  # [B, 1, 112, 112] in [0, 1]
-    "Eq. @eq-dalle-decode: what the words keep of a picture."
+    "Eq. @eq-dalle-decode: what the words keep of an image."
     if self.decoder is None:
         ways = 'fetch both files with `uar download dalle-dvae`, or pass decoder= to convert_pickle'
         raise UARError('this dVAE has no decoder', field='decoder', remedy=ways)

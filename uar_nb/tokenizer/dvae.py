@@ -43,7 +43,7 @@ class DVAEConfig:
     stem: int = 32  # channels on the 28×28 grid
     encoder_blocks: int = 1  # residual blocks before the logits
     decoder_blocks: int = 2  # residual blocks behind the codebook
-    standardise: bool = False  # give every picture the same mean and contrast first
+    standardise: bool = False  # give every image the same mean and contrast first
     start: str = 'patches'  # 'patches': codebook from typical patches; 'random'
     sharpness: float = 4.0  # how sure the first choices are (Eq. dvae-match)
     code_use: float = 1.0  # weight of the code-use term; 0 leaves it out
@@ -53,7 +53,7 @@ class DVAEConfig:
     cold: float = 0.1  # … and at the end
     cooling: float = 0.75  # share of the training in which it falls
     lr: float = 2e-3  # highest learning rate
-    batch_size: int = 16  # pictures a step
+    batch_size: int = 16  # images a step
 
     def __post_init__(self):
         for field in fields(self):
@@ -130,7 +130,7 @@ class DVAE(nn.Module):
         return self.config.codebook_size
 
     def target(self, x):  # [B, 1, H, W] in [0, 1] → the same shape
-        "What the decoder aims at: the picture, standardised where the settings say so."
+        "What the decoder aims at: the image, standardised where the settings say so."
         if not self.config.standardise:
             return x
         mean = x.mean((2, 3), keepdim=True)
@@ -144,7 +144,7 @@ def logits(self: DVAE, x):  # [B, 1, H, W] in [0, 1], H and W multiples of 8 →
     multiples_of_8 = x.ndim == 4 and x.shape[2] % 8 == 0 and x.shape[3] % 8 == 0
     if not multiples_of_8 or x.shape[1] != 1 or not x.is_floating_point():
         raise UARError(
-            f'pictures of shape {tuple(x.shape)} and type {x.dtype}',
+            f'images of shape {tuple(x.shape)} and type {x.dtype}',
             field='x',
             remedy='pass floats [B, 1, H, W] with H and W multiples of 8',
         )
@@ -153,7 +153,7 @@ def logits(self: DVAE, x):  # [B, 1, H, W] in [0, 1], H and W multiples of 8 →
 
 
 def _decode(dvae, rows):
-    "Rows of the codebook [B, h, w, 64 + width] → pictures (Eq. dvae-decoder)."
+    "Rows of the codebook [B, h, w, 64 + width] → images (Eq. dvae-decoder)."
     rows = rows.permute(0, 3, 1, 2)
     return 0.5 + F.pixel_shuffle(rows[:, :64], 8) + 0.25 * dvae.repaint(rows[:, 64:])
 
@@ -174,13 +174,13 @@ def encode(self: DVAE, x):  # [B, 1, 112, 112] in [0, 1] → int64 [B, 196]
 @patch
 @torch.no_grad()
 def decode(self: DVAE, ids):  # int64 [B, 196] → [B, 1, 112, 112]
-    "The picture that the ids stand for."
+    "The image that the ids stand for."
     side = math.isqrt(ids.shape[1])
     if side * side != ids.shape[1]:
         raise UARError(
             f'{ids.shape[1]} ids are not a square grid',
             field='ids',
-            remedy='pass 196 ids a picture',
+            remedy='pass 196 ids an image',
         )
     if ids.numel() and not 0 <= ids.min() <= ids.max() < self.codebook_size:
         raise UARError(
@@ -240,7 +240,7 @@ def code_use_loss(logits):  # [..., K] → scalar, 0 where the batch uses all wo
     return math.log(len(mean)) + (mean * (mean + 1e-9).log()).sum()
 
 
-def gradient_loss(error):  # [B, 1, H, W], painting minus picture → scalar
+def gradient_loss(error):  # [B, 1, H, W], painting minus image → scalar
     "Mean squared difference of errors side by side: MSE(∇x̂, ∇x) of Eq. dvae-elbo."
     return error.diff(dim=-1).square().mean() + error.diff(dim=-2).square().mean()
 
@@ -274,21 +274,21 @@ def _schedule(done, config):
     return lr, config.hot * (config.cold / config.hot) ** cooled
 
 
-def _draw(pictures, batch_size):
-    "A batch: random crops, or with chance 1/4 whole pictures."
-    rows = torch.randint(len(pictures), (batch_size,))
+def _draw(images, batch_size):
+    "A batch: random crops, or with chance 1/4 whole images."
+    rows = torch.randint(len(images), (batch_size,))
     whole = torch.rand(()) < 0.25
-    tops, lefts = torch.randint(pictures.shape[1] - 112 + 1, (2, batch_size))
-    pixels = to_float(pictures[rows.numpy()])
+    tops, lefts = torch.randint(images.shape[1] - 112 + 1, (2, batch_size))
+    pixels = to_float(images[rows.numpy()])
     return resize_image(pixels) if whole else random_crop(pixels, tops, lefts)
 
 
 @torch.no_grad()
-def _start(dvae, pictures):
+def _start(dvae, images):
     "Codebook and match from typical patches (Eq. dvae-match)."
     c = dvae.config
     batches = max(8, math.ceil(16 * c.codebook_size / 3136))  # 3,136 patches each
-    crops = torch.cat([_draw(pictures, 16) for _ in range(batches)])
+    crops = torch.cat([_draw(images, 16) for _ in range(batches)])
     patches = F.unfold(dvae.target(crops) - 0.5, 8, stride=8).transpose(1, 2).flatten(0, 1)
     patches = patches[torch.randperm(len(patches))[: max(16_384, 8 * c.codebook_size)]]
     typical, left = patch_codebook(patches, c.codebook_size, c.gradient)
@@ -320,7 +320,7 @@ def _share_done(step, steps, elapsed, seconds):
     return step / steps if step < steps else 1.0
 
 
-def _train(dvae, pictures, steps, seconds, begun, progress):
+def _train(dvae, images, steps, seconds, begun, progress):
     "The loop: schedule, draw, loss, step; a row of the history every 20 steps."
     config = dvae.config
     device = dvae.codebook.device
@@ -332,7 +332,7 @@ def _train(dvae, pictures, steps, seconds, begun, progress):
         while (done := _share_done(step, steps, elapsed, seconds)) < 1:
             lr, tau = _schedule(done, config)
             optimizer.param_groups[0]['lr'] = lr
-            losses = dvae_loss(dvae, _draw(pictures, config.batch_size).to(device), tau)
+            losses = dvae_loss(dvae, _draw(images, config.batch_size).to(device), tau)
             optimizer.zero_grad()
             losses['total'].backward()
             optimizer.step()
@@ -346,19 +346,19 @@ def _train(dvae, pictures, steps, seconds, begun, progress):
     return history
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c037
-def _check_stored(pictures):
-    "Refuse what is not an array of square pictures, large enough to crop."
-    square = pictures.ndim == 3 and pictures.shape[1] == pictures.shape[2] >= 112
-    if pictures.dtype != np.uint8 or not square or len(pictures) == 0:
+def _check_stored(images):
+    "Refuse what is not an array of square images, large enough to crop."
+    square = images.ndim == 3 and images.shape[1] == images.shape[2] >= 112
+    if images.dtype != np.uint8 or not square or len(images) == 0:
         raise UARError(
-            f'pictures of shape {pictures.shape} and type {pictures.dtype}',
-            field='pictures',
+            f'images of shape {images.shape} and type {images.dtype}',
+            field='images',
             remedy='pass uint8 [N, 128, 128] with N ≥ 1',
         )
 
 
 def train_dvae(
-    pictures,  # uint8 [N, 128, 128]
+    images,  # uint8 [N, 128, 128]
     config=None,  # a DVAEConfig
     steps=None,  # length in steps: the same result every time; or …
     seconds=None,  # … in seconds of wall clock
@@ -367,32 +367,32 @@ def train_dvae(
     device='cpu',  # where to train
 ):  # (DVAE, history: list of dicts)
     "Train a dVAE on random crops; the schedules follow the given length."
-    pictures = np.asarray(pictures)
+    images = np.asarray(images)
     if (steps is None) == (seconds is None):
         raise UARError(
             'a training needs one length',
             field='steps or seconds',
             remedy='give exactly one of them',
         )
-    _check_stored(pictures)
+    _check_stored(images)
     begun = time.perf_counter()
     with torch_rng('dvae', seed, device=device):
         dvae = DVAE(config)
         if dvae.config.start == 'patches':
-            _start(dvae, pictures)
-        history = _train(dvae.to(device), pictures, steps, seconds, begun, progress)
+            _start(dvae, images)
+        history = _train(dvae.to(device), images, steps, seconds, begun, progress)
     return dvae.eval(), history
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c042
 def psnr(
-    a,  # pictures in [0, 1], [B, 1, H, W]
+    a,  # images in [0, 1], [B, 1, H, W]
     b,  # the same shape
-) -> float:  # dB, mean over the pictures
+) -> float:  # dB, mean over the images
     "Peak signal-to-noise ratio."
     if a.shape != b.shape:
         raise UARError(
             f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ',
-            remedy='compare pictures of one size',
+            remedy='compare images of one size',
         )
     mse = (a - b).square().flatten(1).mean(1)
     return (-10 * torch.log10(mse.clamp(min=1e-12))).mean().item()
@@ -428,7 +428,7 @@ def _boxes_of(study, view):
 
 
 def _contrast_in(box, band, painted, scale):
-    "The slope of the painting's band on the picture's inside a box (Eq. contrast-kept)."
+    "The slope of the painting's band on the image's inside a box (Eq. contrast-kept)."
     x0, y0, x1, y1 = (edge * scale for edge in box)
     R = slice(math.floor(y0), math.ceil(y1)), slice(math.floor(x0), math.ceil(x1))
     return ((band[R] * painted[R]).sum() / band[R].square().sum().clamp(min=1e-9)).item()
@@ -437,7 +437,7 @@ def _contrast_in(box, band, painted, scale):
 @torch.no_grad()
 def contrast_kept(
     dvae,  # a DVAE
-    studies,  # studies with pictures and findings with boxes
+    studies,  # studies with images and findings with boxes
 ) -> dict:  # kind → mean share of the contrast that survives
     "How much of each kind of finding is left in the painting (Eq. contrast-kept)."
     device = next(dvae.parameters()).device
@@ -447,11 +447,11 @@ def contrast_kept(
             boxes = _boxes_of(study, view)
             if not boxes:
                 continue
-            picture = view.picture()
-            x = resize_image(to_float(picture[None])).to(device)
+            image = view.image()
+            x = resize_image(to_float(image[None])).to(device)
             band = _band(dvae.target(x).cpu())[0, 0]
             painted = _band(dvae.decode(dvae.encode(x)).cpu())[0, 0]
-            scale = band.shape[-1] / picture.shape[-1]
+            scale = band.shape[-1] / image.shape[-1]
             for kind, box in boxes:
                 kept.setdefault(kind, []).append(_contrast_in(box, band, painted, scale))
     return {kind: sum(shares) / len(shares) for kind, shares in sorted(kept.items())}

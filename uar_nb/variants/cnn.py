@@ -53,7 +53,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # %% ../../nbs/wings/variants/01_cnn.ipynb #c013
 class ResNet(nn.Module):
-    "The trunk of a bottleneck ResNet: pictures → feature vectors; by default ResNet101."
+    "The trunk of a bottleneck ResNet: images → feature vectors; by default ResNet101."
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/wings/variants/01_cnn.ipynb #c030
 class SmallCNN(nn.Module):
-    "A small residual network trained from nothing: pictures → a sequence of feature vectors."
+    "A small residual network trained from nothing: images → a sequence of feature vectors."
 
     def __init__(
         self,
