@@ -436,7 +436,7 @@ def plan(a):
     for layout in ('annotation', 'table', 'lines', 'mimic'):
         for check in (False, 'exists', *[True] * (layout != 'mimic')):
             yield f'index {layout}, check={check}', 'index', dict(layout=layout, check=check)
-    for size in (s, p):
+    for size in dict.fromkeys((s, min(10 * s, p), p)):
         yield f'store {size:,} pictures', 'store_images', dict(n=size)
         yield f'open {size:,} pictures, first time', 'open_images', dict(n=size)
         yield f'open {size:,} pictures, again', 'open_images', dict(n=size)

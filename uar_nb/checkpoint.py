@@ -180,7 +180,7 @@ def load_checkpoint(
     vocabulary = _read_vocabulary(folder, words)
     card = values.get('tokenizer')
     _check_tokenizer_card(card, file)
-    model = UAR.from_card(values, folder)
+    model = UAR.from_saved(values, folder)
     _check_parts(model.config, data, words, card, file)
     tokenizer = _load_tokenizer(folder, card, tokenizer)
     return Checkpoint(model, vocabulary, data, images, tokenizer, folder)

@@ -604,7 +604,7 @@ def save_pretrained(self: UAR, folder, *, push_to_hub=False, repo_id=None, **hub
 
 
 @patch(cls_method=True)
-def from_card(
+def from_saved(
     cls: UAR,
     values: dict,  # config.json as `read_model_config` gave it
     folder: Path,  # where model.safetensors lies
@@ -626,4 +626,4 @@ def from_card(
 def from_pretrained(cls: UAR, name, **hub):
     "A model of a folder, of a name that ships with the package, or owner/name on the hub."
     folder = find_model(name, **hub)
-    return cls.from_card(read_model_config(folder), folder)
+    return cls.from_saved(read_model_config(folder), folder)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'similarities', 'finding_keys', 'rank_numbers', 'Retrieval', 'retrieve', 'study_vectors',
-           'nearest_reports', 'alignment_score', 'alignment_curve', 'geometry', 'project', 'order_by_findings',
+           'nearest_reports', 'alignment_score', 'alignment_curve', 'geometry', 'project_vectors', 'order_by_findings',
            'judge_report', 'word_class', 'gate_use']
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #c444f9f3
@@ -324,7 +324,7 @@ def geometry(
     )
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #d7fe584f
-def project(
+def project_vectors(
     image,  # [n, d] vectors of images
     text,  # [n, d] vectors of their reports
     how='pca',  # 'pca' or 'tsne'

@@ -6,10 +6,10 @@
 __all__ = ['SPLIT_PAIRS', 'LISTED_IN_JSON', 'LIMITS', 'THRESHOLDS', 'QUANTILES', 'SMALL', 'RANDOM_DRAWS', 'LISTED_IN_TEXT',
            'SHOWN_TOGETHER', 'SplitCounts', 'count_splits', 'Leak', 'find_leaks', 'ReportCounts', 'VocabularyCounts',
            'count_vocabulary', 'Skipped', 'ImagePlace', 'EqualImages', 'NearImages', 'ImageCounts', 'Baselines',
-           'score_baselines', 'AuditFaults', 'find_study_faults', 'find_image_faults', 'name_below', 'Audit', 'audit',
-           'remarks', 'as_json', 'Row', 'Table', 'text_table', 'page_table', 'count_table', 'leak_table',
-           'report_table', 'vocabulary_table', 'audit_state_table', 'audit_baseline_table', 'as_text', 'image_lines',
-           'fault_lines', 'as_page', 'audit_folder']
+           'score_baselines', 'AuditFaults', 'audit_studies', 'audit_images', 'name_below', 'Audit', 'audit', 'remarks',
+           'as_json', 'Row', 'Table', 'text_table', 'page_table', 'count_table', 'leak_table', 'report_table',
+           'vocabulary_table', 'audit_state_table', 'audit_baseline_table', 'as_text', 'image_lines', 'fault_lines',
+           'as_page', 'audit_folder']
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c003
 import os
@@ -449,7 +449,7 @@ class AuditFaults:
         )
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #b5dc034e
-def find_study_faults(
+def audit_studies(
     studies,  # list of `Study`
 ):  # list of `Fault`
     "What is wrong with studies, wherever they come from."
@@ -471,7 +471,7 @@ def find_study_faults(
     return faults
 
 
-def find_image_faults(
+def audit_images(
     facts,  # list of `ImageFacts`
     source=None,  # path of the data set, below which files are named
 ):  # list of `Fault`
@@ -596,7 +596,7 @@ def audit(
         vocabulary=count_vocabulary(cleaned),
         images=ImageCounts.of(facts) if with_images else not_asked,
         baselines=score_baselines(cleaned, min_count, max_words) if baselines else not_asked,
-        faults=[*faults, *find_study_faults(studies), *find_image_faults(facts, source)],
+        faults=[*faults, *audit_studies(studies), *audit_images(facts, source)],
         facts=facts,
     )
     found.seconds = round(time.time() - begin, 1)

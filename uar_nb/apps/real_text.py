@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from .demo import find_demo_plan, settle_plan, torch_threads
+from .demo import find_demo_plan, keep_plan, torch_threads
 from .pipeline import find_or_train_dvae, fit
 from ..checkpoint import load_checkpoint
 from ..config import RunConfig, run_preset
@@ -324,7 +324,7 @@ def run_real_text(
         raise UARError('holds no reports of IU-Xray', file=path, remedy=remedy)
     wanted = dict(asdict(plan), text='real' if path else 'phantom')
     wanted = json.loads(json.dumps(wanted))  # as plan.json has it
-    settle_plan(folder, wanted)
+    keep_plan(folder, wanted)
     summary = folder / 'summary.json'
     if summary.exists():
         return read_json(summary)

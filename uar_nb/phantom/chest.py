@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Body', 'sample_body', 'sample_pose', 'cage_width', 'heart_borders', 'branches', 'texture', 'frontal_chest',
-           'side_lines', 'heart_side', 'lateral_chest', 'normal_chest']
+           'chest_lines_from_side', 'heart_side', 'lateral_chest', 'normal_chest']
 
 # %% ../../nbs/wings/phantom/02_chest.ipynb #c002
 from dataclasses import dataclass
@@ -424,7 +424,7 @@ def frontal_chest(
     return chest
 
 # %% ../../nbs/wings/phantom/02_chest.ipynb #c038
-def side_lines(
+def chest_lines_from_side(
     body,  # a `Body`
     v,  # height, float32 number or array
 ):  # (inside of the front wall, middle of the spine, inside of the back wall) as u
@@ -444,7 +444,7 @@ def side_lines(
 def _side_torso(chest):
     "Trunk and raised arms"
     body, u, v = chest.body, chest.u, chest.v
-    front, spine, back = side_lines(body, v)
+    front, spine, back = chest_lines_from_side(body, v)
     wall = 0.08 + body.fat * 0.8
     left = front - wall - 0.10 * np.maximum(v - 0.35, 0)
     right = back + wall + 0.05

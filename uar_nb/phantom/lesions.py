@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .chest import cage_width, side_lines, texture
+from .chest import cage_width, chest_lines_from_side, texture
 from .drawing import dome, ellipse, step
 
 # %% ../../nbs/wings/phantom/03_lesions.ipynb #c005
@@ -57,7 +57,7 @@ def place(
         cage = float(cage_width(body, v)[0])
         inner = _inner_border(body, finding)
         return sign * (inner + margin + (cage - inner - 2 * margin) * (across - 0.35) / 0.4), v
-    front, spine, _ = (float(line) for line in side_lines(body, np.float32(v)))
+    front, spine, _ = (float(line) for line in chest_lines_from_side(body, np.float32(v)))
     if finding.zone == 'lower':
         depth = 0.45 + 0.5 * depth
     return front + 0.12 + (spine - front - 0.12) * depth, v
