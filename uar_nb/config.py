@@ -393,7 +393,8 @@ class TrainConfig(_Config):
 class DataConfig(_Config):
     "How reports become words and images become tokens."
 
-    rules: Literal['iu_xray', 'mimic_cxr', 'corrected'] = 'iu_xray'  # cleaning of reports
+    # cleaning of reports; 'auto': R2Gen's rules for R2Gen's data, else the corrected ones
+    rules: Literal['auto', 'iu_xray', 'mimic_cxr', 'corrected'] = 'auto'
     min_count: int = Field(3, ge=1)  # a word enters the vocabulary from this count on
     max_words: int = Field(60, ge=1)
     views: int = Field(2, ge=1, le=8)
@@ -612,7 +613,7 @@ RUN_PRESETS = {
     ),
     'iu_xray': dict(
         model=dict(max_words=60),
-        data=dict(rules='iu_xray', min_count=3, max_words=60, crops=8),
+        data=dict(min_count=3, max_words=60, crops=8),
         train=dict(batch_size=16, monitor='BLEU_4'),
         stages=(
             dict(epochs=60, lr=3e-4, warmup=500),
@@ -621,7 +622,7 @@ RUN_PRESETS = {
     ),
     'mimic_cxr': dict(
         model=dict(max_words=100, views=1),
-        data=dict(rules='mimic_cxr', min_count=10, max_words=100, views=1, crops=4),
+        data=dict(min_count=10, max_words=100, views=1, crops=4),
         train=dict(batch_size=64, monitor='BLEU_4'),
         stages=(
             dict(epochs=20, lr=5e-4, warmup=2000),

@@ -279,7 +279,7 @@ class Trainer:
                 field=f'model.{name}',
                 remedy='make both with `prepare`',
             )
-        self.config = config
+        self.config = config.override({'data.rules': train.rules})
         self.model = model
         self.train_data = train
         self.tokenizer = tokenizer

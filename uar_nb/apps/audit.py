@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core import UNK, UARError, atomic_write, optional_import, read_json
-from ..data.load import load_studies
+from ..data.load import load_studies, note_cleaning, rules_for
 from ..data.quality import STATES, check_images, find_duplicates
-from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of
+from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split
 from ..data.text import Vocabulary, clean_report, ground_truth
 from ..scoring.metrics import score_reports
 from ..scoring.naive_baselines import constant_baseline, frequent_baseline, random_baseline
@@ -569,9 +569,9 @@ def audit(
     "Examine a data set; faults become rows, and never end the examination."
     begin = time.time()
     studies, faults = _open(source, loading)
-    known = facts_of(studies)
+    rules = rules_for(studies, rules or 'auto')
+    known = note_cleaning(studies, rules).facts
     usual = _usual_choices(known.layout)
-    rules = rules or usual['rules']
     min_count = min_count or usual['min_count']
     max_words = max_words or usual['max_words']
     text = {id(study): clean_report(study.report, rules) for study in studies}
@@ -621,10 +621,10 @@ def _open(source, loading):
 
 
 def _usual_choices(layout):
-    "What papers do with reports of this layout."
+    "The vocabulary and the limit of words that papers use with this layout."
     if 'mimic' in layout.lower():
-        return dict(rules='mimic_cxr', min_count=10, max_words=100)
-    return dict(rules='iu_xray', min_count=3, max_words=60)
+        return dict(min_count=10, max_words=100)
+    return dict(min_count=3, max_words=60)
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c022
 def remarks(

@@ -242,6 +242,7 @@ NOTE_KINDS = (
     'split',  # how the studies came into their splits
     'studies',  # which are absent
     'reports',  # where their text was found
+    'cleaning',  # by which rules their text becomes words, and what that did to it
     'views',  # how they were decided
     'images',  # which were passed over
     'fields',  # which were not used
