@@ -22,11 +22,12 @@ from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
 from .config import RunConfig, config_difference
-from .core import UARError, torch_rng
+from .core import Stopped, UARError, drop_lost_output, torch_rng
 from .data.batch import StudyData
 from uar_nb.experiment.run_folder import (
     Position,
     RunFolder,
+    check_hold,
     data_identity,
     hardware,
     load_state,
@@ -237,8 +238,12 @@ class ProgressTable:
         self.losses = []  # of training, since the last line
 
     def say(self, text):
-        if self.shown:
+        if not self.shown:
+            return
+        try:
             tqdm.write(text)
+        except OSError:  # the terminal is closed, or who read the pipe has ended
+            drop_lost_output()
 
     def line(self, row, better):
         "The line of a validation row; a star marks the best of its stage so far."
@@ -437,6 +442,8 @@ def _after_step(self: Trainer, optimizer, stage, epoch, numbers, ended):
         if judge or log:
             self.run.log('train', at, stage.name, **row)
     if self.accelerator.is_main_process:
+        if judge or save:
+            check_hold(self.folder)
         if judge:
             self._validate(stage, epoch)
         if save:
@@ -445,18 +452,33 @@ def _after_step(self: Trainer, optimizer, stage, epoch, numbers, ended):
             save_state(self.folder, self.model, optimizer, at)
     self.accelerator.wait_for_everyone()
     if stop and not (ended and stage is train.stages[-1]):
-        raise KeyboardInterrupt(
-            f'stopped after step {at.total}; the same command goes on from {self.folder}'
-        )
+        how = f'stopped after step {at.total}; the same command goes on from {self.folder}'
+        raise Stopped(stop, how)
 
 
 @patch
 def _stop_asked(self: Trainer):
-    "Whether any process was asked to stop: all of them stop after the same step."
+    "The signal that asked any process to stop, or 0: all of them stop after the same step."
+    asked = self.stop_requests[0] if self.stop_requests else 0
     if self.processes == 1:
-        return bool(self.stop_requests)
-    asked = torch.tensor(float(len(self.stop_requests)), device=self.accelerator.device)
-    return bool(self.accelerator.reduce(asked, 'sum'))
+        return asked
+    asked = torch.tensor([asked], device=self.accelerator.device)
+    return int(self.accelerator.gather(asked).max())
+
+
+@patch
+def _no_number(self: Trainer, name, value):
+    "The error for a loss or gradient that is NaN or infinite: no further step can mend it."
+    remedy = (
+        'begin in another folder and lower the learning rate or clip harder (train.clip); '
+        'state and checkpoints in this one are from before'
+    )
+    return UARError(
+        f'{name} is {value} at step {self.at.total}',
+        file=self.folder,
+        field=f'train.stages.{self.at.stage}.lr',
+        remedy=remedy,
+    )
 
 
 @patch
@@ -469,12 +491,7 @@ def _row(self: Trainer, optimizer, epoch, numbers):
     scaled = bool(self.accelerator.scaler)  # fp16's scaling expects norms to overflow at times
     for name, value in numbers.items():
         if not math.isfinite(value) and not (scaled and name.startswith('norm_')):
-            raise UARError(
-                f'{name} is {value} at step {self.at.total}',
-                file=self.folder,
-                field='train.stages.lr',
-                remedy='lower the learning rate or clip harder; the latest state is from before',
-            )
+            raise self._no_number(name, value)
     self.table.losses.append(numbers['loss'])
     rates = {f'lr_{group["kind"]}': group['lr'] for group in optimizer.param_groups}
     rounded = {name: round(value, 6) for name, value in numbers.items()}
@@ -488,6 +505,8 @@ def _validate(self: Trainer, stage, epoch):
         return self._keep()
     at, monitor = self.at, self.validator.monitor
     scores = self.validator.judge(self.model, stage, self.accelerator)
+    if not math.isfinite(scores['loss']):
+        raise self._no_number('loss of the validation studies', scores['loss'])
     better = self.validator.is_better(scores[monitor], at.best)
     if better:
         at.best, at.best_step = scores[monitor], at.total

@@ -1102,6 +1102,14 @@ def audit_folder(
             field='out',
             remedy='name another folder',
         )
+    named = str(source) if isinstance(source, (str, Path)) else 'memory'
+    if out is None and os.path.abspath(str(keys['source'])) != os.path.abspath(named):
+        raise UARError(
+            f'holds the audit of another data set of this name: {keys["source"]}',
+            file=folder,
+            field='out',
+            remedy='name another folder (--out), or delete this one',
+        )
     return folder
 
 

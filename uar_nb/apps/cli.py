@@ -20,7 +20,7 @@ import typer
 
 from .. import __version__
 from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES
-from ..core import DISCLAIMER, UARError
+from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c007
 app = typer.Typer(
@@ -37,7 +37,7 @@ app = typer.Typer(
 def tidy_errors(
     function,  # a command
 ):  # the same command
-    "A `UARError` becomes one message and exit status 2; Ctrl-C a hint how to go on and status 130."
+    "A `UARError` becomes one message and status 2; a signal to stop a hint and a status above 128."
 
     @functools.wraps(function)
     def run(*args, **kwargs):
@@ -46,7 +46,7 @@ def tidy_errors(
         except UARError as e:
             message, status = f'error: {e}', 2
         except KeyboardInterrupt as e:
-            message, status = str(e) or 'stopped', 130
+            message, status = str(e) or 'stopped', getattr(e, 'status', 130)
         print(message, file=sys.stderr)
         raise SystemExit(status)
 
@@ -578,6 +578,10 @@ def evaluate(
         ),
     ] = [],
     load: _Load = [],
+    overwrite: Annotated[
+        bool,
+        typer.Option('--overwrite', help='Replace what another evaluation has left in --out.'),
+    ] = False,
     quiet: _Quiet = False,
 ):
     from uar_nb.apps.pipeline import evaluate_checkpoint
@@ -592,6 +596,7 @@ def evaluate(
         limit=limit,
         metrics=metric or ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
         progress=_bar(quiet),
+        overwrite=overwrite,
         **read_loading(load),
     )
     paragraphs = [evaluation]
@@ -730,6 +735,10 @@ def _print_warning(message, *_, **__):
     print(f'warning: {message}', file=sys.stderr)
 
 
+def _stop(number):
+    raise Stopped(number)
+
+
 def main(
     argv: list[str] | None = None,  # arguments; None: of the process
 ):
@@ -737,6 +746,7 @@ def main(
     before = warnings.showwarning
     warnings.showwarning = _print_warning
     try:
-        app(args=argv, prog_name='uar')
+        with on_stop_signal(_stop):
+            app(args=argv, prog_name='uar')
     finally:
         warnings.showwarning = before

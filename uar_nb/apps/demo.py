@@ -138,11 +138,17 @@ def keep_plan(
     wanted: dict,  # the plan of now, as JSON has it
 ):
     "A folder holds the work of one plan, whose values stand in its plan.json."
-    file = Path(folder) / 'plan.json'
+    folder = Path(folder)
+    file = folder / 'plan.json'
     if file.exists():
-        check_same_plan(read_json(file), wanted, folder)
-    else:
-        atomic_write(file, wanted)
+        return check_same_plan(read_json(file), wanted, folder)
+    results = ('summary.json', 'predictions.jsonl', 'scores.json', 'rows.json', 'tir.json')
+    there = [name for name in results if (folder / name).exists()]
+    if there:
+        remedy = 'choose another folder, or move it away'
+        what = 'is there already, and no plan.json says what it is of'
+        raise UARError(what, file=folder / there[0], remedy=remedy)
+    atomic_write(file, wanted)
 
 
 @contextmanager

@@ -12,10 +12,12 @@ import gzip
 import os
 import re
 import shutil
+import signal
 import stat
 import tarfile
 import time
 import unicodedata
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -26,7 +28,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import requests
-from filelock import lock_descriptor
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
@@ -35,9 +36,11 @@ from urllib3.util.retry import Retry
 from .. import __version__
 from .audit import Audit, audit
 from uar_nb.core import (
+    Stopped,
     UARError,
     atomic_folder,
     atomic_write,
+    lock_open_file,
     read_json,
     recover_folder,
     sha256_of,
@@ -102,7 +105,11 @@ class Part:
 
     def _lock(self):
         "One process at a time; the lock goes with the process."
-        if not lock_descriptor(self.out.fileno(), blocking=False):
+        held = lock_open_file(self.out.fileno())
+        if held is None:
+            said = f'{self.path.parent}: this disk knows no locks; fetch with one process at a time'
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+        if held is False:
             self.close()
             raise UARError(
                 'is being fetched by another process',
@@ -385,7 +392,7 @@ def fetch(  # noqa: PLR0913 (what is known of a file, and limits by name)
         except KeyboardInterrupt as stop:
             here = readable_size(part.have)
             said = f'stopped after {here}; the same command goes on from there'
-            raise KeyboardInterrupt(said) from stop
+            raise Stopped(getattr(stop, 'number', signal.SIGINT), said) from stop
         try:
             judge(part.path, 'call again: it is fetched anew')
         except UARError:

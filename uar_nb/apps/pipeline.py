@@ -31,14 +31,14 @@ from uar_nb.core import (
 )
 from ..data.batch import PixelStore, TokenStore
 from ..data.image import resize_image, to_float
-from ..data.load import LAYOUTS, load_studies, note_cleaning
+from ..data.load import LAYOUTS, load_studies
 from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of
-from ..experiment.prepare import Prepared, make_data, prepare, settle_rules
+from ..experiment.prepare import Prepared, make_data, prepare
 from ..experiment.run_folder import check_run, main_first, run_lock
 from ..phantom.generator import FREQUENCIES, make_studies, write_studies
 from ..phantom.iu_tags import iu_phantom
 from ..phantom.language import STYLES
-from ..scoring.evaluate import Evaluation, evaluate
+from ..scoring.evaluate import Evaluation, check_scores, evaluate
 from ..scoring.naive_baselines import Baselines, all_baselines
 from ..tokenizer.choose import load_tokenizer
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
@@ -256,12 +256,12 @@ def check_training(
 ) -> Checked:  # nothing is written
     "First step: find what is wrong with device, data set, reports, run folder, tokenizer."
     pick_hardware(config.train.device, config.train.precision)
-    studies = note_cleaning(load_studies(data, **loading), config.data.rules)
+    studies = load_studies(data, **loading)
     extra = [load_studies(path) for path in source.extra]
     if progress:
         print(describe_studies(studies), flush=True)
     check_reports(studies, data)
-    check_run(folder, settle_rules(config, studies), studies)
+    check_run(folder, config, studies)
     if config.model.visual != 'tokens':
         return Checked(studies, extra, None)
     if source.dvae:
@@ -360,7 +360,7 @@ def tokenize_data_set(
     )
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c035
-def evaluate_checkpoint(
+def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
     data,  # a data set with reports
     checkpoint: Checkpoint,  # of `load_checkpoint`
     folder=None,  # gets predictions.jsonl and scores.json
@@ -369,11 +369,14 @@ def evaluate_checkpoint(
     limit: int = 0,  # the first studies only; 0 = all
     metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),  # METEOR starts Java
     progress=False,  # show a bar
+    overwrite=False,  # replace what another evaluation has left in the folder
     **loading,  # how the data set is read: options of `load_studies`
 ) -> tuple[Evaluation, Baselines | None]:  # (scores, baselines where there is a training split)
     "Scores of a checkpoint on one split of a data set, and its naive baselines."
     check_options(split=(scored, *SPLITS))
-    studies = note_cleaning(load_studies(data, **loading), checkpoint.data.rules)
+    if folder is not None and not overwrite:
+        check_scores(folder, dict(split=scored, beams=beams))  # the rest once images are read
+    studies = load_studies(data, **loading)
     members = by_split(studies)
     if not members[scored]:
         what, remedy = f'there is no study in split {scored!r}', 'choose another split'
@@ -392,7 +395,13 @@ def evaluate_checkpoint(
         progress=progress,
     )
     evaluation = evaluate(
-        checkpoint.model, splits[scored], beams, folder=folder, metrics=metrics, progress=progress
+        checkpoint.model,
+        splits[scored],
+        beams,
+        folder=folder,
+        metrics=metrics,
+        progress=progress,
+        overwrite=overwrite,
     )
     if scored == 'train' or splits['train'] is None:
         return evaluation, None

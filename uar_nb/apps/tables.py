@@ -23,6 +23,7 @@ from uar_nb.apps.demo import (
     demo_dvae,
     demo_studies,
     find_demo_plan,
+    settle_plan,
     torch_threads,
 )
 from .pipeline import fit
@@ -32,7 +33,7 @@ from ..core import UARError, atomic_write, read_json, torch_rng
 from ..experiment.prepare import Prepared, prepare
 from ..experiment.run_folder import read_log
 from ..model import UAR
-from ..scoring.evaluate import evaluate
+from ..scoring.evaluate import evaluate, model_hash
 from ..training import mask_parameters
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c005
@@ -111,6 +112,7 @@ def train_rows(
     for row_plan in plans.values():
         row_plan.run_config()  # an unknown row is found before anything is drawn
     shared = find_demo_plan(plan)
+    settle_plan(folder, shared.to_dict())
     numbers = {}
     with torch_threads(shared.threads):
         studies = demo_studies(shared, workers, progress)
@@ -123,7 +125,9 @@ def train_rows(
                 row_plan,
                 lambda plan=row_plan: _train_row(plan, studies, dvae, folder, progress),
             )
-    atomic_write(folder / 'rows.json', numbers)
+    file = folder / 'rows.json'
+    earlier = read_json(file) if file.exists() else {}
+    atomic_write(file, earlier | numbers)
     return numbers
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c011
@@ -221,7 +225,9 @@ def refine_first_stage(
     "Second stages of several kinds and seeds from one first stage; those that are there are kept."
     plan, folder = find_demo_plan(plan), Path(folder)
     configs = {(v, seed): refine_config(plan, v, seed) for v in variants for seed in seeds}
-    weights = load_checkpoint(stage1).model.state_dict()
+    first = load_checkpoint(stage1).model
+    weights = first.state_dict()
+    settle_plan(folder, dict(plan=plan.to_dict(), stage1=model_hash(first)))
     rows = []
     with torch_threads(plan.threads):
         prepared = prepare_plan(plan, data_folder, workers, progress)
@@ -235,7 +241,10 @@ def refine_first_stage(
                 lambda config=config, run=run: _refine_once(config, weights, prepared, run),
             )
             rows.append(dict(variant=variant, seed=seed, **numbers))
-    atomic_write(folder / 'tir.json', rows)
+    file = folder / 'tir.json'
+    earlier = read_json(file) if file.exists() else []
+    others = [row for row in earlier if (row['variant'], row['seed']) not in configs]
+    atomic_write(file, others + rows)
     return rows
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c019

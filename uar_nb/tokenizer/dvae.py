@@ -340,6 +340,9 @@ def _train(dvae, images, steps, seconds, begun, progress):
             elapsed = time.perf_counter() - begun
             if step % 20 == 1 or step == steps:
                 values = {name: loss.item() for name, loss in losses.items()}
+                if not math.isfinite(values['total']):
+                    what = f'the loss is {values["total"]} after step {step}'
+                    raise UARError(what, field='lr', remedy='train with a lower learning rate')
                 history.append(dict(step=step, seconds=elapsed, lr=lr, tau=tau, **values))
                 bar.set_postfix(mse=f'{values["mse"]:.4f}', tau=f'{tau:.2f}', refresh=False)
             bar.update(1 if steps is not None else min(seconds, elapsed) - bar.n)
