@@ -103,7 +103,7 @@ def evaluated_things(
     tokenizer = '' if data.tokens is None else data.tokens.about['sha256']
     return dict(
         checkpoint=model_hash(model),
-        data=sha256_of(tokenizer, *texts, *(data.pixels.pictures[row] for row in rows)),
+        data=sha256_of(tokenizer, *texts, *(data.pixels.images[row] for row in rows)),
         split=data.studies[0].split,
         studies=n,
         beams=beams,
