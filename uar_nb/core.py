@@ -106,7 +106,7 @@ def drop_lost_output():
 def on_stop_signal(
     answer,  # called with the number of the signal
 ):
-    "Inside the block `answer` is called for signals that ask to stop, but for those ignored so far."
+    "Inside the block `answer` gets signals that ask to stop, but for those ignored before."
     handlers = {}
 
     def handle(number, frame):

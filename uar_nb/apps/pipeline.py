@@ -31,9 +31,9 @@ from uar_nb.core import (
 )
 from ..data.batch import PixelStore, TokenStore
 from ..data.image import resize_image, to_float
-from ..data.load import LAYOUTS, load_studies
+from ..data.load import LAYOUTS, load_studies, note_cleaning
 from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of
-from ..experiment.prepare import Prepared, make_data, prepare
+from ..experiment.prepare import Prepared, make_data, prepare, settle_rules
 from ..experiment.run_folder import check_run, main_first, run_lock
 from ..phantom.generator import FREQUENCIES, make_studies, write_studies
 from ..phantom.iu_tags import iu_phantom
@@ -256,12 +256,12 @@ def check_training(
 ) -> Checked:  # nothing is written
     "First step: find what is wrong with device, data set, reports, run folder, tokenizer."
     pick_hardware(config.train.device, config.train.precision)
-    studies = load_studies(data, **loading)
+    studies = note_cleaning(load_studies(data, **loading), config.data.rules)
     extra = [load_studies(path) for path in source.extra]
     if progress:
         print(describe_studies(studies), flush=True)
     check_reports(studies, data)
-    check_run(folder, config, studies)
+    check_run(folder, settle_rules(config, studies), studies)
     if config.model.visual != 'tokens':
         return Checked(studies, extra, None)
     if source.dvae:
@@ -376,7 +376,7 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
     check_options(split=(scored, *SPLITS))
     if folder is not None and not overwrite:
         check_scores(folder, dict(split=scored, beams=beams))  # the rest once images are read
-    studies = load_studies(data, **loading)
+    studies = note_cleaning(load_studies(data, **loading), checkpoint.data.rules)
     members = by_split(studies)
     if not members[scored]:
         what, remedy = f'there is no study in split {scored!r}', 'choose another split'

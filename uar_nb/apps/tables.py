@@ -23,7 +23,7 @@ from uar_nb.apps.demo import (
     demo_dvae,
     demo_studies,
     find_demo_plan,
-    settle_plan,
+    keep_plan,
     torch_threads,
 )
 from .pipeline import fit
@@ -112,7 +112,7 @@ def train_rows(
     for row_plan in plans.values():
         row_plan.run_config()  # an unknown row is found before anything is drawn
     shared = find_demo_plan(plan)
-    settle_plan(folder, shared.to_dict())
+    keep_plan(folder, shared.to_dict())
     numbers = {}
     with torch_threads(shared.threads):
         studies = demo_studies(shared, workers, progress)
@@ -227,7 +227,7 @@ def refine_first_stage(
     configs = {(v, seed): refine_config(plan, v, seed) for v in variants for seed in seeds}
     first = load_checkpoint(stage1).model
     weights = first.state_dict()
-    settle_plan(folder, dict(plan=plan.to_dict(), stage1=model_hash(first)))
+    keep_plan(folder, dict(plan=plan.to_dict(), stage1=model_hash(first)))
     rows = []
     with torch_threads(plan.threads):
         prepared = prepare_plan(plan, data_folder, workers, progress)
