@@ -8,6 +8,8 @@ __all__ = ['split_name', 'check_names', 'load_annotation', 'load_lines', 'to_ent
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c003
 import csv
 import json
+import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -35,7 +37,7 @@ from uar_nb.data.study import (
     choose_view,
     is_empty,
     view_name,
-    walk_files,
+    walk,
 )
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c007
@@ -482,6 +484,7 @@ def _read_table(file, log):
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t012
 _RASTER = ('.png', '.jpg', '.jpeg')
+_DICOM = ('.dcm', '.dicom', '.dic', '.ima')
 
 
 def _header_view(path):
@@ -522,7 +525,11 @@ class _TableReader:
     def _home(self, path):
         "The folder of an image: that of the table, or images/ in it."
         inside = self.root / 'images'
-        if self.log.check and not (self.root / path).exists() and (inside / path).exists():
+        if (
+            self.log.check
+            and not os.path.exists(self.root / path)
+            and os.path.exists(inside / path)
+        ):
             return inside
         return self.root
 
@@ -594,30 +601,86 @@ def load_table(
     return made
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t025
+_OTHER_IMAGES = ('.tif', '.tiff', '.bmp', '.gif', '.webp', '.jp2', '.heic', '.nii', '.nrrd', '.mha')
+_PACKED = ('.gz', '.bz2', '.xz', '.zip')
+
+
+def _is_meant_as_image(path):
+    "Whether a file that cannot be read was an image to be read: by its suffix or first bytes."
+    if path.suffix.lower() in (*_RASTER, *_DICOM):
+        return True
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(132)
+    except OSError:
+        return False
+    return head.startswith((b'\x89PNG', b'\xff\xd8\xff')) or head[128:132] == b'DICM'
+
+
+def _ids_of_files(paths, folder):
+    "A study id for each image: its path without suffix, or with it where two share the rest."
+    names = [unicodedata.normalize('NFC', p.relative_to(folder).as_posix()) for p in paths]
+    known = (*_RASTER, *_DICOM)
+    stems = [
+        name[: -len(path.suffix)] if path.suffix.lower() in known else name
+        for name, path in zip(names, paths, strict=True)
+    ]
+    uses = Counter(stems)
+    return [
+        stem if uses[stem] == 1 else name for stem, name in zip(stems, names, strict=True)
+    ], sum(n for n in uses.values() if n > 1)
+
+
+def _not_read(paths):
+    "A note on files that no reader takes, images of other kinds by their suffix; or none."
+    suffixes = Counter()
+    for path in paths:
+        kinds = [suffix.lower() for suffix in path.suffixes[-2:]]
+        packed = len(kinds) == 2 and kinds[1] in _PACKED
+        kind = kinds[0] + kinds[1] if packed else ''.join(kinds[-1:])
+        is_image = kinds and (kinds[-1] in _OTHER_IMAGES or packed)
+        suffixes[kind if is_image else 'other files'] += 1
+    others = suffixes.pop('other files', 0)
+    parts = [f'{n:,} {kind}' for kind, n in sorted(suffixes.items())]
+    notes = []
+    if parts:
+        text = f'not read: {", ".join(parts)}; convert them to PNG, JPEG or DICOM'
+        notes.append(Note('images', text))
+    if others:
+        notes.append(Note('images', f'passed over: {others:,} other file{"s" * (others > 1)}'))
+    return notes
+
+
 def load_images(
     folder,  # with images, at any depth
     split='train',  # of all of them
 ):  # `StudyList` without reports
     "A folder of images without a table: each is a study."
     folder, log = Path(folder), FaultLog(folder)
-    studies, sources, skipped = [], Counter(), 0
-    for path in walk_files(folder):
+    walked = walk(folder)
+    paths, others = [], []
+    for path in walked.files:
         try:
             image_info(path)
+            paths.append(path)
         except UARError as error:
-            if path.suffix.lower() in (*_RASTER, '.dcm', '.dicom'):
+            if _is_meant_as_image(path):
                 log.add('image', error.what, error.remedy, path)
             else:
-                skipped += 1
-            continue
-        name = log.new_id(path.relative_to(folder).with_suffix('').as_posix(), path.name)
+                others.append(path)
+    ids, sharing = _ids_of_files(paths, folder)
+    studies, sources = [], Counter()
+    for path, id in zip(paths, ids, strict=True):
+        name = log.new_id(id, path.name)
         view, why = choose_view(path.name, _header_view(path), position=0)
         sources[why] += 1
         if name is not None:
             studies.append(Study(name, (View(view, path),), '', split))
     notes = [Note('reports', f'no table of reports: all studies are in {split} and have none')]
-    if skipped:
-        notes.append(Note('images', f'{skipped} files that are no images were passed over'))
+    notes += _not_read(others) + walked.note()
+    if sharing:
+        text = f'{sharing:,} images share their name with another but for the suffix, which their'
+        notes.append(Note('images', f'{text} ids keep'))
     if sources['order']:
         text = (
             f'{sources["order"]:,} images are taken for frontal: no DICOM header and no name tells'

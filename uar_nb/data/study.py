@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FINDING_KINDS', 'VIEWS', 'SPLITS', 'NOTE_KINDS', 'Finding', 'View', 'Study', 'view_by_order', 'view_in_name',
-           'choose_view', 'view_name', 'frontal_first', 'write_image', 'is_empty', 'walk_files', 'Fault',
-           'DataSetError', 'Note', 'DataFacts', 'StudyList', 'facts_of', 'by_split', 'describe_studies', 'random_split',
-           'FaultLog']
+           'choose_view', 'view_name', 'frontal_first', 'write_image', 'is_empty', 'Fault', 'DataSetError', 'Note',
+           'DataFacts', 'StudyList', 'facts_of', 'by_split', 'describe_studies', 'random_split', 'Walk', 'walk',
+           'walk_files', 'FaultLog']
 
 # %% ../../nbs/wings/data/04_study.ipynb #c003
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -179,20 +180,6 @@ def is_empty(
         return False
     plain = value.strip().lower()
     return not plain or plain in words
-
-
-def walk_files(
-    folder,
-    depth=None,  # 1: files of the folder itself, 2: and of its subfolders, …; None: all
-):  # list of paths, sorted
-    "The one walk through a folder: its files, hidden ones passed over."
-    found = []
-    for place, folders, names in os.walk(folder):
-        level = 1 + len(Path(place).relative_to(folder).parts)
-        if level == depth:
-            folders.clear()  # go no deeper
-        found += [Path(place, name) for name in names if not name.startswith('.')]
-    return sorted(path for path in found if path.is_file())
 
 # %% ../../nbs/wings/data/04_study.ipynb #c026
 class Fault(NamedTuple):
@@ -431,6 +418,81 @@ def random_split(
     drawn = [replace(study, split=split_of[_split_unit(study, by)]) for study in studies]
     return StudyList(drawn, facts_of(studies).with_notes(note, without=['split']))
 
+# %% ../../nbs/wings/data/04_study.ipynb #619a2d4a
+_THUMBNAIL_FOLDERS = ('__macosx', '@eadir', '#recycle', 'thumbnails', 'thumbs', '__pycache__')
+
+
+@dataclass
+class Walk:
+    "The files of a folder, and what was passed over."
+
+    files: list  # of paths, sorted
+    passed: Counter  # what was passed over → how often
+
+    def note(self):
+        "A list with a `Note` on what was passed over, or empty."
+        parts = [f'{n:,} {what}' for what, n in self.passed.items()]
+        return [Note('images', f'passed over: {", ".join(parts)}')] if parts else []
+
+
+def _list_folder(place, passed):
+    "The entries of a folder that count, by name."
+    try:
+        with os.scandir(place) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        passed['folders that cannot be read'] += 1
+        return []
+    shown = [entry for entry in listed if not entry.name.startswith('.')]
+    if len(shown) < len(listed):
+        passed['hidden files or folders'] += len(listed) - len(shown)
+    return shown
+
+
+def _kind_of_entry(entry):
+    "'folder', 'linked folder', 'file', or what it is that cannot be read."
+    if entry.is_dir():
+        return 'linked folder' if entry.is_symlink() else 'folder'
+    if entry.is_file():
+        return 'file'
+    return 'broken links' if entry.is_symlink() else 'pipes, sockets or devices'
+
+
+def walk(
+    folder,
+    depth=None,  # 1: files of the folder itself, 2: and of its subfolders, …; None: all
+) -> Walk:
+    "The one walk through a folder: links are followed, and each folder is read once."
+    found, passed, seen = [], Counter(), set()
+    real, linked = [(str(folder), 1)], []
+    while real or linked:
+        place, level = real.pop() if real else linked.pop(0)
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            passed['links to a folder that was read already'] += 1
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in _list_folder(place, passed):
+            kind = _kind_of_entry(entry)
+            if kind == 'file':
+                found.append(entry.path)
+            elif kind not in ('folder', 'linked folder'):
+                passed[kind] += 1
+            elif entry.name.lower() in _THUMBNAIL_FOLDERS:
+                passed['folders of small copies'] += 1
+            elif level != depth:
+                waiting = real if kind == 'folder' else linked
+                waiting.append((entry.path, level + 1))
+    return Walk(sorted(map(Path, found)), passed)
+
+
+def walk_files(
+    folder,
+    depth=None,  # as in `walk`
+):  # list of paths, sorted
+    "The files that `walk` finds."
+    return walk(folder, depth).files
+
 # %% ../../nbs/wings/data/04_study.ipynb #c036
 class FaultLog:
     "Collects the faults of one data set while it is read."
@@ -444,7 +506,7 @@ class FaultLog:
         self.check = check
         self.faults = []
         self._ids = {}  # id -> where it was used first
-        self._names = {}  # folder -> {name in small letters: name}
+        self._listings = {}  # folder → names of its files and folders
 
     def add(self, field, what, remedy, file=None):
         "Note a fault; gives None, so that a reader can return it for the part that is wrong."
@@ -470,28 +532,63 @@ class FaultLog:
 
     def image(self, folder, relative, field):
         "The path of an image below a folder; None with a fault."
-        plain = os.path.normpath(relative.replace('\\', '/'))
-        first = plain.split(os.sep)[0]
-        if os.path.isabs(plain) or first == '..' or ':' in first:
+        path = self._inside(str(folder), relative.replace('\\', '/'))
+        if path is None:
             what = f'path {relative!r} leaves the folder of images'
-            return self.add(field, what, 'give it relative to that folder')
-        path = Path(folder, plain)
+            return self.add(field, what, f'give it relative to {folder}')
+        if not self.check:
+            return Path(path)
+        path = self._as_written(path)
         try:
-            if self.check == 'exists' and not os.path.isfile(path):
-                raise UARError('image not found', remedy='check the path')
+            if not os.path.isfile(path):
+                remedy = self._near(path) or 'check the path'
+                raise UARError('image not found', remedy=remedy)
             if self.check is True:
                 image_info(path)
         except UARError as error:
-            return self.add(field, error.what, self._other_case(path) or error.remedy, path)
-        return path
+            return self.add(field, error.what, error.remedy, path)
+        return Path(path)
 
-    def _other_case(self, path):
-        "A remedy where a file's name differs in upper and lower case only."
-        folder = path.parent
-        if folder not in self._names:
-            names = os.listdir(folder) if folder.is_dir() else []
-            self._names[folder] = {name.lower(): name for name in names}
-        near = self._names[folder].get(path.name.lower(), path.name)
-        if near == path.name:
+    @staticmethod
+    def _inside(folder, relative):
+        "The path of a file below a folder; None where it lies elsewhere."
+        if '\0' in relative:  # no file system has such names
             return None
-        return f'there is {near!r}: write its name so, or rename it'
+        plain = os.path.normpath(relative)
+        if os.path.isabs(plain):
+            parent = os.path.realpath(os.path.dirname(plain))
+            plain = os.path.relpath(
+                os.path.join(parent, os.path.basename(plain)), os.path.realpath(folder)
+            )
+        first = plain.split(os.sep)[0]
+        is_drive = re.fullmatch('[A-Za-z]:', first[:2]) is not None
+        return None if first == '..' or is_drive else os.path.join(folder, plain)
+
+    def _names_in(self, folder):
+        "The names in a folder, looked up once."
+        if folder not in self._listings:
+            self._listings[folder] = os.listdir(folder) if os.path.isdir(folder) else []
+        return self._listings[folder]
+
+    def _as_written(self, path):
+        "The path as the file system spells it: é may be one sign there or two (NFC, NFD)."
+        if path.isascii() or os.path.lexists(path):
+            return path
+        folder, name = os.path.split(path)
+        folder = self._as_written(folder)
+        meant = unicodedata.normalize('NFC', name)
+        for there in self._names_in(folder):
+            if unicodedata.normalize('NFC', there) == meant:
+                return os.path.join(folder, there)
+        return os.path.join(folder, name)
+
+    def _near(self, path):
+        "A remedy where the folder holds nearly this name: other letters' case, other suffix."
+        folder, name = os.path.split(path)
+        there = sorted(self._names_in(folder))
+        same = [other for other in there if other.lower() == name.lower()]
+        stem = os.path.splitext(name)[0].lower()
+        starts = [other for other in there if os.path.splitext(other)[0].lower() == stem]
+        longer = [other for other in there if other.lower().startswith(name.lower() + '.')]
+        near = (same or starts or longer or [None])[0]
+        return near and f'there is {near!r}: write its name so, or rename it'
