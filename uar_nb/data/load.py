@@ -122,7 +122,7 @@ def _kept_origin(folder):
     return texts
 
 # %% ../../nbs/wings/data/08_load.ipynb #06ce79d4
-_LOOKED_AT = 500  # reports, evenly chosen: enough for a share, and quick on the largest set
+_LOOKED_AT = 200  # reports, evenly chosen: enough for a share, and quick on the largest set
 
 
 def rules_for(
