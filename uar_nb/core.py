@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
            'Stopped', 'drop_lost_output', 'on_stop_signal', 'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng',
-           'pick_hardware', 'atomic_write', 'recover_folder', 'atomic_folder', 'unused_folder', 'lock_open_file',
-           'read_json', 'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options',
-           'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model', 'fit_weights',
-           'evaluation_mode']
+           'pick_hardware', 'to_json', 'atomic_write', 'recover_folder', 'atomic_folder', 'unused_folder',
+           'lock_open_file', 'read_json', 'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result',
+           'check_options', 'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model',
+           'fit_weights', 'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
 import configparser
@@ -17,6 +17,7 @@ import glob
 import hashlib
 import importlib
 import json
+import math
 import os
 import select
 import shutil
@@ -205,6 +206,29 @@ def pick_hardware(
         )
     return dev, precision
 
+# %% ../nbs/12_core.ipynb #0cc090ff
+def _without_nan(value):
+    "The same value with None for each number that is not finite."
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return value
+
+
+def to_json(
+    value,  # what JSON can hold
+    indent=None,  # blanks a level; None: one line
+) -> str:
+    "A value as JSON that every program reads: `null` for nan and infinity."
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        value = _without_nan(value)
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
 # %% ../nbs/12_core.ipynb #c021
 def atomic_write(
     path,  # file to write
@@ -213,7 +237,7 @@ def atomic_write(
     "Write a whole file or nothing. The only place of the package that writes files."
     path = Path(path)
     if isinstance(data, (dict, list)):
-        data = json.dumps(data, indent=1, ensure_ascii=False) + '\n'
+        data = to_json(data, indent=1) + '\n'
     if isinstance(data, str):
         data = data.encode('utf-8')
     tmp = None

@@ -38,7 +38,7 @@ from uar_nb.experiment.run_folder import (
 )
 from .model import UAR
 from .scoring.evaluate import findings_of, write_reports
-from .scoring.metrics import score_reports
+from .scoring.metrics import score_reports, undefined_scores
 from .tir import TIR
 
 # %% ../nbs/09_training.ipynb #81163c78
@@ -147,23 +147,34 @@ def clip_by_group(
     return norms
 
 # %% ../nbs/09_training.ipynb #d5e3fa60
-def _choose_monitor(wanted, val):
+def _choose_monitor(settings, val):
     "(score that chooses the checkpoint, why it isn't the one that was asked for)."
+    wanted = settings.monitor
     by_loss = 'checkpoint chosen by validation loss: '
     if val is None:
         problem = 'no validation studies: the checkpoint is of the last weights, not judged by any'
         return 'none', problem
     if wanted == 'loss':
         return wanted, None
+    judged = settings.eval_studies or len(val)  # these are written for, the first ones
     if wanted == 'findings_f1':
-        if any(study.findings is None for study in val.studies):
+        findings = [study.findings for study in val.studies[:judged]]
+        if any(found is None for found in findings):
             return 'loss', by_loss + 'the validation studies carry no findings'
+        if not any(findings):
+            return 'loss', by_loss + 'F1 is undefined, no validation study has a finding'
         return wanted, None
     try:
         score_reports(['a'], ['a'], metrics=('BLEU',))
     except UARError as e:
         return 'loss', by_loss + str(e)
-    return wanted, None
+    undefined = undefined_scores(val.references[:judged])
+    if wanted not in undefined:
+        return wanted, None
+    why = f'{wanted} of the validation studies is undefined, {undefined[wanted]}'
+    if 'BLEU_4' not in undefined:
+        return 'BLEU_4', f'checkpoint chosen by BLEU_4: {why}'
+    return 'loss', by_loss + why
 
 
 class Validator:
@@ -176,7 +187,7 @@ class Validator:
     ):
         self.settings = settings
         self.data = data if data is not None and len(data) else None
-        self.monitor, self.why = _choose_monitor(settings.monitor, self.data)
+        self.monitor, self.why = _choose_monitor(settings, self.data)
 
     def is_better(self, score, best):
         "Whether a score of the monitor replaces the best so far; of equal ones the later."
@@ -226,7 +237,8 @@ class Validator:
         except UARError:
             if self.monitor != 'findings_f1':
                 raise
-        return {name: round(float(value), 6) for name, value in scores.items()}
+        defined = {name: float(value) for name, value in scores.items() if not math.isnan(value)}
+        return {name: round(value, 6) for name, value in defined.items()}
 
 # %% ../nbs/09_training.ipynb #b272546f
 class ProgressTable:

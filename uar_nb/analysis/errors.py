@@ -142,7 +142,7 @@ def _recall_interval(rows, seed):
             counts[0] += row['status'] == 'found'
             counts[1] += 1
     if not per_study:
-        return (0.0, 0.0)
+        return math.nan, math.nan
     return bootstrap(np.array(list(per_study.values())), _ratio, seed=seed)
 
 
@@ -154,7 +154,7 @@ def error_table(
 ) -> list:  # one dict a group: name, true, counts of each status, recall, interval, precision
     """What became of the findings of each kind, or of each size or contrast.
 
-    There is no precision of a number, and none where nothing is stated."""
+    There is no precision of a number, and none where nothing is stated; no recall (nan) of nothing."""
     table = []
     for name, group in _grouped(rows, by, edges).items():
         if not group:
@@ -167,7 +167,7 @@ def error_table(
                 name=name,
                 true=true,
                 **{status: count[status] for status in STATUSES},
-                recall=count['found'] / true if true else 0.0,
+                recall=count['found'] / true if true else math.nan,
                 interval=_recall_interval(group, seed),
                 precision=count['found'] / stated if by == 'kind' and stated else None,
             )

@@ -28,7 +28,12 @@ from ..data.quality import STATES, check_images, find_duplicates
 from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split
 from ..data.text import Vocabulary, clean_report, ground_truth
 from ..scoring.metrics import score_reports
-from ..scoring.naive_baselines import constant_baseline, frequent_baseline, random_baseline
+from uar_nb.scoring.naive_baselines import (
+    choosing_scores,
+    constant_baseline,
+    frequent_baseline,
+    random_baseline,
+)
 from ..show.page import Page, write_page
 from ..show.plots import histogram, plot_curves, show_images
 
@@ -408,7 +413,7 @@ def _baseline_rows(training, validation, references, seed):
 
     constants = {
         f'best constant by {metric}': constant_baseline(training, validation, metric, seed=seed)
-        for metric in ('BLEU_4', 'CIDEr')
+        for metric in choosing_scores(training, validation)
     }
     constants['most frequent'] = frequent_baseline(training)
     rows = {name: score([report] * len(references)) for name, report in constants.items()}

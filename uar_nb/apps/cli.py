@@ -9,7 +9,6 @@ __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loadi
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c003
 import functools
-import json
 import os
 import sys
 import warnings
@@ -20,7 +19,7 @@ import typer
 
 from .. import __version__
 from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES
-from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal
+from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal, to_json
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c007
 app = typer.Typer(
@@ -123,6 +122,9 @@ def read_loading(
 # %% ../../nbs/wings/apps/09_cli.ipynb #c011
 _Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='Print results only.')]
 _Beams = Annotated[int, typer.Option(min=1, help='Beam search; 1 = greedy.')]
+_BlockTrigrams = Annotated[
+    bool, typer.Option('--block-trigrams', help='Never write the same three words in a row twice.')
+]
 _Dalle = Annotated[
     Path | None, typer.Option(help='Folder of the tokenizer, where the checkpoint names OpenAI\'s.')
 ]
@@ -375,7 +377,7 @@ def audit(
     rules: Annotated[
         str | None,
         typer.Option(
-            help='Cleaning of reports: iu_xray, mimic_cxr or corrected. '
+            help='Cleaning of reports: auto, iu_xray, mimic_cxr or corrected. '
             '[default: what the layout calls for]'
         ),
     ] = None,
@@ -400,7 +402,7 @@ def audit(
     )
     page = found.save(folder)
     if as_json:
-        print(json.dumps(found.numbers, ensure_ascii=False))
+        print(to_json(found.numbers))
     else:
         print(f'{found}\npage: {page}')
     if strict and found.failed:
@@ -543,15 +545,18 @@ def generate(
     ] = None,
     as_json: _AsJson = False,
     beams: _Beams = 3,
+    block_trigrams: _BlockTrigrams = False,
     dvae: _Dalle = None,
 ):
     from uar_nb.apps.reporter import save_attention, write_report
 
-    report = write_report(images, checkpoint, beams=beams, tokenizer=dvae)
+    report = write_report(
+        images, checkpoint, beams=beams, tokenizer=dvae, block_trigrams=block_trigrams
+    )
     if attention is not None:
         save_attention(report, attention)
     if as_json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False))
+        print(to_json(report.to_dict()))
     else:
         print(report.text or '(no words)', DISCLAIMER, sep='\n\n')
 
@@ -569,6 +574,7 @@ def evaluate(
         Path | None, typer.Option(help='Folder for predictions.jsonl and scores.json.')
     ] = None,
     beams: _Beams = 3,
+    block_trigrams: _BlockTrigrams = False,
     dvae: _Dalle = None,
     limit: Annotated[int, typer.Option(min=0, help='The first studies only; 0 = all.')] = 0,
     metric: Annotated[
@@ -593,6 +599,7 @@ def evaluate(
         out,
         scored=split,
         beams=beams,
+        block_trigrams=block_trigrams,
         limit=limit,
         metrics=metric or ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
         progress=_bar(quiet),

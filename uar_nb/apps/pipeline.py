@@ -368,6 +368,7 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
     beams: int = 3,  # beam search; 1 = greedy
     limit: int = 0,  # the first studies only; 0 = all
     metrics=('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),  # METEOR starts Java
+    block_trigrams=False,  # never the same three words in a row twice
     progress=False,  # show a bar
     overwrite=False,  # replace what another evaluation has left in the folder
     **loading,  # how the data set is read: options of `load_studies`
@@ -400,6 +401,7 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
         beams,
         folder=folder,
         metrics=metrics,
+        block_trigrams=block_trigrams,
         progress=progress,
         overwrite=overwrite,
     )

@@ -178,10 +178,11 @@ def write_report(
     checkpoint,  # checkpoint folder, or a name that `load_checkpoint` knows
     beams: int = 3,  # beam search; 1 = greedy
     tokenizer=None,  # folder of OpenAI's dVAE, where the checkpoint names it
+    **options,  # further options of `generate`, e.g. block_trigrams=True
 ) -> Report:
     "The report of one study from its image files."
     reporter = Reporter.from_pretrained(checkpoint, tokenizer)
-    [report] = reporter([Path(file) for file in files], beams=beams)
+    [report] = reporter([Path(file) for file in files], beams=beams, **options)
     return report
 
 

@@ -40,6 +40,7 @@ from uar_nb.core import (
     read_json,
     recover_folder,
     sha256_of,
+    to_json,
 )
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c008
@@ -203,7 +204,7 @@ def append_row(
     "Add one line to the log: the one file that grows instead of being written whole."
     try:
         with Path(path).open('a', encoding='utf-8') as f:
-            f.write(json.dumps(row, ensure_ascii=False) + '\n')
+            f.write(to_json(row) + '\n')
     except OSError as e:
         raise UARError(
             f'cannot be written ({e.strerror})',
@@ -584,7 +585,7 @@ class RunFolder:
         for old in self.path.glob('*.old'):
             recover_folder(old.with_suffix(''))
         rows = [row for row in read_log(self.path) if self.state and row['total'] <= total]
-        lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
+        lines = [to_json(row) + '\n' for row in rows]
         atomic_write(self.path / 'log.jsonl', ''.join(lines))
         self.seconds_before = rows[-1].get('seconds', 0.0) if rows else 0.0
 

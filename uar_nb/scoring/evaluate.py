@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..checkpoint import load_checkpoint
-from ..core import UARError, atomic_write, evaluation_mode, read_json, sha256_of
+from ..core import UARError, atomic_write, evaluation_mode, read_json, sha256_of, to_json
 from ..data.batch import StudyData
 from ..data.labels import read_findings
 from ..generation import generate
@@ -30,6 +30,7 @@ def write_reports(
     beams: int = 3,  # beam search; 1 = greedy
     batch_size: int = 16,  # studies at a time
     limit: int = 0,  # the first studies only; 0 = all
+    block_trigrams=False,  # never the same three words in a row twice
     progress=False,  # show a bar
 ) -> list[tuple[str, list[float]]]:  # report and the probability of each of its words
     "Let a model write the reports of studies, in their order."
@@ -40,7 +41,13 @@ def write_reports(
     with evaluation_mode(model):
         for start in tqdm(starts, desc='writing reports', disable=not progress, leave=False):
             batch = data.batch(range(start, min(start + batch_size, n))).to(device)
-            found = generate(model, batch, beams=beams, max_words=data.max_words)
+            found = generate(
+                model,
+                batch,
+                beams=beams,
+                max_words=data.max_words,
+                block_trigrams=block_trigrams,
+            )
             for words, log_probs in zip(found.ids, found.logprobs, strict=True):
                 probabilities = [round(math.exp(float(x)), 5) for x in log_probs]
                 written.append((data.vocabulary.decode(words), probabilities))
@@ -75,7 +82,8 @@ class Evaluation:
     def __repr__(self):
         lines = [repr(self.scores)]
         if self.findings:
-            lines.append(f'findings: F1 {self.findings["f1"]:.3f}')
+            f1 = self.findings['f1']
+            lines.append('findings: F1 –' if math.isnan(f1) else f'findings: F1 {f1:.3f}')
         lines += [f'note: {note}' for note in self.notes]
         return '\n'.join(lines)
 
@@ -95,7 +103,8 @@ def evaluated_things(
     data: StudyData,  # studies of one split
     beams: int,  # of the reports
     limit: int = 0,  # the first studies only; 0 = all
-) -> dict:  # checkpoint and data as hashes; split, studies, beams
+    block_trigrams: bool = False,  # never the same three words in a row twice
+) -> dict:  # checkpoint and data as hashes; split, studies, beams, block_trigrams
     "What an evaluation is of."
     n = min(limit or len(data), len(data))
     rows = data.rows[:n][data.view_mask[:n]].tolist()
@@ -107,6 +116,7 @@ def evaluated_things(
         split=data.studies[0].split,
         studies=n,
         beams=beams,
+        block_trigrams=block_trigrams,
     )
 
 
@@ -193,9 +203,10 @@ def _prediction_rows(ids, references, written, scores):
 
 def _save_evaluation(evaluation, folder, evaluated):
     "Write scores.json, which names the hash of the predictions, and predictions.jsonl."
-    lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in evaluation.rows]
+    lines = [to_json(row) + '\n' for row in evaluation.rows]
     predictions = ''.join(lines)
-    scores = {**evaluation.scores.to_dict(), 'beams': evaluated['beams'], 'evaluated': evaluated}
+    scores = {**evaluation.scores.to_dict(), 'evaluated': evaluated}
+    scores |= {name: evaluated[name] for name in ('beams', 'block_trigrams')}
     scores['predictions'] = hashlib.sha256(predictions.encode('utf-8')).hexdigest()
     if evaluation.findings:
         scores['findings'] = evaluation.findings
@@ -213,17 +224,19 @@ def evaluate(  # noqa: PLR0913 (how to write, what to score, where to keep it)
     metrics=METRICS,  # some of 'BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'
     batch_size: int = 16,  # studies at a time
     limit: int = 0,  # the first studies only; 0 = all
+    block_trigrams=False,  # never the same three words in a row twice
     progress=False,  # show a bar
     overwrite=False,  # replace what another evaluation has left in the folder
 ) -> Evaluation:
     "Write the reports of studies, score them, keep both."
     model = _checked_model(model, data)
+    decoding = dict(beams=beams, block_trigrams=block_trigrams)
     if folder is not None:
-        evaluated = evaluated_things(model, data, beams, limit)
+        evaluated = evaluated_things(model, data, limit=limit, **decoding)
         if not overwrite:
             check_scores(folder, evaluated)
     written = write_reports(
-        model, data, beams=beams, batch_size=batch_size, limit=limit, progress=progress
+        model, data, batch_size=batch_size, limit=limit, progress=progress, **decoding
     )
     reports = [report for report, _ in written]
     ids = [study.id for study in data.studies[: len(written)]]

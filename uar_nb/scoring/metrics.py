@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'bleu_counts', 'corpus_bleu', 'corpus_meteor', 'close_meteor', 'ptb_tokenise', 'bootstrap',
-           'bootstrap_mean', 'TextTable', 'Scores', 'score_table', 'score_reports', 'findings_scores', 'diversity']
+           'bootstrap_mean', 'TextTable', 'Scores', 'score_table', 'undefined_scores', 'score_reports',
+           'findings_scores', 'diversity']
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c003
 import atexit
@@ -172,13 +173,15 @@ def bootstrap(
     samples: int = 1000,  # number of resamples
     level: float = 0.95,  # share of resamples inside the interval
     seed: int = 0,  # resamples depend on it alone
-) -> tuple[float, float]:  # (low, high)
+) -> tuple[float, float]:  # (low, high); nan of one report
     "Percentile interval of a score that is a formula of sums over reports."
     counts = np.asarray(counts, dtype=float)
     counts = counts[:, None] if counts.ndim == 1 else counts
     n = len(counts)
     if n == 0:
         raise UARError('no reports to resample', remedy='score at least one report')
+    if n == 1:  # one report does not say how reports differ
+        return math.nan, math.nan
     rng = numpy_rng('bootstrap', seed, n)
     at_once = max(1, int(2e6) // n)  # resamples in memory
     scores = []
@@ -187,7 +190,11 @@ def bootstrap(
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=size)  # how often each report
         sums = drawn @ counts
         scores.append(sums[..., 0] / n if formula is None else formula(sums))
-    low, high = np.quantile(np.concatenate(scores), [(1 - level) / 2, (1 + level) / 2])
+    scores = np.concatenate(scores)
+    scores = scores[~np.isnan(scores)]  # of some resamples a score may be undefined
+    if not len(scores):
+        return math.nan, math.nan
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -304,9 +311,9 @@ class Scores:
                 'no report is left in the subset', field='keep', remedy='choose at least one report'
             )
         values = {}
-        for key in self.values:
+        for key, whole in self.values.items():
             counts, formula = self.sums_and_formula(key)
-            values[key] = float(formula(counts[index].sum(0)))
+            values[key] = whole if math.isnan(whole) else float(formula(counts[index].sum(0)))
         return Scores(
             values,
             {key: [scores[i] for i in index] for key, scores in self.per_report.items()},
@@ -334,7 +341,7 @@ def _score_cell(row, key, intervals):
     text = f'{value:.3f}' if isinstance(value, float) else str(value)
     if intervals and isinstance(row, Scores):
         low, high = row.interval(key)
-        text += f' [{low:.3f}, {high:.3f}]'
+        text += f' [{low:.3f}, {high:.3f}]' if math.isfinite(low) else ' [–]'
     return text
 
 
@@ -440,11 +447,35 @@ def _run(metric, references, reports):
     scorer = module.Rouge() if metric == 'ROUGE_L' else module.Cider()
     return {metric: scorer.compute_score(references, reports)}, None
 
+# %% ../../nbs/wings/scoring/01_metrics.ipynb #6d153ddb
+def _all_ngrams(reference):
+    "The runs of 1 to 4 words that occur in a reference, by length."
+    words = reference.split()
+    return [frozenset(_ngram_counts(words, n)) for n in range(1, 5)]
+
+
+def undefined_scores(
+    references,  # texts, words between blanks
+) -> dict:  # 'CIDEr', 'BLEU_4', … → why it is undefined; empty where all are defined
+    "The scores that have no meaning with these references."
+    references = list(references)
+    longest = max((len(reference.split()) for reference in references), default=0)
+    short = range(longest + 1, 5)
+    undefined = {f'BLEU_{n}': f'no reference has {n} words' for n in short}
+    rarity = 'it weighs words by how rare they are, and'
+    if len(references) < 2:
+        undefined['CIDEr'] = f'{rarity} there is one reference'
+        return undefined
+    first = _all_ngrams(references[0])
+    if all(_all_ngrams(reference) == first for reference in references):  # stops at a difference
+        undefined['CIDEr'] = f'{rarity} all references say the same'
+    return undefined
+
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c036
 _TOKENISATIONS = {'blanks': 'blanks, full stops count', 'ptb': 'PTB, no punctuation'}
 
 
-def _whole_recipe(recipe, tokenisation, metrics, n):
+def _whole_recipe(recipe, tokenisation, metrics, n, undefined):
     "What the caller says of the recipe and what is known here."
     whole = {name: recipe.get(name, 'not stated') for name in _RECIPE}
     whole['tokenisation'] = _TOKENISATIONS[tokenisation]
@@ -452,6 +483,8 @@ def _whole_recipe(recipe, tokenisation, metrics, n):
     if 'CIDEr' in metrics:
         whole['CIDEr'] = 'CIDEr-D, sigma 6, idf of these references'
     whole['count'] = n
+    if undefined:
+        whole['undefined'] = '; '.join(f'{key}: {why}' for key, why in undefined.items())
     return whole
 
 
@@ -463,7 +496,9 @@ def score_reports(
     recipe: dict | None = None,  # what the caller knows: truncation, unknown_words, split, cleaning
     tokenisation='blanks',  # 'blanks' (the field's recipe) or 'ptb' (COCO's)
 ) -> Scores:  # values, per report, recipe
-    "BLEU-1..4, METEOR, ROUGE-L and CIDEr(-D) by pycocoevalcap (@eq-bleu to @eq-cider)."
+    """BLEU-1..4, METEOR, ROUGE-L and CIDEr(-D) by pycocoevalcap (@eq-bleu to @eq-cider).
+
+    A score that these references cannot tell is nan, and the recipe says why."""
     reports, references, recipe = list(reports), list(references), dict(recipe or {})
     ids = list(range(len(references))) if ids is None else list(ids)
     _check_texts(reports, references, ids)
@@ -477,6 +512,7 @@ def score_reports(
         texts = ptb_tokenise(reports + references)
     else:
         texts = [' '.join(text.split()) for text in reports + references]
+    undefined = undefined_scores(texts[n:])
     predicted = {i: [texts[i]] for i in range(n)}  # as pycocoevalcap wants them
     true = {i: [texts[n + i]] for i in range(n)}
     values, per_report, counts = {}, {}, {}
@@ -485,15 +521,17 @@ def score_reports(
         if rows is not None:
             counts[metric] = rows
         for key, (score, scores) in results.items():
-            values[key] = float(score)
-            per_report[key] = [float(x) for x in scores]
-    whole = _whole_recipe(recipe, tokenisation, metrics, n)
+            is_defined = key not in undefined
+            values[key] = float(score) if is_defined else math.nan
+            per_report[key] = [float(x) if is_defined else math.nan for x in scores]
+    undefined = {key: why for key, why in undefined.items() if key in values}
+    whole = _whole_recipe(recipe, tokenisation, metrics, n, undefined)
     return Scores(values, per_report, whole, ids=ids, counts=counts)
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c046
 def _share(part, whole):
-    "A share; 0 of nothing."
-    return float(part / whole) if whole else 0.0
+    "A share; undefined (nan) of nothing."
+    return float(part / whole) if whole else math.nan
 
 
 def _precision_recall_f1(right, wrong, missing):
@@ -508,7 +546,8 @@ def _precision_recall_f1(right, wrong, missing):
 def _f1_of_sums(sums):
     "F1 of sums of (right, wrong, missing)."
     right, wrong, missing = np.moveaxis(sums, -1, 0)
-    return 2 * right / np.maximum(2 * right + wrong + missing, 1e-12)
+    whole = 2 * right + wrong + missing
+    return np.where(whole > 0, 2 * right / np.maximum(whole, 1e-12), math.nan)
 
 
 def _by_kind(outcomes):
@@ -530,7 +569,7 @@ def findings_scores(
 ) -> dict:  # precision, recall, f1, f1_interval (95 %), exact, true, predicted, by_kind
     """Micro precision, recall and F1 over (kind, side, zone) (@eq-f1).
 
-    Findings are sets: saying a thing twice counts once."""
+    Findings are sets: saying a thing twice counts once. Shares of nothing are undefined: nan."""
     if len(predicted) != len(true):
         raise UARError(
             f'{len(predicted)} predicted and {len(true)} true lists',
@@ -551,8 +590,8 @@ def findings_scores(
     exact = [not (wrong or missing) for _, wrong, missing in outcomes]
     return {
         **_precision_recall_f1(*counts.sum(0)),
-        'f1_interval': bootstrap(counts, _f1_of_sums) if len(counts) else (0.0, 0.0),
-        'exact': float(np.mean(exact)) if exact else 0.0,
+        'f1_interval': bootstrap(counts, _f1_of_sums) if len(counts) else (math.nan, math.nan),
+        'exact': float(np.mean(exact)) if exact else math.nan,
         'true': int(counts[:, [0, 2]].sum()),
         'predicted': int(counts[:, :2].sum()),
         'by_kind': _by_kind(outcomes),
