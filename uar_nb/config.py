@@ -167,8 +167,8 @@ def _find(cls, values, path):
 class _Config:
     "What all configs share: to_dict, strict from_dict, override."
 
-    _instead_of = {}  # field → the field beside it that setting it sets to 0
-    _same_as = {}  # dotted path → the path that always holds the same value
+    _replaces = {}  # field → the field beside it that goes to 0 when this one is set
+    _always_equal = {}  # dotted path → the path that always holds the same value
 
     def to_dict(self) -> dict:  # tuples become lists
         "All fields as a dict that JSON can hold."
@@ -192,15 +192,17 @@ class _Config:
         "A copy with some fields changed."
         values = self.to_dict()
         for path, value in changes.items():
-            owner, part, name = _find(type(self), values, path)
+            config_class, fields, name = _find(type(self), values, path)
             if isinstance(value, str):
-                value = _read(_fields(owner)[name], value)
-            part[name] = to_jsonable_python(value, fallback=repr)
-            if part[name] and name in owner._instead_of:
-                part[owner._instead_of[name]] = 0
-            if path in self._same_as:
-                _, twin, twin_name = _find(type(self), values, self._same_as[path])
-                twin[twin_name] = part[name]
+                value = _read(_fields(config_class)[name], value)
+            fields[name] = to_jsonable_python(value, fallback=repr)
+            replaced = config_class._replaces.get(name)
+            if replaced and fields[name]:
+                fields[replaced] = 0
+            equal_path = self._always_equal.get(path)
+            if equal_path:
+                _, other_fields, other_name = _find(type(self), values, equal_path)
+                other_fields[other_name] = fields[name]
         return self.from_dict(values)
 
     def _require(self, good, field, remedy, what=None):
@@ -319,7 +321,7 @@ class Stage(_Config):
     warmup: int = Field(0, ge=0)  # steps of linear warm-up
     schedule: Literal['cosine', 'constant'] = 'cosine'
 
-    _instead_of = {'steps': 'epochs', 'epochs': 'steps'}
+    _replaces = {'steps': 'epochs', 'epochs': 'steps'}
 
     @model_validator(mode='after')
     def _check(self):
@@ -413,7 +415,7 @@ class RunConfig(_Config):
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
 
-    _same_as = {
+    _always_equal = {
         'model.max_words': 'data.max_words',
         'data.max_words': 'model.max_words',
         'model.views': 'data.views',

@@ -377,7 +377,7 @@ def read_json(
         return json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError as e:
         raise UARError('there is no such file', file=path, remedy='check the path') from e
-    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+    except (ValueError, RecursionError) as e:
         raise UARError(
             f'is not JSON ({e})', file=path, remedy='mend or fetch the file again'
         ) from e

@@ -132,7 +132,7 @@ def _read_finding(item, where, log):
             return log.add(f'{where}.{name}', f'{value!r} is unknown for {kind}', remedy)
     try:
         boxes = _boxes(item.get('boxes', {}))
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         what = 'is not {view: [[x0, y0, x1, y1], …]}'
         return log.add(f'{where}.boxes', what, 'mend or leave out the boxes')
     return Finding(kind, *values, boxes=boxes)
@@ -313,7 +313,7 @@ def _read_lines(file, log):
                     continue
                 try:
                     entry = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     log.add(f'line {number}', f'is not JSON ({error})', 'write one object a line')
                     continue
                 yield number, entry

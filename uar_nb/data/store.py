@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from tqdm import tqdm
@@ -69,6 +70,10 @@ def _is_whole(array, content, note):
     return True
 
 
+# what NumPy raises for a damaged .npy: its header is read as Python text
+_DAMAGED_ARRAY = (OSError, ValueError, EOFError, SyntaxError, TokenError)
+
+
 def open_store(
     folder,  # of the store; None: there is none
     name,  # of the array's file, a .npy
@@ -85,7 +90,7 @@ def open_store(
         array = np.load(folder / name, mmap_mode='r')
         if not _is_whole(array, about['content'], folder / 'checked.json'):
             return None
-    except (UARError, OSError, ValueError, KeyError, TypeError):
+    except (UARError, KeyError, TypeError, *_DAMAGED_ARRAY):
         return None
     return array, about
 
@@ -102,7 +107,7 @@ def _kept_part(file, read_rows):
     "An array from a file where an earlier run left it whole; otherwise made, and kept there."
     try:
         return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except _DAMAGED_ARRAY:
         pass
     made = read_rows()
     saved = BytesIO()

@@ -10,6 +10,7 @@ __all__ = ['BEAT', 'PATIENCE', 'RUN_FORMAT', 'Position', 'save_state', 'find_sta
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c003
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -116,14 +117,15 @@ def find_state(
     if not pointer.exists():
         return None
     state = read_json(pointer)
-    if not isinstance(state, dict) or not isinstance(state.get('state'), str):
+    name = state.get('state') if isinstance(state, dict) else None
+    if not isinstance(name, str) or re.fullmatch(r'state/\d{8,20}', name) is None:
         raise UARError(
             'does not name a state',
             file=pointer,
             field='state',
             remedy='delete the run folder to begin anew',
         )
-    return recover_folder(pointer.parent / state['state'])
+    return recover_folder(pointer.parent / name)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c016
 def read_position(
@@ -189,12 +191,15 @@ def read_log(
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding='utf-8').splitlines():
+    for line in path.read_bytes().split(b'\n'):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break  # the line that a kill cut short
-    return [row for row in rows if kind is None or row['kind'] == kind]
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
+    return [row for row in rows if kind is None or row.get('kind') == kind]
 
 
 def append_row(

@@ -108,7 +108,10 @@ def evaluated_things(
     "What an evaluation is of."
     n = min(limit or len(data), len(data))
     rows = data.rows[:n][data.view_mask[:n]].tolist()
-    texts = [f'{study}\x1f{text}\x1e' for study, text in zip(data.ids, data.references[:n])]
+    texts = [
+        f'{study}\x1f{text}\x1e'
+        for study, text in zip(data.ids[:n], data.references[:n], strict=True)
+    ]
     tokenizer = '' if data.tokens is None else data.tokens.about['sha256']
     return dict(
         checkpoint=model_hash(model),

@@ -25,6 +25,7 @@ from uar_nb.core import (
     UARError,
     atomic_folder,
     atomic_write,
+    check_options,
     load_tensors,
     read_json,
     recover_folder,
@@ -59,20 +60,28 @@ class DVAEConfig:
         for field in fields(self):
             if field.type in (int, float):
                 self._check_number(field)
+        check_options(standardise=(self.standardise, False, True))
         if self.start not in ('patches', 'random'):
             raise UARError(
                 f'unknown start {self.start!r}', field='start', remedy="use 'patches' or 'random'"
             )
 
     def _check_number(self, field):
-        "Refuse a number that is too small, not finite, or none."
-        low = 1 if field.type is int else 1e-9
+        "Refuse a number that is too small, too large to be meant, or none."
+        low, high = (1, 65_536) if field.type is int else (1e-9, 1e9)
         if field.name in ('encoder_blocks', 'decoder_blocks', 'code_use', 'gradient'):
             low = 0
+        if field.name in ('encoder_blocks', 'decoder_blocks'):
+            high = 100
         value = getattr(self, field.name)
-        if not isinstance(value, (int, float)) or not low <= value < math.inf:
+        kinds = int if field.type is int else (int, float)
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
+            kind = 'a whole number' if field.type is int else 'a number'
             raise UARError(
-                f'{value!r} is out of range', field=field.name, remedy=f'give a number ≥ {low:g}'
+                f'{value!r} is out of range',
+                field=field.name,
+                remedy=f'give {kind} from {low:g} to {high:,.0f}',
             )
 
 # %% ../../nbs/wings/tokenizer/01_dvae.ipynb #c011
@@ -502,7 +511,10 @@ def _config_from(saved, file):
             field='config',
             remedy='load it with the version that wrote it',
         )
-    return DVAEConfig(**saved['config'])
+    try:
+        return DVAEConfig(**saved['config'])
+    except UARError as e:
+        raise UARError(e.what, file=file, field=e.field, remedy=e.remedy) from e
 
 
 @patch(cls_method=True)
