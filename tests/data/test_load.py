@@ -271,7 +271,7 @@ def test_texts_come_back_to_the_letter(layout, phantoms, tmp_path):
 def test_all_readers_decide_on_views_by_one_rule(phantoms, tmp_path):
     """Where a file is silent, whole words of names decide, then the order; a note says so, and
     slices keep it."""
-    names = ['bilateral.png', 'x_Lateral.png', 'ap.png']
+    names = ['bilateral.png', 'x_Lateral.png', 'last.png']
     for name in names:
         write_image(phantoms[0].views[0], tmp_path / 'images' / name)
     entry = dict(id='A', report='Clear.', image_path=names, split='train')
@@ -281,15 +281,15 @@ def test_all_readers_decide_on_views_by_one_rule(phantoms, tmp_path):
     for file in ('annotation.json', 'reports.jsonl', 'reports.csv'):
         back = load_studies(tmp_path / file)
         assert [v.name for v in back[0].views] == ['frontal', 'lateral', 'unknown'], file
-        assert 'of 1 studies by their order' in back.facts.texts('views')[0], file
+        assert '1 by the name, 2 by their order' in back.facts.texts('views')[0], file
         assert back[:1].facts == by_split(back)['train'].facts == back.facts
     alone = load_studies(tmp_path / 'images')
     assert {s.id: s.views[0].name for s in alone} == {
-        'ap': 'frontal',
         'bilateral': 'frontal',
+        'last': 'frontal',
         'x_Lateral': 'lateral',
     }
-    assert '2 images are taken for frontal' in alone.facts.texts('views')[0]
+    assert '1 by the name, 2 by their order' in alone.facts.texts('views')[0]
 
 
 @real

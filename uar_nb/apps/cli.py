@@ -531,7 +531,7 @@ def train(
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c037
 @_command(
-    'Write the report of one study from its image or images (frontal first).',
+    'Write the report of one study from its image or images; headers and names tell the views.',
     'uar generate frontal.png --checkpoint runs/iu/checkpoint',
     'uar generate frontal.dcm lateral.dcm --checkpoint runs/iu/checkpoint --attention maps/ --json',
 )
@@ -558,7 +558,9 @@ def generate(
     if as_json:
         print(to_json(report.to_dict()))
     else:
-        print(report.text or '(no words)', DISCLAIMER, sep='\n\n')
+        print(report.text or '(no words)', end='\n\n')
+        print(f'images: {report.told_views}', *(f'note: {note}' for note in report.notes), sep='\n')
+        print('', DISCLAIMER, sep='\n')
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c039
 @_command(

@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..core import UARError, atomic_folder, atomic_write, check_options
+from .dicom import view_in_words
 from .image import read_image
 from uar_nb.data.study import (
     SPLITS,
@@ -33,11 +34,12 @@ from uar_nb.data.study import (
     Study,
     StudyList,
     View,
-    choose_view,
+    ViewHints,
     frontal_first,
     is_empty,
     random_split,
     view_by_order,
+    view_name,
     write_image,
 )
 
@@ -83,17 +85,6 @@ def _study_id(number, images):
 _AGAIN = 'fetch it again from Open-i'
 
 
-def _caption_view(caption):
-    "The view that a caption names; None where it names none, or more than one."
-    words = caption.lower()
-    frontal = re.search(r'\b(pa|ap|frontal|portable|upright)\b', words)
-    lateral = re.search(r'\b(lateral|lat)\b', words)
-    several = re.search(r'\b(2|two|xxxx)\b', words)
-    if several or bool(frontal) == bool(lateral):
-        return None
-    return 'frontal' if frontal else 'lateral'
-
-
 def _report_number(root):
     "The number of a report, from its element uId; None where that names none."
     element = root.find('uId')
@@ -129,7 +120,7 @@ def _parse_report(content, log, name):
     images = tuple(sorted(e.get('id') for e in root.iter('parentImage') if e.get('id')))
     captions = [e.text for e in root.iterfind('parentImage/caption') if e.text]
     caption = captions[0] if captions else ''
-    view = _caption_view(caption) if len(images) == 1 else None
+    view = view_in_words(caption, of_exam=True)[0] if len(images) == 1 else None
     return OpeniReport(
         number,
         _study_id(number, images),
@@ -314,16 +305,16 @@ def _read_csv(file, columns, log):
 
 def _read_views(file, log):
     "Kaggle's table: number of the report -> {Open-i's name of an image: view}."
-    views, known = {}, {'Frontal': 'frontal', 'Lateral': 'lateral'}
+    views = {}
     for line, row in _read_csv(file, ('uid', 'filename', 'projection'), log):
         found = re.fullmatch(r'(\d+)_(.+?)(\.dcm)?\.png', row['filename'])
-        view = known.get(row['projection'])
+        view = view_name(row['projection'])
         if not found or found[1] != row['uid']:
             what = f'{row["filename"]!r} is not an image of report {row["uid"]!r}'
             log.add(f'line {line}, filename', what, 'fetch the table again', file)
-        elif view is None:
+        elif view not in ('frontal', 'lateral'):
             what = f'{row["projection"]!r} is unknown'
-            log.add(f'line {line}, projection', what, f'known: {", ".join(known)}', file)
+            log.add(f'line {line}, projection', what, 'known: Frontal, Lateral', file)
         else:
             number = int(found[1])
             views.setdefault(number, {})[openi_name(number, found[2])] = view
@@ -523,16 +514,16 @@ def _symmetric_views(views):
     return [replace(view, name=name) for view, name in zip(views, names, strict=True)]
 
 
-def _views_of(report, images, by_symmetry):
+def _views_of(report, images, by_symmetry, log):
     "(views of a report, frontal first; what told their names)."
     several = len(report.images) > 1
-    told = report.views or (None,) * len(report.images)
-    views, sources = [], set()
-    for position, (image, view) in enumerate(zip(report.images, told, strict=True)):
-        name, why = choose_view(image, table=view, position=position if several else None)
-        views.append(View(name, **images.get(image, {})))
-        sources.add(why)
-    if 'table' in sources:
+    words = report.views or (None,) * len(report.images)
+    hints = [ViewHints(image, None, word) for image, word in zip(report.images, words, strict=True)]
+    chosen = log.views.choose(report.id, hints, by_order=several)
+    views = []
+    for image, choice in zip(report.images, chosen, strict=True):
+        views.append(View(choice.view, **images.get(image, {})))
+    if {choice.source for choice in chosen} & {'table', 'name'}:
         return frontal_first(views), 'told by the files'
     if not several:
         return tuple(views), 'unknown'
@@ -620,14 +611,15 @@ def load_iu_xray(
     chosen = _Chosen()
     for number in numbers:
         report = reports[number]
-        some, source = _views_of(report, files, views == 'pictures')
+        some, source = _views_of(report, files, views == 'pictures', log)
         kept = _keep_views(some, most)
         chosen.sources[source] += 1
         chosen.cut += len(kept) < len(report.images)
         if all(view.path or view.pixels is not None for view in kept):
             id, home = official.get(number, (report.id, 'train'))
             chosen.studies.append(Study(id, kept, report_text(report, text), home))
-    notes = chosen.notes(most) + _absent_note(official, reports)
+    notes = chosen.notes(most) + log.views.notes(with_sources=False)
+    notes += _absent_note(official, reports)
     left_out = tuple((reports[n].id, reason) for n, reason in why_not.items() if reason)
     facts = DataFacts(f'IU-Xray, {found.layout}', found.reports, tuple(notes), left_out)
     made = StudyList(chosen.studies, facts)

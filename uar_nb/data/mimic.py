@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import UARError, atomic_folder, check_options, optional_import, sha256_of
-from .dicom import dicom_info, view_of
+from .dicom import view_of
 from uar_nb.data.study import (
     VIEWS,
     DataFacts,
@@ -384,15 +384,21 @@ def _missing_table(root, field, what, name, log):
 
 
 def _read_views(found, in_headers, log):
-    "dicom_id -> view; None where there is no metadata, a fault where headers don't tell either."
+    "dicom_id -> `ViewChoice`; None without metadata, a fault where headers don't tell either."
     if found.metadata is None:
         if not in_headers:
             name = 'mimic-cxr-2.0.0-metadata.csv.gz'
             _missing_table(found.root, 'views', 'are not known', name, log)
         return None
-    view = cache(view_of)  # few different words
     rows = _rows(found.metadata, _VIEW_COLUMNS, log)
-    return {dicom: view(position, meaning) for _, (dicom, position, meaning) in rows}
+    return {dicom: _table_view(position, meaning) for _, (dicom, position, meaning) in rows}
+
+
+@cache  # few different words
+def _table_view(position, meaning):
+    "The view by the two columns that MIMIC-CXR took from the headers."
+    header = view_of(dict(ViewPosition=position, ViewCodeSequence=meaning))
+    return choose_view(header=header)._replace(source='table')
 
 
 class _Entry(NamedTuple):
@@ -475,7 +481,7 @@ class _StudyReader:
     "Makes studies of entries; images are looked at only for studies that stay."
 
     images: _Images
-    views: dict | None  # dicom_id -> view
+    views: dict | None  # dicom_id -> `ViewChoice`
     reports: ReportFiles
     log: FaultLog
     text: str = 'findings'
@@ -484,6 +490,7 @@ class _StudyReader:
     studies: list = field(default_factory=list)
     left_out: list = field(default_factory=list)  # (id, reason)
     found: Counter = field(default_factory=Counter)  # how texts were found
+    unused: Counter = field(default_factory=Counter)  # why images of no plain view aren't kept
 
     def read(self, study, entry):
         "Take up one study, or leave it out with a reason."
@@ -507,19 +514,23 @@ class _StudyReader:
         kept = []
         for dicom in entry.dicoms:
             below = self.images.below(entry, study, dicom)
-            view = self._view(dicom, below, study)
-            if view in self.keep:
-                kept.append((view, below))
+            choice = self._view(dicom, below, study)
+            if choice is None:
+                self.unused['not in the metadata'] += self.views is not None
+            elif choice.view in self.keep:
+                kept.append((choice.view, below))
+                self.log.views.count(f's{study}', dicom, choice)
+            elif choice.view == 'unknown':
+                self.unused[choice.reason or 'no view named'] += 1
         return sorted(kept, key=lambda image: VIEWS.index(image[0]))
 
     def _view(self, dicom, below, study):
-        "The view of an image by the metadata, else by its header; None where these lack the image."
+        "How the metadata tell the view, else the header; None where these lack the image."
         if self.views is not None:
-            table = self.views.pop(dicom, None)
-            return table and choose_view(table=table)[0]
+            return self.views.pop(dicom, None)
         path = self.images.path(below)
         try:
-            return choose_view(header=dicom_info(path).view)[0]
+            return choose_view(header=self.log.read_header(path).told)
         except UARError as error:
             self.log.add(f'study {study}', error.what, error.remedy, path)
 
@@ -546,6 +557,11 @@ class _StudyReader:
 def _facts(found, reader, drawn):
     "What is known of a copy beside its studies."
     notes = [Note('reports', f'{n:,} texts {how}') for how, n in reader.found.most_common()]
+    notes += reader.log.views.notes()
+    if reader.unused:
+        reasons = ', '.join(f'{reason} {n:,}' for reason, n in reader.unused.most_common())
+        text = f'{reader.unused.total():,} images of no plain view are not used ({reasons})'
+        notes.append(Note('views', f"{text}; views='all' takes them"))
     if not reader.images.found:
         notes.append(Note('images', 'none of the first images is there'))
     if not found.split and not drawn:

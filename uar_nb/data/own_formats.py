@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from io import StringIO
@@ -18,8 +17,6 @@ from pathlib import Path
 from sys import intern
 
 from ..core import UARError, read_json
-from .dicom import dicom_info
-from .image import image_info
 from .iu_xray import r2gen_split
 from uar_nb.data.study import (
     FINDING_KINDS,
@@ -33,8 +30,8 @@ from uar_nb.data.study import (
     Study,
     StudyList,
     View,
+    ViewHints,
     by_split,
-    choose_view,
     is_empty,
     view_name,
     walk,
@@ -73,12 +70,6 @@ def check_names(
             remedy = f'call it {near!r}, or give it quite another name'
             log.add(name, f'is no known field; {near!r} is', remedy)
     return [Note('fields', f'not used: {", ".join(unused)}')] if unused else []
-
-
-def _order_notes(n):
-    "What has to be said where the order of images decided on the views of n studies."
-    text = f'views of {n:,} studies by their order: neither the file nor a name tells'
-    return [Note('views', text)] if n else []
 
 
 def _empty_splits(studies, named=SPLITS):
@@ -145,7 +136,6 @@ class _EntryReader:
         self.folder = folder  # of images
         self.log = log
         self.fields = set()  # that occurred in some entry
-        self.by_order = 0  # studies whose views were told by the order of their images
 
     def study(self, entry, where, split, in_list=False):
         "One study; None with its faults. A split is that of the list an entry is in, or a default."
@@ -157,7 +147,7 @@ class _EntryReader:
         name = self.log.new_id(entry.get('id'), f'{where}.id')
         report = self._report(entry, where)
         own_split = self._split(entry, where, split, in_list)
-        views = self._views(entry, where)
+        views = self._views(entry, name, where)
         findings = self._findings(entry, where)
         patient = entry.get('patient', entry.get('subject_id'))
         if len(self.log.faults) > before:
@@ -185,7 +175,7 @@ class _EntryReader:
             self.log.add(field, f'{own!r} in the list of {split!r}', 'let both say the same')
         return own
 
-    def _views(self, entry, where):
+    def _views(self, entry, study, where):
         field = next((name for name in _IMAGE_FIELDS if name in entry), 'image_path')
         paths = entry.get(field)
         if isinstance(paths, str) and field != 'image_path':
@@ -198,27 +188,25 @@ class _EntryReader:
             what = 'names an image twice'
             return self.log.add(f'{where}.{field}', what, 'name each image once')
         files = [self.log.image(self.folder, path, f'{where}.{field}') for path in paths]
-        names = self._view_names(entry, paths)
-        if names is None:
+        words = self._view_words(entry, paths)
+        if words is None:
             what = f'does not name one of {", ".join(VIEWS)} for each image'
             remedy = 'name each image, or leave the field out'
             return self.log.add(f'{where}.views', what, remedy)
-        return tuple(View(name, file) for name, file in zip(names, files, strict=True))
+        hints = list(map(self.log.hints, paths, files, words))
+        chosen = self.log.views.choose(study, hints)
+        return tuple(View(choice.view, file) for choice, file in zip(chosen, files, strict=True))
 
-    def _view_names(self, entry, paths):
-        "Names of the views; None where the entry names them wrongly."
-        told = entry.get('views', entry.get('view'))
-        if told is None:
-            chosen = [choose_view(path, position=i) for i, path in enumerate(paths)]
-            self.by_order += any(why == 'order' for _, why in chosen)
-            return [view for view, _ in chosen]
-        told = [told] if isinstance(told, str) else told
-        if not isinstance(told, list) or len(told) != len(paths):
+    def _view_words(self, entry, paths):
+        "The entry's word on the view of each image; None where it has words that name none."
+        words = entry.get('views', entry.get('view'))
+        if is_empty(words):
+            return [None] * len(paths)
+        words = [words] if isinstance(words, str) else words
+        if not isinstance(words, list) or len(words) != len(paths):
             return None
-        names = [view_name(word) for word in told]
-        if not all(name in VIEWS for name in names):
-            return None
-        return [choose_view(path, table=name)[0] for path, name in zip(paths, names, strict=True)]
+        known = all(is_empty(word) or view_name(word) in VIEWS for word in words)
+        return words if known else None
 
     def _findings(self, entry, where):
         findings = entry.get('findings')
@@ -297,7 +285,7 @@ def load_annotation(
     studies = [study for study in studies if study]
     layout, notes = _annotation_kind(studies, 'subject_id' in reader.fields)
     notes += check_names(reader.fields, _FIELDS, log)
-    notes += _order_notes(reader.by_order)
+    notes += log.views.notes()
     notes += _empty_splits(studies, SPLITS if None in content else content)
     made = StudyList(studies, DataFacts(layout, file, tuple(notes)))
     log.raise_faults(made)
@@ -342,7 +330,7 @@ def load_lines(
     notes = check_names(reader.fields, _FIELDS, log)
     if without_split:
         notes.append(Note('split', f'studies without a split are in {split}'))
-    notes += _order_notes(reader.by_order) + _empty_splits(studies)
+    notes += log.views.notes() + _empty_splits(studies)
     made = StudyList(studies, DataFacts('JSON lines', file, tuple(notes)))
     log.raise_faults(made)
     return made
@@ -417,7 +405,7 @@ class _Rows:
 
     line: int  # of the first
     images: list = field(default_factory=list)
-    views: list = field(default_factory=list)
+    views: list = field(default_factory=list)  # a word for each image, '' where there is none
     report: list = field(default_factory=list)
     split: list = field(default_factory=list)
     patient: list = field(default_factory=list)
@@ -425,8 +413,14 @@ class _Rows:
     def add(self, row):
         "One more row, {column: cell}."
         image, images = _cell(row, 'image'), _cell(row, 'images')
-        self.images += [image] if image else _parts(images)
-        self.views += [intern(word) for word in _parts(_cell(row, 'view'))]
+        new = [image] if image else _parts(images)
+        words = _cell(row, 'view').split(';')
+        if words == ['']:
+            words = [''] * len(new)
+        if len(words) > len(new) and not words[-1].strip():
+            words.pop()  # a semicolon at the end
+        self.images += new
+        self.views += [intern(word.strip()) for word in words]
         report = row.get('report') or ''
         if not is_empty(report, words=()) and report not in self.report:
             self.report.append(report)
@@ -486,16 +480,6 @@ def _read_table(file, log):
 _RASTER = ('.png', '.jpg', '.jpeg')
 _DICOM = ('.dcm', '.dicom', '.dic', '.ima')
 
-
-def _header_view(path):
-    "The view that a DICOM header tells; 'unknown' where there is none."
-    if path is None or Path(path).suffix.lower() in _RASTER:
-        return 'unknown'
-    try:
-        return dicom_info(path).view
-    except UARError:
-        return 'unknown'
-
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t014
 class _TableReader:
     "Makes studies of the rows of a table."
@@ -505,7 +489,6 @@ class _TableReader:
         self.columns = columns
         self.split = split  # of studies that name none
         self.log = log
-        self.by_order = 0  # studies whose views were told by the order of their images
 
     def study(self, id, rows):
         "One study; None with its faults."
@@ -514,7 +497,9 @@ class _TableReader:
         files = [self.log.image(self._home(path), path, field) for path in rows.images]
         if len(self.log.faults) > before:
             return None
-        views = tuple(map(View, self._view_names(rows, files), files))
+        hints = list(map(self.log.hints, rows.images, files, rows.views))
+        chosen = self.log.views.choose(id, hints)
+        views = tuple(View(choice.view, file) for choice, file in zip(chosen, files, strict=True))
         report = rows.report[0] if rows.report else ''
         patient = rows.patient[0] if rows.patient else None
         return Study(id, views, report, self._split(rows), None, patient)
@@ -532,20 +517,6 @@ class _TableReader:
         ):
             return inside
         return self.root
-
-    def _view_names(self, rows, files):
-        "Names of the views; where the table is silent, headers are asked."
-        if rows.views:
-            return [
-                choose_view(path, table=view_name(word))[0]
-                for path, word in zip(rows.images, rows.views, strict=True)
-            ]
-        chosen = []
-        for position, (path, file) in enumerate(zip(rows.images, files, strict=True)):
-            header = _header_view(file) if self.log.check is True else 'unknown'
-            chosen.append(choose_view(path, header, position=position))
-        self.by_order += any(why == 'order' for _, why in chosen)
-        return [view for view, _ in chosen]
 
     def _check(self, id, rows):
         "The faults of one study, apart from those of its files."
@@ -567,8 +538,8 @@ class _TableReader:
             add(f'{line}, image', f'study {id!r} names an image twice', remedy)
         if not rows.images:
             add(f'{line}, image', f'study {id!r} has no image', 'name at least one')
-        names = {view_name(word) for word in rows.views}
-        if rows.views and (len(rows.views) != len(rows.images) or not names <= set(VIEWS)):
+        known = all(is_empty(word) or view_name(word) in VIEWS for word in rows.views)
+        if len(rows.views) != len(rows.images) or not known:
             what = f'does not name one of {", ".join(VIEWS)} for each image'
             add(f'{line}, view', what, 'name each image, or leave the column empty')
 
@@ -592,7 +563,7 @@ def load_table(
     notes = []
     if 'report' not in columns:
         notes.append(Note('reports', 'no column report: studies without reports'))
-    notes += unused + _order_notes(reader.by_order)
+    notes += unused + log.views.notes()
     if 'split' not in columns:
         notes.append(Note('split', f'no column split: all studies are in {split}'))
     notes += _empty_splits(studies)
@@ -658,34 +629,29 @@ def load_images(
     "A folder of images without a table: each is a study."
     folder, log = Path(folder), FaultLog(folder)
     walked = walk(folder)
-    paths, others = [], []
+    headers, others = {}, []
     for path in walked.files:
         try:
-            image_info(path)
-            paths.append(path)
+            headers[path] = log.read_header(path)
         except UARError as error:
             if _is_meant_as_image(path):
                 log.add('image', error.what, error.remedy, path)
             else:
                 others.append(path)
-    ids, sharing = _ids_of_files(paths, folder)
-    studies, sources = [], Counter()
-    for path, id in zip(paths, ids, strict=True):
+    ids, sharing = _ids_of_files(list(headers), folder)
+    studies = []
+    for (path, header), id in zip(headers.items(), ids, strict=True):
         name = log.new_id(id, path.name)
-        view, why = choose_view(path.name, _header_view(path), position=0)
-        sources[why] += 1
         if name is not None:
-            studies.append(Study(name, (View(view, path),), '', split))
+            hints = ViewHints(path.relative_to(folder).as_posix(), header.told)
+            [choice] = log.views.choose(name, [hints])
+            studies.append(Study(name, (View(choice.view, path),), '', split))
     notes = [Note('reports', f'no table of reports: all studies are in {split} and have none')]
     notes += _not_read(others) + walked.note()
     if sharing:
         text = f'{sharing:,} images share their name with another but for the suffix, which their'
         notes.append(Note('images', f'{text} ids keep'))
-    if sources['order']:
-        text = (
-            f'{sources["order"]:,} images are taken for frontal: no DICOM header and no name tells'
-        )
-        notes.append(Note('views', text))
+    notes += log.views.notes()
     made = StudyList(studies, DataFacts('images only', folder, tuple(notes)))
     log.raise_faults(made)
     return made
