@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from io import StringIO
