@@ -2,12 +2,13 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from uar_nb.apps.audit import audit
-from uar_nb.apps.pipeline import configure
+from uar_nb.apps.pipeline import check_reports, configure
 from uar_nb.core import UARError
 from uar_nb.data.load import load_studies, note_cleaning, rules_for
 from uar_nb.data.study import facts_of
@@ -265,3 +266,13 @@ def test_unknown_rules_name_the_known_ones():
     with pytest.raises(UARError, match='iu_xray, mimic_cxr, corrected'):
         clean_report('Clear.', 'auto')
     assert rules_of_layout('in memory') == 'corrected'
+
+
+@pytest.mark.parametrize('report', ['***', ' . ', '-', '…'])
+def test_a_report_without_a_word_is_none(tmp_path, report):
+    "It would be a target of no words, and a reference that cannot be scored."
+    studies = make_studies(2, 3)
+    studies = [replace(studies[0], report=report), studies[1]]
+    with pytest.raises(UARError, match='1 studies have no report'):
+        check_reports(studies, tmp_path)
+    check_reports(studies[1:], tmp_path)

@@ -225,10 +225,13 @@ def _notes_beside(path, layout, layouts):
         if other != layout:
             notes.append(Note('other layout', f'also here: {other}; name its file to read it'))
     texts = _text_files(path) if layout == 'images' else []
-    if texts:
-        some = ', '.join(texts[:3]) + (' …' if len(texts) > 3 else '')
-        text = f'not read: {some}; if the reports are there, name that file'
-        notes.append(Note('not read', text))
+    readable = [name for name in texts if _layouts(path / name)]
+    others = [name for name in texts if name not in set(readable)]
+    told = 'save them as a table in CSV or as JSON lines'
+    for names, remedy in ((readable, 'name that file'), (others, told)):
+        if names:
+            some = ', '.join(names[:3]) + (' …' if len(names) > 3 else '')
+            notes.append(Note('not read', f'not read: {some}; if the reports are there, {remedy}'))
     return notes
 
 
@@ -248,10 +251,13 @@ def load_studies(
     request = _Request(check, images, split if seed is None else None, seed, options)
     studies = _read(layout, place, request)
     if not studies:
-        remedy = 'check the path, or fill the file'
+        what, remedy = 'there is no study', 'check the path, or fill the file'
         if studies.left_out:
-            remedy = "see `left_out` of the layout's own reader"
-        raise UARError('there is no study', file=path, remedy=remedy)
+            reasons = Counter(reason for _, reason in studies.left_out).most_common(3)
+            told = ', '.join(f'{n:,} ({reason})' for reason, n in reasons)
+            what = f'there is no study: left out were {told}'
+            remedy = f'give another value of {", ".join(_OPTIONS[layout])}, or mend the set'
+        raise UARError(what, file=path, remedy=remedy)
     origin = _kept_origin(place if place.is_dir() else place.parent)
     facts = studies.facts.with_origin(origin).with_notes(*_notes_beside(path, layout, layouts))
     studies = note_cleaning(studies.with_facts(notes=facts.notes))
