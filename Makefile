@@ -7,7 +7,7 @@ SOURCES := nbs tests tools benchmarks setup.py
 # Analyses compare trained models where `uar ablation` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 
-.PHONY: help setup demo demo-long ablation format types test test-all lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ablation format types test test-all fuzz lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
@@ -15,6 +15,7 @@ help:
 	@echo "make ablation   seven rows of the paper's tables on phantoms, for the analyses that compare models"
 	@echo "make test       the checks for every change: at most 20 minutes on two cores"
 	@echo "make test-all   every check, at full length; runs weekly"
+	@echo "make fuzz       20,000 damaged files through every reader, about 15 minutes; make test reads 500"
 	@echo "make format     notebooks, tests and tools as ruff writes them, then the exported modules"
 	@echo "make types      types of the paper's modules, checked by pyright"
 	@echo "make lab        open the lessons in JupyterLab"
@@ -62,6 +63,9 @@ test-all: setup
 	$(BIN)/ruff check $(SOURCES) uar_nb
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing --flags slow
 	$(BIN)/python -m pytest tests -m "slow or not slow" --durations=30
+
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py --cases 20000 --out data/results/fuzz.json
 
 # Pyright on the modules of the road; the first time it fetches its own Node
 types: setup

@@ -11,7 +11,10 @@ process, with its trace.
 """
 
 import argparse
+import ast
 import gzip
+import importlib
+import inspect
 import io
 import json
 import multiprocessing
@@ -20,6 +23,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -146,6 +150,11 @@ def change_json(content, rng):
 def change_json_or_text(content, rng):
     "Structure in two of three cases, letters in the third."
     return change_json(content, rng) if rng.random() < 0.67 else change_text(content, rng)
+
+
+def change_text_or_bytes(content, rng):
+    "Pieces of text in three of four cases, bytes in the fourth."
+    return change_text(content, rng) if rng.random() < 0.75 else change_bytes(content, rng)
 
 
 def change_json_line(content, rng):
@@ -401,9 +410,9 @@ def make_readers(home):
     sets = [
         ('annotation', 'phantom', ['annotation.json'], change_json_or_text),
         ('lines', 'jsonl', ['reports.jsonl'], change_json_line),
-        ('table', 'folder', ['reports.csv'], change_text),
-        ('kaggle tables', 'kaggle', ['*.csv'], change_text),
-        ('open-i xml', 'openi', ['ecgen-radiology/*.xml'], change_text),
+        ('table', 'folder', ['reports.csv'], change_text_or_bytes),
+        ('kaggle tables', 'kaggle', ['*.csv'], change_text_or_bytes),
+        ('open-i xml', 'openi', ['ecgen-radiology/*.xml'], change_text_or_bytes),
         ('mimic tables', 'mimic', ['*.csv.gz'], change_gzip),
         ('mimic reports', 'mimic', ['*.zip'], change_zip),
     ]
@@ -467,6 +476,70 @@ def _of_set(folder, name):
     return read_set
 
 
+# -- bugs to be found ----------------------------------------------------------------------------
+GUARDS = {  # reader → a function that catches what damaged files make libraries raise
+    'png': 'uar_nb.data.image:_grey_raster',
+    'jpeg': 'uar_nb.data.image:_grey_raster',
+    'dicom': 'uar_nb.data.dicom:_safely',
+    'compressed dicom': 'uar_nb.data.dicom:_safely',
+    'annotation': 'uar_nb.data.own_formats:_read_finding',
+    'lines': 'uar_nb.data.own_formats:_read_lines',
+    'table': 'uar_nb.data.own_formats:_read_table',
+    'kaggle tables': 'uar_nb.data.iu_xray:_read_csv',
+    'open-i xml': 'uar_nb.data.iu_xray:_parse_report',
+    'mimic tables': 'uar_nb.data.mimic:_rows',
+    'mimic reports': 'uar_nb.data.mimic:ReportFiles.read',
+    'checkpoint weights': 'uar_nb.core:load_tensors',
+    'checkpoint json': 'uar_nb.core:read_json',
+    'tokenizer json': 'uar_nb.core:read_json',
+    'run config': 'uar_nb.config:RunConfig.from_dict',
+    'run state': 'uar_nb.core:read_json',
+    'run log': 'uar_nb.experiment.run_folder:read_log',
+    'store': 'uar_nb.data.store:open_store',
+}
+
+
+class _Unguarded(ast.NodeTransformer):
+    "Code without its `except` clauses."
+
+    def visit_Try(self, node):  # noqa: N802 (the name that ast asks for)
+        self.generic_visit(node)
+        return [*node.body, *node.orelse, *node.finalbody]
+
+
+def forget_guard(path):
+    "Plant a bug: a function, by 'module:name', no longer catches anything."
+    module, names = path.split(':')
+    found = importlib.import_module(module)
+    for name in names.split('.'):
+        found = getattr(found, name)
+    function = getattr(found, '__func__', found)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    tree.body[0].decorator_list = []
+    changed = _Unguarded().visit(tree)
+    assert ast.dump(changed) != ast.dump(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    made = {}
+    exec(compile(ast.fix_missing_locations(changed), path, 'exec'), function.__globals__, made)
+    function.__code__ = made[function.__name__].__code__
+
+
+def _abort():
+    os.abort()
+
+
+def _sleep():
+    time.sleep(1.2 * SECONDS)
+
+
+def _grow():
+    held = np.ones(int(1.3 * MEGABYTES) * 2**17)
+    time.sleep(0.3)
+    del held
+
+
+ACCIDENTS = {'abort': _abort, 'sleep': _sleep, 'grow': _grow}  # what else a reader may do
+
+
 # -- one case in a child, watched ----------------------------------------------------------------
 @dataclass
 class Outcome:
@@ -477,8 +550,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-def try_case(reader, seed):
-    "Read one damaged file; the good one is put back."
+def try_case(reader, seed, accident=None):
+    "Read one damaged file; the good one is put back. An accident happens on the way."
     from uar_nb.core import UARError
 
     rng = np.random.default_rng([seed, 1])
@@ -487,6 +560,8 @@ def try_case(reader, seed):
     file.write_bytes(damage(good, reader.change, [seed, 2]))
     start = time.perf_counter()
     try:
+        if accident is not None:
+            accident()
         reader.read(file)
         outcome = Outcome('read')
     except UARError as error:
@@ -500,7 +575,7 @@ def try_case(reader, seed):
     return outcome
 
 
-def _serve(home, names, channel):
+def _serve(home, names, bug, channel):
     "A child: makes its own good files, then reads one damaged file for each order."
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)  # native libraries print there
@@ -509,19 +584,24 @@ def _serve(home, names, channel):
 
     torch.set_num_threads(1)
     readers = {reader.name: reader for reader in make_readers(home)}
+    if bug == 'guards':
+        for path in sorted(set(GUARDS.values())):
+            forget_guard(path)
     channel.send([name for name in readers if not names or name in names])
     while True:
         name, seed = channel.recv()
         if name is None:
             return
-        channel.send(try_case(readers[name], seed))
+        accident = ACCIDENTS.get(bug) if seed % 10 == 7 else None
+        channel.send(try_case(readers[name], seed, accident))
 
 
 class Child:
     "A process that reads, and what is known of it from outside."
 
-    def __init__(self, names):
+    def __init__(self, names, bug=None):
         self.names = names
+        self.bug = bug  # None, 'guards' or a key of `ACCIDENTS`: planted there
         self.begin()
 
     def begin(self):
@@ -530,7 +610,7 @@ class Child:
         spawn = multiprocessing.get_context('spawn')
         self.channel, other = spawn.Pipe()
         work = Path(self.home.name) / 'files'
-        self.process = spawn.Process(target=_serve, args=(work, self.names, other))
+        self.process = spawn.Process(target=_serve, args=(work, self.names, self.bug, other))
         self.process.start()
         other.close()
         self.readers = self.channel.recv()
@@ -625,13 +705,13 @@ class Row:
         )
 
 
-def fuzz(cases, seed=0, only=(), children=2, progress=False):
+def fuzz(cases, seed=0, only=(), children=2, progress=False, bug=None):
     "Share out cases among all readers and a few child processes: {reader: `Row`}."
     rows, lock = {}, threading.Lock()
     numbers = iter(range(cases))
 
     def work():
-        child = Child(tuple(only))
+        child = Child(tuple(only), bug)
         try:
             while True:
                 with lock:
