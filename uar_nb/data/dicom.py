@@ -489,8 +489,11 @@ def view_of(
     if not told:
         return None
     first, reason, _ = told[0]
-    against = [f'{why}: {view}' for view, why, of_image in told if of_image and view != first]
-    return ToldView(first, reason, tuple(against))
+    against = ()
+    if first != 'unknown':  # a patient who lies on the side is still seen from the front
+        others = [(view, why) for view, why, of_image in told if of_image and view != first]
+        against = tuple(f'{why}: {view}' for view, why in others)
+    return ToldView(first, reason, against)
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #c028
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers between C0 and CF that begin no frame
