@@ -20,10 +20,12 @@ STATUSES = [
     '7 - Inactive',
 ]
 PYTHONS = '3.11 3.12 3.13 3.14'.split()
-EXTRAS = 'metrics dicom dalle lab dev'.split()
+EXTRAS = 'metrics dicom xlsx dalle lab dev'.split()
 
 extras = {name: cfg[f'{name}_requirements'].split() for name in EXTRAS}
-extras['all'] = sorted({r for name in ('metrics', 'dicom', 'dalle', 'lab') for r in extras[name]})
+extras['all'] = sorted(
+    {r for name in ('metrics', 'dicom', 'xlsx', 'dalle', 'lab') for r in extras[name]}
+)
 extras['dev'] = list(
     dict.fromkeys(extras['dev'] + extras['all'])
 )  # first mention wins: the dev pins come first

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError, mo
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 from pydantic_core import PydanticCustomError, to_json, to_jsonable_python
 
-from .core import UARError, read_json
+from .core import UARError, parse_json, read_json
 
 # %% ../nbs/10_config.ipynb #c005
 Floats = Annotated[tuple[float, ...], Strict(False)]  # of a list too, as JSON has it
@@ -131,7 +131,7 @@ def _read(kind, text):
     "The value of a text by the type of its field; where it is none of that type, the text."
     if kind is not str and text.strip()[:1] in ('[', '{'):
         try:
-            return json.loads(text)
+            return parse_json(text)
         except json.JSONDecodeError:
             return text
     for meaning in _meanings(text):

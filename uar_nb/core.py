@@ -6,9 +6,9 @@
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
            'Stopped', 'drop_lost_output', 'on_stop_signal', 'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng',
            'pick_hardware', 'to_json', 'atomic_write', 'recover_folder', 'atomic_folder', 'unused_folder',
-           'lock_open_file', 'read_json', 'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result',
-           'check_options', 'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model',
-           'fit_weights', 'evaluation_mode']
+           'lock_open_file', 'parse_json', 'read_json', 'check_finite', 'load_tensors', 'sha256_of', 'repository_root',
+           'kept_result', 'check_options', 'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config',
+           'write_model', 'fit_weights', 'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
 import configparser
@@ -368,13 +368,34 @@ def lock_open_file(
         raise
 
 # %% ../nbs/12_core.ipynb #c029
+def _unique_keys(pairs):
+    "An object of JSON as a dict; a key that it has twice is a `UARError`."
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        start = ': '.join(str(part)[:60] for part in pairs[0])
+        what = f'has the key {twice!r} twice, in the object that begins with {start!r}'
+        raise UARError(what, field=twice, remedy='keep one of them')
+    return found
+
+
+def parse_json(
+    text,  # of a file, or a line of it
+):  # what the JSON holds
+    "Parse JSON; where an object has a key twice, no value wins without a word."
+    return json.loads(text, object_pairs_hook=_unique_keys)
+
+
 def read_json(
     path,  # file to read
 ):  # what the JSON holds
     "Read a JSON file; a missing or damaged one is a `UARError`."
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return parse_json(path.read_text(encoding='utf-8'))
+    except UARError as e:
+        raise UARError(e.what, file=path, field=e.field, remedy=e.remedy) from e
     except FileNotFoundError as e:
         raise UARError('there is no such file', file=path, remedy='check the path') from e
     except (ValueError, RecursionError) as e:

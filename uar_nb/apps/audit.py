@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core import UNK, UARError, atomic_write, optional_import, read_json
+from ..data.batch import note_unused_images
 from ..data.load import load_studies, note_cleaning, rules_for
 from ..data.quality import STATES, check_images, find_duplicates
-from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split
+from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of, is_empty
 from ..data.text import Vocabulary, clean_report, ground_truth
 from ..scoring.metrics import score_reports
 from uar_nb.scoring.naive_baselines import (
@@ -64,7 +65,7 @@ class SplitCounts:
         patients = {study.patient for study in studies}
         return cls(
             studies=len(studies),
-            reports=sum(bool(study.report.strip()) for study in studies),
+            reports=sum(not is_empty(study.report) for study in studies),
             images=views.total(),
             frontal=views['frontal'],
             lateral=views['lateral'],
@@ -459,7 +460,7 @@ def audit_studies(
 ):  # list of `Fault`
     "What is wrong with studies, wherever they come from."
     uses = Counter(study.id for study in studies)
-    reports_expected = any(study.report.strip() for study in studies)
+    reports_expected = any(not is_empty(study.report) for study in studies)
     known_splits = f'known: {", ".join(SPLITS)}'
     faults = []
     for study in studies:
@@ -470,7 +471,7 @@ def audit_studies(
             what.append((f'split {study.split!r} is unknown', known_splits))
         if not study.views:
             what.append(('has no image', 'name at least one'))
-        if reports_expected and not study.report.strip():
+        if reports_expected and is_empty(study.report):
             what.append(('report is empty', 'write it, or leave the study out'))
         faults += [Fault('', study.id, *row) for row in what]
     return faults
@@ -575,8 +576,9 @@ def audit(
     begin = time.time()
     studies, faults = _open(source, loading)
     rules = rules_for(studies, rules or 'auto')
-    known = note_cleaning(studies, rules).facts
-    usual = _usual_choices(known.layout)
+    usual = _usual_choices(facts_of(studies).layout)
+    studies = note_unused_images(note_cleaning(studies, rules), usual['views'])
+    known = facts_of(studies)
     min_count = min_count or usual['min_count']
     max_words = max_words or usual['max_words']
     text = {id(study): clean_report(study.report, rules) for study in studies}
@@ -628,8 +630,8 @@ def _open(source, loading):
 def _usual_choices(layout):
     "The vocabulary and the limit of words that papers use with this layout."
     if 'mimic' in layout.lower():
-        return dict(min_count=10, max_words=100)
-    return dict(min_count=3, max_words=60)
+        return dict(min_count=10, max_words=100, views=1)
+    return dict(min_count=3, max_words=60, views=2)
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c022
 def remarks(

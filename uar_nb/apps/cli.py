@@ -93,6 +93,8 @@ def read_settings(
         if not equals or not name:
             remedy = 'write field=value, e.g. model.d=256'
             raise UARError(f'{text!r} is not a setting', field='--set', remedy=remedy)
+        if name in settings:
+            raise UARError('is set twice', field=name, remedy='keep one of the two --set')
         settings[name] = value
     return settings
 
@@ -111,6 +113,8 @@ def read_loading(
             what = f'{text!r} does not say how to read a data set'
             remedy = f'write name=value, with one of {", ".join(LOADING_OPTIONS)}'
             raise UARError(what, field='--load', remedy=remedy)
+        if name in options:
+            raise UARError('is given twice', field=name, remedy='keep one of the two --load')
         if name in ('split', 'least', 'most') and value.isdigit():
             options[name] = int(value)
         elif value in ('True', 'False'):

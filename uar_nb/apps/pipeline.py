@@ -29,10 +29,10 @@ from uar_nb.core import (
     sha256_of,
     unused_folder,
 )
-from ..data.batch import PixelStore, TokenStore
+from ..data.batch import PixelStore, TokenStore, note_unused_images
 from ..data.image import resize_image, to_float
 from ..data.load import LAYOUTS, load_studies, note_cleaning
-from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of
+from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of, is_empty
 from ..experiment.prepare import Prepared, make_data, prepare, settle_rules
 from ..experiment.run_folder import check_run, main_first, run_lock
 from ..phantom.generator import FREQUENCIES, make_studies, write_studies
@@ -92,13 +92,17 @@ def write_iu_phantom_set(
     return studies
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c014
-def _flatten(values, path=''):
+def _flatten(values, file, path=''):
     "Nested dicts as {dotted path: value}; lists stay whole."
     if not isinstance(values, dict):
         return {path: values}
     flat = {}
     for key, inner in values.items():
-        flat |= _flatten(inner, f'{path}.{key}' if path else str(key))
+        for name, value in _flatten(inner, file, f'{path}.{key}' if path else str(key)).items():
+            if name in flat:
+                what, remedy = 'is set twice, nested and dotted', 'keep one of them'
+                raise UARError(what, file=file, field=name, remedy=remedy)
+            flat[name] = value
     return flat
 
 
@@ -116,7 +120,7 @@ def configure(
             remedy = 'write {"model": {"d": 256}}'
             raise UARError('does not hold an object of settings', file=file, remedy=remedy)
         values.pop('format', None)  # of a run's own config.json
-        every_change |= _flatten(values)
+        every_change |= _flatten(values, file)
     every_change |= changes or {}
     return run_preset(preset, model).override(every_change)
 
@@ -218,8 +222,8 @@ def check_reports(
     splits=('train', 'val'),  # whose studies need a report
 ):
     "Studies that are trained on or scored need reports."
-    asked = [study for study in studies if study.split in splits]
-    bare = [study.id for study in asked if not any(map(str.isalnum, study.report))]  # no word
+    needed = [study for study in studies if study.split in splits]
+    bare = [study.id for study in needed if is_empty(study.report)]
     if not bare:
         return
     reasons = facts_of(studies).texts('not read')
@@ -258,9 +262,10 @@ def check_training(
     "First step: find what is wrong with device, data set, reports, run folder, tokenizer."
     pick_hardware(config.train.device, config.train.precision)
     studies = note_cleaning(load_studies(data, **loading), config.data.rules)
+    studies = note_unused_images(studies, config.data.views)
     extra = [load_studies(path) for path in source.extra]
     if progress:
-        print(describe_studies(studies), flush=True)
+        print(*map(describe_studies, [studies, *extra]), sep='\n', flush=True)
     check_reports(studies, data)
     check_run(folder, settle_rules(config, studies), studies)
     if config.model.visual != 'tokens':
@@ -387,7 +392,7 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
         members[scored] = members[scored][:limit]
     check_reports(members[scored], data, splits=(scored,))
     with_report = studies.with_studies(
-        study for part in members.values() for study in part if study.report.strip()
+        study for part in members.values() for study in part if not is_empty(study.report)
     )
     splits = make_data(
         with_report,

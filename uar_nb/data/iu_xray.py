@@ -37,11 +37,13 @@ from uar_nb.data.study import (
     ViewHints,
     frontal_first,
     is_empty,
+    name_some,
     random_split,
     view_by_order,
     view_name,
     write_image,
 )
+from .table import open_table
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o007
 @dataclass(frozen=True)
@@ -279,45 +281,46 @@ def _read_xml(place, log):
     return [report for report in reports if report]
 
 
+_AS_PUBLISHED = 'take the table as published'
+
+
 def _read_csv(file, columns, log):
-    "[(line, {column: cell}), …] of a table; faults for what cannot be read, or lacks."
-    rows, line = [], 0
-    try:
-        with open(file, encoding='utf-8-sig', newline='') as table:
-            reader = csv.DictReader(table, strict=True)
-            for row in reader:
-                line = reader.line_num
-                rows.append((line, row))
-            names = reader.fieldnames or ()
-    except (OSError, UnicodeDecodeError):
-        log.add('file', 'is not a text in UTF-8', 'fetch it again', file)
-        return []
-    except csv.Error as error:
-        log.add(f'line {line + 1}', f'is not CSV ({error})', 'fetch it again', file)
-        return []
-    lacks = [name for name in columns if name not in names]
-    if lacks:
-        remedy = f'the columns are {", ".join(columns)}'
-        log.add('header', f'lacks {", ".join(lacks)}', remedy, file)
-        return []
-    return [(line, {name: row[name] or '' for name in columns}) for line, row in rows]
+    "Yields (line, {column: cell}) of a table; faults for what cannot be read, or lacks."
+    with open_table(file, log, columns[0], remedy='fetch it again') as table:
+        if not table.lacks(columns):
+            for line, cells in table.rows(columns):
+                yield line, dict(zip(columns, cells, strict=True))
+
+
+def _uid(text, field, log, file):
+    "The number of a report in Kaggle's tables; None with a fault where it is written otherwise."
+    if is_empty(text):
+        return log.add(field, 'is missing', _AS_PUBLISHED, file)
+    if not re.fullmatch(r'0|[1-9]\d*', text, re.ASCII):
+        return log.add(field, f'{text!r} is not a number of a report', _AS_PUBLISHED, file)
+    return int(text)
 
 
 def _read_views(file, log):
     "Kaggle's table: number of the report -> {Open-i's name of an image: view}."
     views = {}
     for line, row in _read_csv(file, ('uid', 'filename', 'projection'), log):
+        number = _uid(row['uid'], f'line {line}, uid', log, file)
+        if number is None:
+            continue
         found = re.fullmatch(r'(\d+)_(.+?)(\.dcm)?\.png', row['filename'])
         view = view_name(row['projection'])
         if not found or found[1] != row['uid']:
             what = f'{row["filename"]!r} is not an image of report {row["uid"]!r}'
             log.add(f'line {line}, filename', what, 'fetch the table again', file)
+        elif is_empty(row['projection']):
+            log.add(f'line {line}, projection', 'is missing', _AS_PUBLISHED, file)
         elif view not in ('frontal', 'lateral'):
             what = f'{row["projection"]!r} is unknown'
             log.add(f'line {line}, projection', what, 'known: Frontal, Lateral', file)
-        else:
-            number = int(found[1])
-            views.setdefault(number, {})[openi_name(number, found[2])] = view
+        elif views.setdefault(number, {}).setdefault(openi_name(number, found[2]), view) != view:
+            what = f'{row["filename"]!r} has another view than before'
+            log.add(f'line {line}, projection', what, _AS_PUBLISHED, file)
     return views
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #o022
@@ -336,13 +339,9 @@ def _read_kaggle(file, views, log):
     "Reports of Kaggle's table, with the images of the other."
     reports = []
     for line, row in _read_csv(file, _KAGGLE_COLUMNS, log):
-        if not row['uid'].isdigit():
-            what = f'{row["uid"]!r} is not a number'
-            log.add(f'line {line}, uid', what, 'fetch the table again')
+        number = _uid(row['uid'], f'line {line}, uid', log, file)
+        if number is None or log.new_id(row['uid'], f'line {line}, uid') is None:
             continue
-        if log.new_id(row['uid'], f'line {line}, uid') is None:
-            continue
-        number = int(row['uid'])
         images = tuple(sorted(views.get(number, ())))
         reports.append(
             OpeniReport(
@@ -353,7 +352,7 @@ def _read_kaggle(file, views, log):
                 indication=row['indication'],
                 comparison=row['comparison'],
                 caption=row['image'],
-                mesh=tuple(tag.strip() for tag in row['MeSH'].split(';') if tag.strip()),
+                mesh=tuple(tag.strip() for tag in row['MeSH'].split(';') if not is_empty(tag)),
                 images=images,
                 views=tuple(views[number][image] for image in images),
             )
@@ -367,6 +366,16 @@ def _with_views(report, views):
         return report
     table = views[report.number]
     return replace(report, views=tuple(table.get(image, 'unknown') for image in report.images))
+
+
+def _stray_note(views, reports):
+    "A note on images of reports that Kaggle's other table lacks, in a list; empty without any."
+    stray = [number for number in views if number not in reports]
+    if not stray:
+        return []
+    count = sum(len(views[number]) for number in stray)
+    text = f'{count:,} images are of reports that the table lacks'
+    return [Note('images', f'{text}: {name_some(map(str, stray))}')]
 
 
 def read_openi(
@@ -386,6 +395,7 @@ def read_openi(
         reports = _read_kaggle(found.reports, views, faults)
     else:
         reports = [_with_views(report, views) for report in _read_xml(found.reports, faults)]
+    faults.notes += _stray_note(views, {report.number for report in reports})
     if log is None:
         faults.raise_faults()
     return sorted(reports, key=lambda report: report.number)
@@ -424,7 +434,7 @@ def report_text(
     parts = [getattr(report, section.lower()) for section in _SECTIONS[text]]
     if len(parts) == 1:
         return parts[0]
-    return ' '.join(part for part in parts if part.strip())
+    return ' '.join(part for part in parts if not is_empty(part))
 
 # %% ../../nbs/wings/data/05_iu_xray.ipynb #c013
 def mirror_score(
@@ -454,9 +464,13 @@ def _from_archive(archive, wanted, log):
                 continue
             file.write_bytes(content)
             try:
-                pixels[image] = dict(pixels=read_image(file))
+                read = read_image(file)
             except UARError as error:
                 log.add(name, error.what, error.remedy, archive)
+                continue
+            before = pixels.setdefault(image, dict(pixels=read))['pixels']
+            if not np.array_equal(before, read):
+                log.add(name, 'another image has the same name', _AGAIN, archive)
     return pixels
 
 
@@ -545,7 +559,7 @@ def _keep_views(views, most):
 
 def _why_not(report, text, official, least):
     "Why a report is no study; '' where it is one."
-    if is_empty(report_text(report, text), words=()):
+    if is_empty(report_text(report, text)):
         return f'no {" and no ".join(_SECTIONS[text])}'
     if not report.images:
         return 'no image'
@@ -562,7 +576,7 @@ class _Chosen:
 
     studies: list = field(default_factory=list)
     sources: Counter = field(default_factory=Counter)  # of views
-    cut: int = 0  # studies with more images than are kept
+    cut: list = field(default_factory=list)  # ids of studies with more images than are kept
 
     def notes(self, most):
         notes = []
@@ -572,7 +586,8 @@ class _Chosen:
                 text += f", a guess: with Kaggle's {_VIEW_TABLE} beside the reports they are known"
             notes.append(Note('views', text))
         if self.cut:
-            text = f'{self.cut:,} studies have more than {most} images, of which {most} are kept'
+            text = f'{len(self.cut):,} studies have more than {most} images'
+            text += f', of which {most} are kept: {name_some(self.cut)}'
             notes.append(Note('images', text))
         return notes
 
@@ -614,11 +629,12 @@ def load_iu_xray(
         some, source = _views_of(report, files, views == 'pictures', log)
         kept = _keep_views(some, most)
         chosen.sources[source] += 1
-        chosen.cut += len(kept) < len(report.images)
+        id, home = official.get(number, (report.id, 'train'))
+        if len(kept) < len(report.images):
+            chosen.cut.append(id)
         if all(view.path or view.pixels is not None for view in kept):
-            id, home = official.get(number, (report.id, 'train'))
             chosen.studies.append(Study(id, kept, report_text(report, text), home))
-    notes = chosen.notes(most) + log.views.notes(with_sources=False)
+    notes = chosen.notes(most) + log.views.notes(with_sources=False) + log.notes
     notes += _absent_note(official, reports)
     left_out = tuple((reports[n].id, reason) for n, reason in why_not.items() if reason)
     facts = DataFacts(f'IU-Xray, {found.layout}', found.reports, tuple(notes), left_out)
@@ -654,7 +670,7 @@ def _refuse(study, what, remedy):
 def _check_study(study, layout):
     "Refuse what the layout cannot hold."
     names = tuple(view.name for view in study.views)
-    if is_empty(study.report, words=()):
+    if is_empty(study.report):
         _refuse(study, 'has no report', 'this layout is made of reports')
     if re.search('[\0-\x08\x0b-\x1f]', study.report):
         _refuse(study, 'has a control character in its report', 'take it out')

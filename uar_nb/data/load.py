@@ -35,8 +35,15 @@ from uar_nb.data.study import (
 from .text import cleaning_loss, rules_of_layout
 
 # %% ../../nbs/wings/data/08_load.ipynb #c007
-_FILES = {'annotation.json': 'annotation', 'reports.jsonl': 'lines', 'reports.csv': 'table'}
+_FILES = {
+    'annotation.json': 'annotation',
+    'reports.jsonl': 'lines',
+    'reports.csv': 'table',
+    'reports.tsv': 'table',
+    'reports.xlsx': 'table',
+}
 _SUFFIXES = {'.json': 'annotation', '.jsonl': 'lines'}
+_TABLES = ('.csv', '.csv.gz', '.tsv', '.tsv.gz', '.xlsx')
 
 
 def _layouts(path):
@@ -56,22 +63,11 @@ def _layouts(path):
         return found
     if path.is_dir():
         return [('images', path)]
-    return [('table', path)] if path.suffix.lower() == '.csv' else []
+    return [('table', path)] if path.name.lower().endswith(_TABLES) else []
 
 
 _ORIGIN_FILE = 'uar_nb_notes.json'
-_TEXT_FILES = (
-    '.csv',
-    '.tsv',
-    '.csv.gz',
-    '.jsonl',
-    '.json',
-    '.xml',
-    '.tgz',
-    '.tar.gz',
-    '.xlsx',
-    '.zip',
-)
+_TEXT_FILES = (*_TABLES, '.jsonl', '.json', '.xml', '.tgz', '.tar.gz', '.xls', '.ods', '.zip')
 
 
 def _text_files(folder):
@@ -206,7 +202,7 @@ def _check_request(path, split, check):
 def _choose_layout(path, layouts, options):
     "(layout, file or folder): the first that knows the options, since these ask for it."
     if not layouts:
-        files = 'annotation.json, reports.csv, reports.jsonl, NLMCXR_reports.tgz'
+        files = 'annotation.json, reports.jsonl, reports.csv (or .tsv, .xlsx), NLMCXR_reports.tgz'
         remedy = f'name a folder, {files} or indiana_reports.csv'
         raise UARError('is no data set', file=path, remedy=remedy)
     for layout, place in layouts:
@@ -218,13 +214,14 @@ def _choose_layout(path, layouts, options):
     raise UARError(what, file=path, field=unknown, remedy=remedy if known else 'it has none')
 
 
-def _notes_beside(path, layout, layouts):
+def _notes_beside(path, chosen, layouts):
     "Notes on what else lies there and was not read."
     notes = []
-    for other, _ in layouts:
-        if other != layout:
-            notes.append(Note('other layout', f'also here: {other}; name its file to read it'))
-    texts = _text_files(path) if layout == 'images' else []
+    for layout, place in layouts:
+        if (layout, place) != chosen:
+            name = layout if place == path else place.name
+            notes.append(Note('other layout', f'also here: {name}; name its file to read it'))
+    texts = _text_files(path) if chosen[0] == 'images' else []
     readable = [name for name in texts if _layouts(path / name)]
     others = [name for name in texts if name not in set(readable)]
     told = 'save them as a table in CSV or as JSON lines'
@@ -259,7 +256,8 @@ def load_studies(
             remedy = f'give another value of {", ".join(_OPTIONS[layout])}, or mend the set'
         raise UARError(what, file=path, remedy=remedy)
     origin = _kept_origin(place if place.is_dir() else place.parent)
-    facts = studies.facts.with_origin(origin).with_notes(*_notes_beside(path, layout, layouts))
+    beside = _notes_beside(path, (layout, place), layouts)
+    facts = studies.facts.with_origin(origin).with_notes(*beside)
     studies = note_cleaning(studies.with_facts(notes=facts.notes))
     if seed is None or layout in _OPTIONS:
         return studies
@@ -317,7 +315,7 @@ def _check_studies(studies, layout):
             what = f'{id!r} cannot name a study in a folder, or names two'
             remedy = 'give each study its own id, usable as a folder name'
             raise UARError(what, field='id', remedy=remedy)
-    bare = [study.id for study in studies if is_empty(study.report, words=())]
+    bare = [study.id for study in studies if is_empty(study.report)]
     images_alone = layout == 'folder' and len(bare) == len(studies)
     if bare and not images_alone:
         remedy = "leave it out; images alone are written as layout 'folder'"

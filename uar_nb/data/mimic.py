@@ -39,8 +39,11 @@ from uar_nb.data.study import (
     StudyList,
     View,
     choose_view,
+    is_empty,
+    name_some,
     random_split,
 )
+from .table import open_table
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c007
 class Section(NamedTuple):
@@ -135,9 +138,10 @@ _LETTER = re.compile('[A-Za-z]')
 
 
 def _last_text(sections, name):
-    "The text of the last section of this name that has a letter; '' where there is none."
+    "The text of the last section of this name that says something; '' where there is none."
     for section in reversed(sections):
-        if section.name == name and _LETTER.search(section.text):
+        has_text = section.name == name and _LETTER.search(section.text)
+        if has_text and not is_empty(section.text):
             return section.text
     return ''
 
@@ -228,26 +232,9 @@ _AGAIN = 'fetch the file again'
 
 def _rows(file, columns, log):
     "Rows of a table as (line, values of the columns); faults for what cannot be read."
-    open_table, line = gzip.open if file.suffix == '.gz' else open, 0
-    try:
-        with open_table(file, 'rt', encoding='utf-8', newline='') as table:
-            rows = csv.reader(table)
-            names = next(rows, [])
-            missing = [name for name in columns if name not in names]
-            for name in missing:
-                log.add(f'column {name}', 'is missing', _AGAIN, file)
-            if missing:
-                return
-            places = [names.index(name) for name in columns]
-            for line, row in enumerate(rows, 2):
-                if len(row) == len(names):
-                    yield line, [row[place] for place in places]
-                elif row:
-                    what = f'has {len(row)} cells, not {len(names)}'
-                    log.add(f'line {line}', what, _AGAIN, file)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        what = f'cannot be read ({type(error).__name__})'
-        log.add(f'line {line + 1}', what, _AGAIN, file)
+    with open_table(file, log, columns[0], remedy=_AGAIN) as table:
+        if not table.lacks(columns):
+            yield from table.rows(columns)
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c019
 _MOST_BYTES = 1_000_000  # of a report file; a larger one is no report
@@ -390,13 +377,19 @@ def _read_views(found, in_headers, log):
             name = 'mimic-cxr-2.0.0-metadata.csv.gz'
             _missing_table(found.root, 'views', 'are not known', name, log)
         return None
-    rows = _rows(found.metadata, _VIEW_COLUMNS, log)
-    return {dicom: _table_view(position, meaning) for _, (dicom, position, meaning) in rows}
+    views = {}
+    for line, (dicom, *words) in _rows(found.metadata, _VIEW_COLUMNS, log):
+        if dicom in views:
+            what = f'{dicom} was used before'
+            log.add(f'line {line}, dicom_id', what, _AGAIN, found.metadata)
+        views[dicom] = _table_view(*words)
+    return views
 
 
 @cache  # few different words
-def _table_view(position, meaning):
-    "The view by the two columns that MIMIC-CXR took from the headers."
+def _table_view(*words):
+    "The view by the two columns that MIMIC-CXR took from the headers; an empty cell tells nothing."
+    position, meaning = ('' if is_empty(word) else word for word in words)
     header = view_of(dict(ViewPosition=position, ViewCodeSequence=meaning))
     return choose_view(header=header)._replace(source='table')
 
@@ -415,7 +408,8 @@ _IDS = re.compile(r'\d{3,12} \d{1,12} [\w-]{2,80}')  # of patient, study and ima
 def _row_fault(subject, study, dicom, split, seen):
     "What is wrong with a row of the split table: (field, what, remedy); None where nothing is."
     if not _IDS.fullmatch(f'{subject} {study} {dicom}'):
-        return '', 'has an id that is none of MIMIC-CXR', _AGAIN
+        what = f'{subject!r}, {study!r}, {dicom!r}: one is none of MIMIC-CXR'
+        return '', what, _AGAIN
     if split not in _SPLIT:
         return ', split', f'{split!r} is unknown', f'known: {", ".join(_SPLIT)}'
     if dicom in seen:
@@ -491,13 +485,17 @@ class _StudyReader:
     left_out: list = field(default_factory=list)  # (id, reason)
     found: Counter = field(default_factory=Counter)  # how texts were found
     unused: Counter = field(default_factory=Counter)  # why images of no plain view aren't kept
+    unlisted: list = field(default_factory=list)  # images that the metadata lack
 
     def read(self, study, entry):
         "Take up one study, or leave it out with a reason."
+        unlisted = len(self.unlisted)
         kept = self._kept_views(study, entry)
         frontal = any(view == 'frontal' for view, _ in kept)
         if not kept or not frontal and 'unknown' not in self.keep:
-            self.left_out.append((f's{study}', 'no frontal image'))
+            none_listed = len(self.unlisted) - unlisted == len(entry.dicoms)
+            reason = 'no image is in the metadata' if none_listed else 'no frontal image'
+            self.left_out.append((f's{study}', reason))
             return
         report, note = self._report(study, entry)
         if not report:
@@ -515,8 +513,10 @@ class _StudyReader:
         for dicom in entry.dicoms:
             below = self.images.below(entry, study, dicom)
             choice = self._view(dicom, below, study)
-            if choice is None:
-                self.unused['not in the metadata'] += self.views is not None
+            if choice is None and self.views is not None:
+                self.unlisted.append(dicom)
+            elif choice is None:
+                continue  # with a fault
             elif choice.view in self.keep:
                 kept.append((choice.view, below))
                 self.log.views.count(f's{study}', dicom, choice)
@@ -554,6 +554,17 @@ class _StudyReader:
             self.studies.append(Study(id, some, report, entry.split, None, entry.subject))
 
 # %% ../../nbs/wings/data/06_mimic.ipynb #c031
+def _other_tables(found):
+    "Names of further tables of the kinds that were read: another version, or one unpacked."
+    names = []
+    for table in (found.split, found.metadata):
+        if table:
+            kind = table.name.split('.csv')[0].rsplit('-', 1)[-1]
+            some = found.root.glob(f'mimic-cxr-*-{kind}.csv*')
+            names += [path.name for path in some if path != table]
+    return sorted(names)
+
+
 def _facts(found, reader, drawn):
     "What is known of a copy beside its studies."
     notes = [Note('reports', f'{n:,} texts {how}') for how, n in reader.found.most_common()]
@@ -564,6 +575,14 @@ def _facts(found, reader, drawn):
         notes.append(Note('views', f"{text}; views='all' takes them"))
     if not reader.images.found:
         notes.append(Note('images', 'none of the first images is there'))
+    if reader.unlisted:
+        text = f'{len(reader.unlisted):,} images are not in the metadata and are left out'
+        notes.append(Note('images', f'{text}: {name_some(reader.unlisted)}'))
+    others = _other_tables(found)
+    if others:
+        text = f'not read: {", ".join(others)}; of each table one is read'
+        notes.append(Note('not read', text))
+    notes += reader.log.notes
     if not found.split and not drawn:
         notes.append(Note('split', 'no split file: all studies are in train'))
     layout = 'MIMIC-CXR, DICOM' if reader.images.suffix == '.dcm' else 'MIMIC-CXR-JPG'

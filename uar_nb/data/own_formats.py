@@ -7,7 +7,6 @@ __all__ = ['split_name', 'check_names', 'load_annotation', 'load_lines', 'to_ent
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c003
 import csv
-import json
 import os
 import unicodedata
 from collections import Counter
@@ -17,7 +16,7 @@ from io import StringIO
 from pathlib import Path
 from sys import intern
 
-from ..core import UARError, read_json
+from ..core import UARError, parse_json, read_json
 from .iu_xray import r2gen_split
 from uar_nb.data.study import (
     FINDING_KINDS,
@@ -32,11 +31,13 @@ from uar_nb.data.study import (
     StudyList,
     View,
     ViewHints,
-    by_split,
+    empty_splits,
     is_empty,
+    name_some,
     view_name,
     walk,
 )
+from .table import open_table
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c007
 _SPLIT_WORDS = {
@@ -64,7 +65,7 @@ def check_names(
     log,  # a `FaultLog`
 ):  # list with a `Note` on those that aren't used, or empty
     "A fault for each name that is nearly a known one; the others are named."
-    unused = sorted({str(name) for name in names} - set(known))
+    unused = sorted({str(name) or '(no name)' for name in names} - set(known))
     free = [name for name in known if name not in names]
     for name in unused:
         for near in get_close_matches(name.lower(), free, n=1, cutoff=0.8):
@@ -73,14 +74,30 @@ def check_names(
     return [Note('fields', f'not used: {", ".join(unused)}')] if unused else []
 
 
-def _empty_splits(studies, named=SPLITS):
-    "A note for each split without studies; some files name splits, others lack them."
-    notes = []
-    for split, part in by_split(studies).items():
-        if not part:
-            state = 'empty' if split in named else 'absent'
-            notes.append(Note('split', f'split {split} is {state}'))
-    return notes
+def _split_notes(ids, split):
+    "What has to be said where studies name no split."
+    if not ids:
+        return []
+    text = f'{len(ids):,} studies name no split and are in {split}: {name_some(ids)}'
+    return [Note('split', text)]
+
+
+def _shared_images(studies):
+    "What has to be said where one image stands in several studies."
+    first, shared = {}, {}
+    for study in studies:
+        for view in study.views:
+            other = first.setdefault(view.path, study)
+            if other is not study:
+                shared.setdefault(view.path, [other]).append(study)
+    if not shared:
+        return []
+    across = sum(len({study.split for study in some}) > 1 for some in shared.values())
+    path, some = next(iter(shared.items()))
+    example = f'{path.name!r} in {name_some(study.id for study in some)}'
+    where = f', {across:,} of them in more than one split' if across else ''
+    text = f'{len(shared):,} images belong to more than one study{where}, e.g. {example}'
+    return [Note('images', text)]
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #c011
 _FIELDS = (
@@ -97,7 +114,9 @@ _FIELDS = (
     'subject_id',
     'study_id',
 )
-_IMAGE_FIELDS = ('image_path', 'images', 'image')
+_IMAGE_FIELDS = ('image_path', 'images', 'image')  # one thing under several names
+_VIEW_FIELDS = ('views', 'view')
+_PATIENT_FIELDS = ('patient', 'subject_id')
 
 
 def _boxes(boxes):
@@ -137,6 +156,8 @@ class _EntryReader:
         self.folder = folder  # of images
         self.log = log
         self.fields = set()  # that occurred in some entry
+        self.without_split = []  # ids of studies that name none
+        self._visits = {}  # study_id -> splits in which it stands
 
     def study(self, entry, where, split, in_list=False):
         "One study; None with its faults. A split is that of the list an entry is in, or a default."
@@ -150,37 +171,67 @@ class _EntryReader:
         own_split = self._split(entry, where, split, in_list)
         views = self._views(entry, name, where)
         findings = self._findings(entry, where)
-        patient = entry.get('patient', entry.get('subject_id'))
+        field, patient = self._one_of(entry, _PATIENT_FIELDS, where)
+        patient = self.log.patient(patient, f'{where}.{field}')
         if len(self.log.faults) > before:
             return None
-        patient = None if patient is None else str(patient)
+        if is_empty(entry.get('split')):
+            self.without_split.append(name)
+        if not is_empty(entry.get('study_id')):
+            self._visits.setdefault(str(entry['study_id']), set()).add(own_split)
         return Study(name, views, report, intern(own_split), findings, patient)
+
+    def notes(self):
+        "What has to be said of all entries together."
+        notes = self.log.views.notes() + self.log.id_notes()
+        torn = [visit for visit, splits in self._visits.items() if len(splits) > 1]
+        if torn:
+            text = f'{len(torn):,} values of study_id stand in more than one split'
+            notes.append(Note('split', f'{text}: {name_some(torn)}'))
+        return notes
+
+    def _one_of(self, entry, names, where):
+        "(name, value) of a thing with several names; a fault where two of them differ."
+        given = {name: entry[name] for name in names if not is_empty(entry.get(name))}
+        if not given:
+            return names[0], None
+        (first, value), *others = given.items()
+        for name, other in others:
+            if _as_list(other) != _as_list(value):
+                what = f'differs from {first!r}, which means the same'
+                self.log.add(f'{where}.{name}', what, 'keep one of the two')
+        return first, value
 
     def _report(self, entry, where):
         report, field = entry.get('report'), f'{where}.report'
         remedy = 'write the report, or leave the study out'
         if report is None:
             self.log.add(field, 'is missing', remedy)
+        elif is_empty(report):
+            what = f'is {report!r}, no text' if str(report).strip() else 'is empty'
+            self.log.add(field, what, remedy)
         elif not isinstance(report, str):
             self.log.add(field, 'is not a text', remedy)
-        elif is_empty(report):
-            what = f'is {report!r}, no text' if report.strip() else 'is empty'
-            self.log.add(field, what, remedy)
         return report
 
     def _split(self, entry, where, split, in_list):
-        own, field = split_name(entry.get('split', split)), f'{where}.split'
-        if own not in SPLITS:
+        field, own = f'{where}.split', entry.get('split')
+        own = split if is_empty(own) else split_name(own)
+        if own is None:
+            self.log.add(field, 'is missing', f'write one of {", ".join(SPLITS)}')
+        elif own not in SPLITS:
             self.log.add(field, f'{own!r} is unknown', f'known: {", ".join(SPLITS)}')
         elif in_list and split is not None and own != split:
             self.log.add(field, f'{own!r} in the list of {split!r}', 'let both say the same')
         return own
 
     def _views(self, entry, study, where):
-        field = next((name for name in _IMAGE_FIELDS if name in entry), 'image_path')
-        paths = entry.get(field)
+        field, paths = self._one_of(entry, _IMAGE_FIELDS, where)
+        _, words = self._one_of(entry, _VIEW_FIELDS, where)
         if isinstance(paths, str) and field != 'image_path':
             paths = [paths]
+        if isinstance(paths, list):
+            paths, words = _without_empty(paths, words)
         if not isinstance(paths, list) or not paths or not all(_is_name(path) for path in paths):
             what = 'is missing' if paths is None else 'is not a list of file names'
             remedy = 'list the images, e.g. ["CXR1/0.png", "CXR1/1.png"]'
@@ -189,7 +240,7 @@ class _EntryReader:
             what = 'names an image twice'
             return self.log.add(f'{where}.{field}', what, 'name each image once')
         files = [self.log.image(self.folder, path, f'{where}.{field}') for path in paths]
-        words = self._view_words(entry, paths)
+        words = self._view_words(words, paths)
         if words is None:
             what = f'does not name one of {", ".join(VIEWS)} for each image'
             remedy = 'name each image, or leave the field out'
@@ -198,9 +249,8 @@ class _EntryReader:
         chosen = self.log.views.choose(study, hints)
         return tuple(View(choice.view, file) for choice, file in zip(chosen, files, strict=True))
 
-    def _view_words(self, entry, paths):
-        "The entry's word on the view of each image; None where it has words that name none."
-        words = entry.get('views', entry.get('view'))
+    def _view_words(self, words, paths):
+        "An entry's words on the view of each image; None where it has words that name none."
         if is_empty(words):
             return [None] * len(paths)
         words = [words] if isinstance(words, str) else words
@@ -220,6 +270,19 @@ class _EntryReader:
             _read_finding(item, f'{where}.findings[{i}]', self.log)
             for i, item in enumerate(findings)
         )
+
+
+def _as_list(value):
+    "One thing or a list of things, as texts, so that two ways to write it are equal."
+    return [str(part).strip() for part in (value if isinstance(value, list) else [value])]
+
+
+def _without_empty(paths, words):
+    "Paths and words on them, without those where no path is written."
+    kept = [i for i, path in enumerate(paths) if not is_empty(path)]
+    if isinstance(words, list) and len(words) == len(paths):
+        words = [words[i] for i in kept]
+    return [paths[i] for i in kept] or None, words
 
 
 def _is_name(path):
@@ -249,7 +312,8 @@ def _read_splits(file):
     try:
         content = read_json(file)
     except UARError as error:
-        raise DataSetError([(file, 'file', error.what, error.remedy)], file) from error
+        fault = (file, error.field or 'file', error.what, error.remedy)
+        raise DataSetError([fault], file) from error
     if isinstance(content, list):
         return {None: content}
     if isinstance(content, dict):
@@ -286,8 +350,8 @@ def load_annotation(
     studies = [study for study in studies if study]
     layout, notes = _annotation_kind(studies, 'subject_id' in reader.fields)
     notes += check_names(reader.fields, _FIELDS, log)
-    notes += log.views.notes()
-    notes += _empty_splits(studies, SPLITS if None in content else content)
+    notes += reader.notes() + _shared_images(studies)
+    notes += empty_splits(studies, SPLITS if None in content else content)
     made = StudyList(studies, DataFacts(layout, file, tuple(notes)))
     log.raise_faults(made)
     return made
@@ -301,11 +365,13 @@ def _read_lines(file, log):
                 if not line.strip():
                     continue
                 try:
-                    entry = json.loads(line)
+                    entry = parse_json(line)
+                except UARError as error:
+                    log.add(f'line {number}', error.what, error.remedy)
                 except (ValueError, RecursionError) as error:
                     log.add(f'line {number}', f'is not JSON ({error})', 'write one object a line')
-                    continue
-                yield number, entry
+                else:
+                    yield number, entry
     except (OSError, UnicodeDecodeError):
         log.add('file', 'is not a text in UTF-8', 'save it as UTF-8')
 
@@ -323,15 +389,13 @@ def load_lines(
         folder = Path(images)
     elif not folder.is_dir():
         folder = file.parent
-    reader, studies, without_split = _EntryReader(folder, log), [], False
+    reader, studies = _EntryReader(folder, log), []
     for number, entry in _read_lines(file, log):
-        without_split |= isinstance(entry, dict) and 'split' not in entry
         studies.append(reader.study(entry, f'line {number}', split))
     studies = [study for study in studies if study]
     notes = check_names(reader.fields, _FIELDS, log)
-    if without_split:
-        notes.append(Note('split', f'studies without a split are in {split}'))
-    notes += log.views.notes() + _empty_splits(studies)
+    notes += reader.notes() + _shared_images(studies)
+    notes += _split_notes(reader.without_split, split) + empty_splits(studies)
     made = StudyList(studies, DataFacts('JSON lines', file, tuple(notes)))
     log.raise_faults(made)
     return made
@@ -372,32 +436,10 @@ _COLUMNS = ('id', 'image', 'images', 'view', 'report', 'split', 'patient')
 _OTHER_NAMES = {'views': 'view', 'subject_id': 'patient', 'image_path': 'images'}
 
 
-def _columns(line, delimiter):
-    "The columns of a header line, by the names that are meant."
-    cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
-    names = [cell.strip().lower() for cell in cells]
-    return [_OTHER_NAMES.get(name, name) for name in names]
-
-
-def _header(lines):
-    "(delimiter, columns, lines of the header) of an open table, which is then at its rows."
-    line, count = lines.readline(), 1
-    if line.lower().startswith('sep='):  # a spreadsheet names its delimiter
-        line, count = lines.readline(), 2
-    for delimiter in ',;\t':
-        columns = _columns(line, delimiter)
-        if 'id' in columns:
-            return delimiter, columns, count
-    return ',', _columns(line, ','), count
-
-
-def _bad_line(file):
-    "The first line that is not UTF-8."
-    content = Path(file).read_bytes()
-    try:
-        content.decode('utf-8')
-    except UnicodeDecodeError as error:
-        return content[: error.start].count(b'\n') + 1
+def _column_name(name):
+    "The column that a name in the header means."
+    plain = name.lower()
+    return _OTHER_NAMES.get(plain, plain)
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t009
 @dataclass(slots=True)
@@ -411,71 +453,52 @@ class _Rows:
     split: list = field(default_factory=list)
     patient: list = field(default_factory=list)
 
-    def add(self, row):
-        "One more row, {column: cell}."
-        image, images = _cell(row, 'image'), _cell(row, 'images')
-        new = [image] if image else _parts(images)
-        words = _cell(row, 'view').split(';')
-        if words == ['']:
-            words = [''] * len(new)
+    def add(self, cells):
+        "One more row, its cells in the order of `_COLUMNS`."
+        _, image, images, view, report, split, patient = cells
+        new = _parts(images) if is_empty(image) else [image.strip()]
+        words = [''] * len(new) if is_empty(view) else view.split(';')
         if len(words) > len(new) and not words[-1].strip():
             words.pop()  # a semicolon at the end
         self.images += new
         self.views += [intern(word.strip()) for word in words]
-        report = row.get('report') or ''
-        if not is_empty(report, words=()) and report not in self.report:
+        if not is_empty(report) and report not in self.report:
             self.report.append(report)
-        for name, values in (('split', self.split), ('patient', self.patient)):
-            value = intern(_cell(row, name))
+        for cell, values in ((split, self.split), (patient, self.patient)):
+            value = '' if is_empty(cell) else intern(cell.strip())
             if value and value not in values:
                 values.append(value)
 
 
-def _cell(row, name):
-    return (row.get(name) or '').strip()
-
-
 def _parts(cell):
-    return [part.strip() for part in cell.split(';') if part.strip()]
+    return [part.strip() for part in cell.split(';') if not is_empty(part)]
 
 
-def _gather(reader, first_line, log):
+def _gather(table, log):
     "{id: `_Rows`} of the rows of a table."
     studies = {}
-    for row in reader:
-        if all(is_empty(cell, words=()) for cell in row.values()):
-            continue  # a spreadsheet's empty row
-        line = first_line + reader.line_num
-        if None in row:
-            remedy = 'put texts that hold a comma in quotes'
-            log.add(f'line {line}', 'has more cells than the header', remedy)
-        studies.setdefault(_cell(row, 'id'), _Rows(line)).add(row)
+    for line, cells in table.rows(_COLUMNS):
+        if is_empty(cells[0]):
+            log.add(f'line {line}, id', 'is missing', 'give each study an id')
+            continue
+        studies.setdefault(cells[0].strip(), _Rows(line)).add(cells)
     return studies
 
 
 def _read_table(file, log):
     "({id: `_Rows`}, columns); both empty with a fault."
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 24))  # a long report is no fault
-    line, reader = 0, None
-    try:
-        with open(file, encoding='utf-8-sig', newline='') as lines:
-            delimiter, columns, line = _header(lines)
-            if 'id' not in columns or not {'image', 'images'} & set(columns):
-                what = 'lacks the columns id and image (or images)'
-                log.add('header', what, f'known columns: {", ".join(_COLUMNS)}')
-                return {}, ()
-            reader = csv.DictReader(lines, columns, delimiter=delimiter, strict=True)
-            return _gather(reader, line, log), columns
-    except UnicodeDecodeError:
-        remedy = 'save the file as CSV in UTF-8 (in Excel: Save As, "CSV UTF-8")'
-        log.add(f'line {_bad_line(file)}', 'is not a text in UTF-8', remedy)
-    except OSError as error:
-        log.add('file', f'cannot be read ({error})', 'check the file')
-    except csv.Error as error:
-        line += reader.line_num if reader else 0
-        remedy = 'look for a quotation mark that is not closed'
-        log.add(f'line {line + 1}', f'is not CSV ({error})', remedy)
-    return {}, ()
+    remedy = 'check the file, or save it again'
+    with open_table(file, log, 'id', _column_name, remedy=remedy, fills=True) as table:
+        if table.is_damaged:
+            return {}, ()
+        if 'id' not in table.columns or not {'image', 'images'} & set(table.columns):
+            what = 'lacks the columns id and image (or images)'
+            log.add('header', what, f'known columns: {", ".join(_COLUMNS)}')
+            return {}, ()
+        if {'image', 'images'} <= set(table.columns):
+            what = 'has the columns image and images, which mean the same'
+            log.add('header', what, 'keep one of the two')
+        return _gather(table, log), table.columns
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t012
 _RASTER = ('.png', '.jpg', '.jpeg')
@@ -490,11 +513,14 @@ class _TableReader:
         self.columns = columns
         self.split = split  # of studies that name none
         self.log = log
+        self.without_split = []  # ids of studies that name none
 
     def study(self, id, rows):
         "One study; None with its faults."
         before, field = len(self.log.faults), f'line {rows.line}, image'
         self._check(id, rows)
+        patient = rows.patient[0] if rows.patient else None
+        patient = self.log.patient(patient, f'line {rows.line}, patient')
         files = [self.log.image(self._home(path), path, field) for path in rows.images]
         if len(self.log.faults) > before:
             return None
@@ -502,7 +528,8 @@ class _TableReader:
         chosen = self.log.views.choose(id, hints)
         views = tuple(View(choice.view, file) for choice, file in zip(chosen, files, strict=True))
         report = rows.report[0] if rows.report else ''
-        patient = rows.patient[0] if rows.patient else None
+        if not rows.split:
+            self.without_split.append(id)
         return Study(id, views, report, self._split(rows), None, patient)
 
     def _split(self, rows):
@@ -546,7 +573,7 @@ class _TableReader:
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t016
 def load_table(
-    file,  # reports.csv
+    file,  # reports.csv, .tsv or .xlsx
     images=None,  # folder of images; default: that of the file
     check=True,  # of images, as in `FaultLog`
     split='train',  # of studies that name none
@@ -561,13 +588,15 @@ def load_table(
         study = reader.study(id, rows.pop(id))  # rows go as their study comes
         if study:
             studies.append(study)
-    notes = []
+    notes = list(log.notes)
     if 'report' not in columns:
         notes.append(Note('reports', 'no column report: studies without reports'))
-    notes += unused + log.views.notes()
-    if 'split' not in columns:
+    notes += unused + log.views.notes() + log.id_notes() + _shared_images(studies)
+    if 'split' in columns:
+        notes += _split_notes(reader.without_split, split)
+    else:
         notes.append(Note('split', f'no column split: all studies are in {split}'))
-    notes += _empty_splits(studies)
+    notes += empty_splits(studies)
     made = StudyList(studies, DataFacts('table', file, tuple(notes)))
     log.raise_faults(made)
     return made

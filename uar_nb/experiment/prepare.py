@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..core import UARError, torch_rng
-from ..data.batch import PixelStore, StudyData, TokenStore
+from ..data.batch import PixelStore, StudyData, TokenStore, note_unused_images
 from ..data.load import rules_for
 from ..data.study import by_split
 from ..data.text import Vocabulary, clean_report
@@ -30,6 +30,7 @@ def make_data(
     create=True,  # False: what `folder` holds is opened, and nothing is made
 ) -> dict:  # 'train', 'val', 'test' → `StudyData` or None
     "Read the images once, tokenize them once, and cut the data by split."
+    studies = note_unused_images(studies, data.views)
     pixel_folder, token_folder = None, None
     if folder:
         pixel_folder, token_folder = Path(folder) / 'pixels', Path(folder) / 'tokens'

@@ -535,10 +535,11 @@ def data_identity(
     train,  # `StudyData` of the training studies
     val,  # the same of the validation studies, or None
     tokenizer,  # or None
-) -> dict:  # what data.json holds
+) -> dict:  # what data.json holds; its notes are kept, but never compared
     "What the data of a run is, so that a state is never continued on other data."
     studies = [s for data in (train, val) if data is not None for s in data.studies]
     return dict(
+        notes=list(train.notes),
         train=len(train),
         val=len(val) if val is not None else 0,
         reports=_studies_hash(studies),
@@ -566,7 +567,7 @@ class RunFolder:
         file = self.path / 'data.json'
         if file.exists():
             for name, old in read_json(file).items():
-                if old != identity.get(name):
+                if name != 'notes' and old != identity.get(name):
                     raise _other_run(file, name, old, identity.get(name))
             return
         card = dict(format=RUN_FORMAT, **config.to_dict())
