@@ -4,6 +4,8 @@
     python benchmarks/phantom_small.py            # trains what `uar demo --long` trains (or
     takes what is there): the shipped ones took 56 minutes on two shared cores
     python benchmarks/phantom_small.py --folder runs/long
+    python benchmarks/phantom_small.py --count    # draws the training phantoms again (5 minutes)
+    and writes the statistics of their tokens beside the weights, which stay as they are
 
 A card holds the plan, the hash of every file, the seconds of each part and the score on fresh
 studies; tests/test_checkpoint_shipped.py holds the checkpoints to it.
@@ -25,6 +27,7 @@ from uar_nb.config import config_difference
 from uar_nb.core import atomic_folder, atomic_write, read_json, sha256_of
 from uar_nb.experiment.prepare import make_data
 from uar_nb.scoring.evaluate import evaluate
+from uar_nb.tokenizer.surprise import FILE, TokenStatistics
 
 ASSETS = Path(__file__).resolve().parents[1] / 'uar_nb' / 'assets'
 HOME, FIRST_STAGE = ASSETS / 'phantom-small', ASSETS / 'phantom-small-stage1'
@@ -46,7 +49,7 @@ def both():
 def ship_first_stage(source):
     "Half the bytes of the weights, and no second dVAE."
     with atomic_folder(FIRST_STAGE) as new:
-        for name in ('config.json', 'vocabulary.json'):
+        for name in ('config.json', 'vocabulary.json', FILE):
             shutil.copy(source / name, new / name)
         atomic_write(
             new / 'model.safetensors',
@@ -62,18 +65,37 @@ def ship_first_stage(source):
     ), 'the two stages are not of one training'
 
 
-def write_card(home, **facts):
-    "What is there, and how good it is."
-    files = {
+def hashes(home):
+    "The hash of every file but the card."
+    return {
         p.relative_to(home).as_posix(): sha256_of(p.read_bytes())
         for p in sorted(home.rglob('*'))
         if p.is_file() and p.name != 'card.json'
     }
+
+
+def write_card(home, **facts):
+    "What is there, and how good it is."
     atomic_write(
         home / 'card.json',
-        dict(**facts, torch=torch.__version__.split('+')[0], files=files, first=FIRST),
+        dict(**facts, torch=torch.__version__.split('+')[0], files=hashes(home), first=FIRST),
     )
     return sum(p.stat().st_size for p in home.rglob('*') if p.is_file()) / 1e6
+
+
+def count(plan):
+    "Count the tokens of the training phantoms, and name the new file in both cards."
+    last = load_checkpoint(HOME)
+    studies = demo_studies(replace(plan, val=0, test=0), workers=plan.threads)
+    data = make_data(studies, replace(last.data, crops=0), last.vocabulary, last.tokenizer)
+    statistics = TokenStatistics.from_data(data['train'])
+    for home in (HOME, FIRST_STAGE):
+        statistics.save(home)
+        card = read_json(home / 'card.json')
+        card['files'] = hashes(home)
+        atomic_write(home / 'card.json', card)
+    for view in statistics.counts:
+        print(f'{view}: {statistics.images(view)} images, {statistics.threshold(view):.3f} nats')
 
 
 if __name__ == '__main__':
@@ -82,8 +104,12 @@ if __name__ == '__main__':
     )
     parser.add_argument('--folder', default='runs/long', help='run folder of the demo')
     parser.add_argument('--plan', default='long', choices=[p for p in PLANS if p != 'toy'])
+    parser.add_argument('--count', action='store_true', help='only count the training images')
     a = parser.parse_args()
     plan, file = PLANS[a.plan], Path(a.folder) / 'summary.json'
+    if a.count:
+        count(plan)
+        raise SystemExit
     done = read_json(file) if file.exists() else {}
     result = done if done.get('plan') == plan.to_dict() else run_demo(a.folder, a.plan)
     with atomic_folder(HOME) as new:

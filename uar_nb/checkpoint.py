@@ -24,6 +24,7 @@ from .data.image import ImageProtocol
 from .data.text import Vocabulary
 from .model import UAR
 from .tokenizer.choose import dalle_folder, load_tokenizer
+from .tokenizer.surprise import TokenStatistics
 
 # %% ../nbs/11_checkpoint.ipynb #c005
 def _tokenizer_card(tokenizer):
@@ -69,6 +70,17 @@ def _check_parts(config, data, vocabulary, tokenizer, file=None):
                 remedy='give the parts of one training',
             )
 
+
+def _check_statistics(statistics, tokenizer):
+    "Statistics, where there are some, must be of the checkpoint's tokens."
+    wanted = None if tokenizer is None else tokenizer['sha256']
+    if statistics is not None and statistics.tokenizer != wanted:
+        raise UARError(
+            'the statistics are not of the tokens of this model',
+            field='statistics',
+            remedy='count the training images with its tokenizer, or leave them out',
+        )
+
 # %% ../nbs/11_checkpoint.ipynb #c006
 def save_checkpoint(
     folder,  # where; what was there is replaced when the new one is whole
@@ -76,11 +88,13 @@ def save_checkpoint(
     vocabulary,  # the `Vocabulary` of its training
     data,  # a `DataConfig`
     tokenizer,  # the tokenizer of its training; None for a model with a CNN
+    statistics=None,  # `TokenStatistics` of its training images, where they are known
 ) -> Path:  # the folder
     "Write a checkpoint folder, whole or not at all."
     tokenizer = tokenizer if model.config.visual == 'tokens' else None
     tokenizer_card, words = _tokenizer_card(tokenizer), _vocabulary_card(vocabulary)
     _check_parts(model.config, data, words, tokenizer_card)
+    _check_statistics(statistics, tokenizer_card)
     parts = dict(
         data=data.to_dict(),
         images=ImageProtocol(data.image_size, data.crop_size).to_dict(),
@@ -92,6 +106,8 @@ def save_checkpoint(
         atomic_write(tmp / 'vocabulary.json', vocabulary.to_dict())
         if tokenizer is not None and hasattr(tokenizer, 'save'):
             tokenizer.save(tmp / 'tokenizer')
+        if statistics is not None:
+            statistics.save(tmp)
     return Path(folder)
 
 # %% ../nbs/11_checkpoint.ipynb #c010
@@ -105,6 +121,7 @@ class Checkpoint:
     images: ImageProtocol
     tokenizer: object | None  # None for a model with a CNN
     folder: Path
+    statistics: TokenStatistics | None = None  # of the training images; None: not known
 
 
 def _load_tokenizer(folder, card, given):
@@ -182,5 +199,6 @@ def load_checkpoint(
     _check_tokenizer_card(card, file)
     model = UAR.from_saved(values, folder)
     _check_parts(model.config, data, words, card, file)
+    statistics = None if card is None else TokenStatistics.load(folder, card)
     tokenizer = _load_tokenizer(folder, card, tokenizer)
-    return Checkpoint(model, vocabulary, data, images, tokenizer, folder)
+    return Checkpoint(model, vocabulary, data, images, tokenizer, folder, statistics)

@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ from .model import UAR
 from .scoring.evaluate import findings_of, write_reports
 from .scoring.metrics import score_reports, undefined_scores
 from .tir import TIR
+from .tokenizer.surprise import TokenStatistics
 
 # %% ../nbs/09_training.ipynb #81163c78
 def learning_rate(
@@ -310,6 +312,11 @@ class Trainer:
         self.stop_requests = []  # signals, while `fit` runs
         self._order = (None, None)  # (epoch, its order of studies)
 
+    @cached_property
+    def statistics(self):
+        "Which tokens stand where in the training images; kept with each checkpoint."
+        return TokenStatistics.from_data(self.train_data)
+
     @property
     def epoch_steps(self):
         "Steps of one pass over the training studies."
@@ -533,7 +540,7 @@ def _keep(self: Trainer):
     "Write the checkpoint of this stage."
     folder = self.checkpoint_folder(self.at.stage)
     words, data = self.train_data.vocabulary, self.config.data
-    save_checkpoint(folder, self.model, words, data, self.tokenizer)
+    save_checkpoint(folder, self.model, words, data, self.tokenizer, self.statistics)
 
 # %% ../nbs/09_training.ipynb #e15f729b
 @patch

@@ -551,12 +551,23 @@ def generate(
     beams: _Beams = 3,
     block_trigrams: _BlockTrigrams = False,
     dvae: _Dalle = None,
+    quantile: Annotated[
+        float,
+        typer.Option(help='Share of the training images that are not called unlike them.'),
+    ] = 0.99,
 ):
     from uar_nb.apps.reporter import save_attention, write_report
 
     report = write_report(
-        images, checkpoint, beams=beams, tokenizer=dvae, block_trigrams=block_trigrams
+        images,
+        checkpoint,
+        beams=beams,
+        tokenizer=dvae,
+        quantile=quantile,
+        block_trigrams=block_trigrams,
     )
+    for warning in report.warnings:
+        print(f'warning: {warning}', file=sys.stderr)
     if attention is not None:
         save_attention(report, attention)
     if as_json:

@@ -353,7 +353,10 @@ def explore_phantom(
         ]
         names = [view.name for view in views]
         figure = plots.show_images([view.pixels for view in views], names, size=2.2, boxes=boxes)
-        figure.suptitle(fill(report.text, 70), fontsize=7)
+        lines = [report.text]
+        if report.unlike:
+            lines += report.warnings
+        figure.suptitle('\n'.join(fill(line, 70) for line in lines), fontsize=7)
         return figure
 
     controls = _finding_controls('kind', '') | _finding_controls('second', 'second_')

@@ -22,6 +22,7 @@ from ..data.image import image_header, read_image
 from ..data.study import VIEWS, View, ViewChoice, ViewHints, choose_views, view_name
 from ..generation import generate, score_written
 from ..show.plots import new_figure, overlay_attention, save_figure
+from ..tokenizer.surprise import QUANTILE, Surprise, check_quantile
 
 # %% ../../nbs/wings/apps/01_reporter.ipynb #c039
 @dataclass(repr=False)
@@ -37,11 +38,25 @@ class Report:
     files: list = field(default_factory=list)  # name of each image's file; '' where it has none
     choices: list = field(default_factory=list)  # `ViewChoice` of each: what told its view
     notes: list = field(default_factory=list)  # what a reader should know about the images
+    surprises: list = field(default_factory=list)  # `Surprise` of each view
     disclaimer: str = DISCLAIMER
+
+    @property
+    def unlike(self) -> bool | None:
+        "Whether an image is unlike those of the training; None where no image is and some may be."
+        found = [surprise.unlike for surprise in self.surprises]
+        if True in found:
+            return True
+        return None if None in found or not found else False
+
+    @property
+    def warnings(self) -> list:
+        "A sentence for each image that is unlike those of the training, or may be."
+        return [str(surprise) for surprise in self.surprises if surprise.unlike is not False]
 
     def __repr__(self):
         notes = [f'note: {note}' for note in self.notes]
-        return '\n\n'.join([self.text, *notes, self.disclaimer])
+        return '\n\n'.join([self.text, *notes, *self.warnings, self.disclaimer])
 
     @property
     def told_views(self) -> str:
@@ -59,6 +74,8 @@ class Report:
             images=self._told_images(),
             notes=self.notes,
             attention=np.round(self.attention, 6).tolist(),
+            unlike=self.unlike,
+            surprises=[surprise.to_dict() for surprise in self.surprises],
             disclaimer=self.disclaimer,
         )
 
@@ -176,11 +193,14 @@ class Reporter:
         checkpoint,  # a `Checkpoint`
         device='cpu',  # where the model works
         layer=None,  # decoder layer whose attention is kept; None = mean of all
+        quantile=QUANTILE,  # share of the training images that are not called unlike them
     ):
+        check_quantile(quantile)
         self.checkpoint = checkpoint
         self.model = checkpoint.model.to(device)
         self.device = device
         self.layer = layer
+        self.quantile = quantile
 
     @classmethod
     def from_pretrained(
@@ -189,9 +209,10 @@ class Reporter:
         tokenizer=None,  # folder of OpenAI's dVAE, where the checkpoint names it
         device='cpu',  # where the model works
         layer=None,  # as in `Reporter`
+        quantile=QUANTILE,  # as in `Reporter`
     ):
         "A reporter from a checkpoint by its name."
-        return cls(load_checkpoint(name, tokenizer), device, layer)
+        return cls(load_checkpoint(name, tokenizer), device, layer, quantile)
 
     def __call__(
         self,
@@ -238,8 +259,20 @@ class Reporter:
             slots = view_slots([image.view.name for image in images], n_views)
             shown = [images[slot] for slot in slots if slot >= 0]
             maps = self._attention_maps(weights[:, i], batch.view_mask[i])
-            reports.append(self._report(written.ids[i], log_probs[i], maps, shown))
+            report = self._report(written.ids[i], log_probs[i], maps, shown)
+            names = [image.view.name for image in shown]
+            report.surprises = self._surprises(batch, i, names)
+            reports.append(report)
         return reports
+
+    def _surprises(self, batch, study, names):
+        "How far each image of a study is like those of the training."
+        statistics = self.checkpoint.statistics
+        if statistics is None or batch.image_ids is None:
+            return [Surprise(name) for name in names]
+        ids = batch.image_ids[study, batch.view_mask[study]].cpu().numpy()
+        pairs = zip(ids, names, strict=True)
+        return [statistics.judge(tokens, name, self.quantile) for tokens, name in pairs]
 
     def _attention_maps(self, weights, view_mask):
         "Attention [T, V, g, g] to the views that are there, from weights [layers, h, T, N]."
@@ -270,10 +303,11 @@ def write_report(
     checkpoint,  # checkpoint folder, or a name that `load_checkpoint` knows
     beams: int = 3,  # beam search; 1 = greedy
     tokenizer=None,  # folder of OpenAI's dVAE, where the checkpoint names it
+    quantile: float = QUANTILE,  # share of the training images that are not called unlike them
     **options,  # further options of `generate`, e.g. block_trigrams=True
 ) -> Report:
     "The report of one study from its image files."
-    reporter = Reporter.from_pretrained(checkpoint, tokenizer)
+    reporter = Reporter.from_pretrained(checkpoint, tokenizer, quantile=quantile)
     [report] = reporter([Path(file) for file in files], beams=beams, **options)
     return report
 
