@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..core import UARError
-from .image import IMAGE_SIZE, image_info
+from .image import IMAGE_SIZE, image_and_steps, image_info
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c007
 HASH = 16  # bits a side of a hash
@@ -145,7 +145,7 @@ def polarity(
     return np.take_along_axis(fit, better, -1)[..., 0]
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c032
-FLAT = 16  # grey levels
+FLAT = 16  # grey levels, or stored steps
 STATES = ('ok', 'missing', 'unreadable', 'blank', 'constant', 'inverted')
 
 
@@ -161,6 +161,7 @@ class ImageFacts:
     width: int = 0  # of the file, 0 where not known
     height: int = 0
     spread: float = 0.0  # grey levels between the 1st and the 99th percentile
+    steps: float | None = None  # stored values between the same percentiles; None: not stretched
     polarity: float = 0.0  # below 0 where the image looks inverted
     digest: bytes = b''  # of the 128×128 pixels: equal for equal images
     hash: bytes = b''  # perceptual hash
@@ -180,9 +181,9 @@ class ImageFacts:
 # %% ../../nbs/wings/data/09_quality.ipynb #c034
 def _state_of(pixels, facts):
     "One of `STATES` for an image that could be read."
-    if pixels.min() == pixels.max():
-        return 'blank'
-    if facts.spread < FLAT:
+    if facts.view.path is None and pixels.min() == pixels.max():
+        return 'blank'  # of a file, `read_image` says it, at full depth
+    if facts.spread < FLAT or (facts.steps is not None and facts.steps < FLAT):
         return 'constant'
     return 'inverted' if facts.polarity < 0 else 'ok'
 
@@ -215,6 +216,14 @@ def _read_format(facts, view):
         facts.format, facts.width, facts.height = image_info(view.path)
 
 
+def _pixels_of(facts, view):
+    "The 128×128 image of a view; what its file was made of is noted."
+    if view.pixels is not None or view.path is None:
+        return view.image()
+    pixels, facts.steps = image_and_steps(view.path)
+    return pixels
+
+
 def _fault_state(view, what):
     "The state of an image that could not be read, by the words of its error."
     if view.path is not None and not os.path.exists(view.path):
@@ -231,7 +240,7 @@ def check_view(
     facts = ImageFacts(view, study, split)
     try:
         _read_format(facts, view)
-        _measure(facts, view.image())
+        _measure(facts, _pixels_of(facts, view))
     except (UARError, OSError, ValueError, TypeError) as error:
         facts.what = getattr(error, 'what', str(error))
         remedy = getattr(error, 'remedy', None)
