@@ -582,6 +582,7 @@ def generate(
     'Score a checkpoint on a data set.',
     'uar evaluate iu_xray/annotation.json --checkpoint runs/iu/checkpoint --out runs/iu/test',
     'uar evaluate phantoms/ --checkpoint runs/demo/checkpoint --split val --beams 1',
+    'uar evaluate phantoms/ --checkpoint runs/demo/checkpoint --block-trigrams',
 )
 def evaluate(
     data: Annotated[Path, typer.Argument(help='A data set with reports.')],
