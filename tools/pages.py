@@ -71,6 +71,7 @@ PARTS = [
             'reference/data_cards',
             'reference/glossary',
             'reference/comparison',
+            'reference/robustness',
             'reference/pages_and_cost',
             API,
         ],
