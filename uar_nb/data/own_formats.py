@@ -251,10 +251,10 @@ class _EntryReader:
 
     def _view_words(self, words, paths):
         "An entry's words on the view of each image; None where it has words that name none."
-        if is_empty(words):
+        words = words if isinstance(words, list) else [words]
+        if all(map(is_empty, words)):
             return [None] * len(paths)
-        words = [words] if isinstance(words, str) else words
-        if not isinstance(words, list) or len(words) != len(paths):
+        if len(words) != len(paths):
             return None
         known = all(is_empty(word) or view_name(word) in VIEWS for word in words)
         return words if known else None

@@ -108,7 +108,7 @@ _LONGEST_CELL = 1 << 24  # letters: a long report is no fault
 
 def _names(line, delimiter, meaning):
     "The columns of a header line, by the names that are meant; unnamed ones at its end dropped."
-    cells = next(csv.reader([line], delimiter=delimiter, strict=True), [])
+    cells = next(csv.reader([line], delimiter=delimiter), [])  # not strict: a wrong one is tried
     return _trimmed([meaning(cell.strip()) for cell in cells])
 
 
