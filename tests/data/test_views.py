@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from uar_nb.core import UARError
+from uar_nb.data import batch
+from uar_nb.data.batch import PixelStore
 from uar_nb.data.dicom import dicom_info, read_dicom, turn_of, view_in_words, view_of
 from uar_nb.data.image import image_header, read_image
 from uar_nb.data.iu_xray import load_iu_xray, save_iu_xray
@@ -399,7 +401,7 @@ def test_exif_orientation_is_obeyed_and_told(tmp_path, number, suffix):
     difference = read_image(path).astype(int) - read_image(tmp_path / f'b.{suffix}')
     assert np.abs(difference).max() <= 2
     assert image_header(path)[1:3] == (80, 120)
-    notes = load_studies(folder).facts.texts('images')
+    notes = load_studies(folder).facts.texts('turned')
     assert notes == (
         f'1 images are made upright as their files say: a.{suffix} ({image_header(path).turned})',
     )
@@ -582,6 +584,19 @@ def test_unread_headers_are_not_asked(tmp_path):
         studies = load_studies(file, images=tmp_path / 'images', check=check)
         assert views_of(studies) == dict(A=['frontal'])
         assert '1 by their order, a guess' in notes_on_views(studies)
+        assert 'headers of 1 DICOM files were not read (check=True' in notes_on_views(studies)
+
+
+def test_a_store_of_images_read_by_older_rules_is_made_anew(tmp_path, monkeypatch):
+    "Else a data set would keep the mirrored images of an earlier version."
+    path = write_dicom(tmp_path / 'set/a.dcm', PatientOrientation=['R', 'F'])
+    studies = load_studies(path.parent)
+    monkeypatch.setattr(batch, 'READING', 1)
+    PixelStore.build(studies, folder=tmp_path / 'store')
+    PixelStore.build(studies, folder=tmp_path / 'store', create=False)
+    monkeypatch.undo()
+    with pytest.raises(UARError, match='no store of these images'):
+        PixelStore.build(studies, folder=tmp_path / 'store', create=False)
 
 
 # %% The public sets

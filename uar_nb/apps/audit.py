@@ -26,7 +26,16 @@ from ..core import UNK, UARError, atomic_write, optional_import, read_json
 from ..data.batch import note_unused_images
 from ..data.load import load_studies, note_cleaning, rules_for
 from ..data.quality import STATES, check_images, find_duplicates
-from ..data.study import SPLITS, VIEWS, DataSetError, Fault, by_split, facts_of, is_empty
+from uar_nb.data.study import (
+    SPLITS,
+    VIEWS,
+    DataSetError,
+    Fault,
+    ViewLog,
+    by_split,
+    facts_of,
+    is_empty,
+)
 from ..data.text import Vocabulary, clean_report, ground_truth
 from ..scoring.metrics import score_reports
 from uar_nb.scoring.naive_baselines import (
@@ -560,6 +569,15 @@ class Audit:
         return write_page(page, self.folder / 'index.html')
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c027
+def _turned(known, facts):
+    "A note on images that are not stored upright, where the reader of the data set has none."
+    log = ViewLog()
+    for fact in facts:
+        if fact.turned:
+            log.turned.add(f'{Path(fact.file).name} ({fact.turned})')
+    return [] if known.texts('turned') else [note.text for note in log.notes()]
+
+
 def audit(
     source,  # a path that `load_studies` reads, or a list of `Study`
     rules=None,  # 'iu_xray', 'mimic_cxr' or 'corrected'; None: what the layout calls for
@@ -591,7 +609,7 @@ def audit(
         rules=rules,
         min_count=min_count,
         max_words=max_words,
-        notes=list(known.texts()),
+        notes=[*known.texts(), *_turned(known, facts)],
         left_out=dict(Counter(reason for _, reason in known.left_out)),
         splits=count_splits(studies),
         leaks=dict(

@@ -23,6 +23,7 @@ from ..core import PAD_ID, UARError, derive_seed, read_json, sha256_of
 from uar_nb.data.image import (
     CROP_SIZE,
     IMAGE_SIZE,
+    READING,
     ImageProtocol,
     crop_offsets,
     random_crop,
@@ -143,7 +144,7 @@ def build(
     if folder is None:
         return cls(fill(np.zeros(shape, np.uint8)), rows)
 
-    source_key = store_key(source=[_source(study) for study in studies])
+    source_key = store_key(source=[_source(study) for study in studies], reading=READING)
 
     def describe(content):
         content_key = store_key(content=content, rows=rows)

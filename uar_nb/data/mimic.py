@@ -527,6 +527,8 @@ class _StudyReader:
     def _view(self, dicom, below, study):
         "How the metadata tell the view, else the header; None where these lack the image."
         if self.views is not None:
+            unread = self.log.check is not True and self.images.suffix == '.dcm'
+            self.log.views.unread += unread
             return self.views.pop(dicom, None)
         path = self.images.path(below)
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from sys import intern
 
 from ..core import UARError, parse_json, read_json
+from .dicom import DICOM_SUFFIXES
 from .iu_xray import r2gen_split
 from uar_nb.data.study import (
     FINDING_KINDS,
@@ -502,7 +503,6 @@ def _read_table(file, log):
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t012
 _RASTER = ('.png', '.jpg', '.jpeg')
-_DICOM = ('.dcm', '.dicom', '.dic', '.ima')
 
 # %% ../../nbs/wings/data/07_own_formats.ipynb #t014
 class _TableReader:
@@ -608,7 +608,7 @@ _PACKED = ('.gz', '.bz2', '.xz', '.zip')
 
 def _is_meant_as_image(path):
     "Whether a file that cannot be read was an image to be read: by its suffix or first bytes."
-    if path.suffix.lower() in (*_RASTER, *_DICOM):
+    if path.suffix.lower() in (*_RASTER, *DICOM_SUFFIXES):
         return True
     try:
         with open(path, 'rb') as file:
@@ -621,7 +621,7 @@ def _is_meant_as_image(path):
 def _ids_of_files(paths, folder):
     "A study id for each image: its path without suffix, or with it where two share the rest."
     names = [unicodedata.normalize('NFC', p.relative_to(folder).as_posix()) for p in paths]
-    known = (*_RASTER, *_DICOM)
+    known = (*_RASTER, *DICOM_SUFFIXES)
     stems = [
         name[: -len(path.suffix)] if path.suffix.lower() in known else name
         for name, path in zip(names, paths, strict=True)

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..core import UARError
-from .image import IMAGE_SIZE, image_and_steps, image_info
+from .image import IMAGE_SIZE, image_and_steps, image_header
 
 # %% ../../nbs/wings/data/09_quality.ipynb #c007
 HASH = 16  # bits a side of a hash
@@ -160,6 +160,7 @@ class ImageFacts:
     format: str = ''  # 'PNG', 'JPEG', 'DICOM'; 'pixels' where there is no file
     width: int = 0  # of the file, 0 where not known
     height: int = 0
+    turned: str = ''  # 'mirrored', 'turned' …: what made it upright; '': it is stored so
     spread: float = 0.0  # grey levels between the 1st and the 99th percentile
     steps: float | None = None  # stored values between the same percentiles; None: not stretched
     polarity: float = 0.0  # below 0 where the image looks inverted
@@ -213,7 +214,9 @@ def _read_format(facts, view):
         facts.format = 'pixels'
         facts.height, facts.width = np.shape(view.pixels)
     elif view.pixels is None or os.path.exists(view.path):
-        facts.format, facts.width, facts.height = image_info(view.path)
+        header = image_header(view.path)
+        facts.format, facts.width, facts.height = header[:3]
+        facts.turned = header.turned
 
 
 def _pixels_of(facts, view):

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import UARError, numpy_rng
-from .dicom import ToldView, view_in_words
+from .dicom import DICOM_SUFFIXES, ToldView, view_in_words
 from .image import image_header, read_image
 
 # %% ../../nbs/wings/data/04_study.ipynb #c007
@@ -316,6 +316,7 @@ NOTE_KINDS = (
     'cleaning',  # by which rules their text becomes words, and what that did to it
     'views',  # how they were decided
     'images',  # which were passed over
+    'turned',  # which are not stored upright
     'fields',  # which were not used
     'rows',  # which were not whole
     'ids',  # which may be the same, though they are written otherwise
@@ -397,7 +398,8 @@ class ViewLog:
         self.sources = Counter()  # source → images
         self.neither = Counter()  # why an image is neither frontal nor lateral → images
         self.disagreements = _Examples()
-        self.turned = _Examples()
+        self.turned = _Examples()  # images that are not stored upright
+        self.unread = 0  # DICOM files whose headers were not asked
 
     def choose(
         self,
@@ -448,7 +450,10 @@ class ViewLog:
             notes.append(Note('views', f'{text}: {self.disagreements}'))
         if self.turned.number:
             text = f'{self.turned.number:,} images are made upright as their files say'
-            notes.append(Note('images', f'{text}: {self.turned}'))
+            notes.append(Note('turned', f'{text}: {self.turned}'))
+        if self.unread:
+            text = f'headers of {self.unread:,} DICOM files were not read (check=True reads them)'
+            notes.append(Note('views', f'{text}: they may tell the view, and which are mirrored'))
         return notes
 
 # %% ../../nbs/wings/data/04_study.ipynb #c028b
@@ -903,5 +908,7 @@ class FaultLog:
     ):  # `ViewHints`
         "What may tell the view of an image; of its header, what `image` has read."
         header = self._headers.pop(path, None) if self._headers else None
+        if self.check is not True and path is not None and path.suffix.lower() in DICOM_SUFFIXES:
+            self.views.unread += 1
         word = None if is_empty(table) else table
         return ViewHints(name, header and header.told, word)
