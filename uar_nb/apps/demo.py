@@ -35,6 +35,7 @@ from ..scoring.naive_baselines import all_baselines, shuffle_control
 from ..show import plots
 from ..show.page import Page, write_page
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
+from ..tokenizer.surprise import describe_unlike, judge_data
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c006
 @dataclass(frozen=True)
@@ -453,10 +454,12 @@ def _finding_names(findings):
     return ', '.join(names) or 'none'
 
 
-def _report_section(page, data, model, reports, layer, count=6):
+def _report_section(page, data, checkpoint, reports, layer, count=6):
     "True and written reports of a few test studies, with attention of the true sentences."
     page.section('Reports and the attention of their words')
     page.text(_ABOUT_REPORTS)
+    surprises = judge_data(checkpoint.statistics, data)
+    page.text(describe_unlike(surprises), 'note')
     first = range(min(40, len(data)))
     most_findings = sorted(first, key=lambda i: -len(data.studies[i].findings))
     for i in most_findings[:count]:
@@ -466,7 +469,9 @@ def _report_section(page, data, model, reports, layer, count=6):
             ['written', written, _finding_names(read_findings(written))],
         ]
         page.table(['', 'report', 'findings'], rows)
-        page.figure(attention_figure(model, data, i, layer), f'Study {study.id}')
+        unlike = [str(surprise) for surprise in surprises[i] if surprise.unlike]
+        caption = '; '.join([f'Study {study.id}', *unlike])
+        page.figure(attention_figure(checkpoint.model, data, i, layer), caption)
 
 
 def _training_section(page, folder, result):
@@ -487,7 +492,7 @@ def _training_section(page, folder, result):
     page.table(['software', 'value'], versions)
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c031
-def _write_page(folder, data, model, reports, vectors, result):
+def _write_page(folder, data, checkpoint, reports, vectors, result):
     "The page of a demo, one self-contained file: index.html in its folder."
     size = f'{result["parameters"] / 1e6:.2f} million parameters'
     minutes = sum(result['seconds'].values()) / 60
@@ -501,7 +506,7 @@ def _write_page(folder, data, model, reports, vectors, result):
     )
     _score_section(page, result)
     _alignment_section(page, result)
-    _report_section(page, data, model, reports, layer=result['grounding']['layer'])
+    _report_section(page, data, checkpoint, reports, layer=result['grounding']['layer'])
     page.section('Retrieval')
     page.text('The reports that an image finds among those of the test set.')
     rows = retrieval_rows(data, vectors, range(min(4, len(data))))
@@ -526,7 +531,8 @@ def run_demo(
         prepared, quality, trained = _train(plan, folder, where, workers, steps)
         data, beams = prepared.data, prepared.config.train.beam
         with steps.step('evaluation', 'writing and scoring the reports of the test set'):
-            model = load_checkpoint(trained['checkpoint']).model.to(where)
+            checkpoint = load_checkpoint(trained['checkpoint'])
+            model = checkpoint.model.to(where)
             scores = demo_scores(model, data, plan, beams=beams, folder=folder, progress=progress)
             aligned = demo_alignment(model, data)
         seconds = steps.longest_seconds(folder / 'summary.json')
@@ -544,6 +550,6 @@ def run_demo(
             versions=dict(torch=torch.__version__, threads=plan.threads, cores=os.cpu_count()),
         )
         atomic_write(folder / 'summary.json', result)
-        page = _write_page(folder, data['test'], model, evaluation.reports, vectors, result)
+        page = _write_page(folder, data['test'], checkpoint, evaluation.reports, vectors, result)
     steps.say(f'done in {sum(seconds.values()) / 60:.1f} minutes: open {page}')
     return result

@@ -42,6 +42,7 @@ from ..scoring.evaluate import Evaluation, check_scores, evaluate
 from ..scoring.naive_baselines import Baselines, all_baselines
 from ..tokenizer.choose import load_tokenizer
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
+from ..tokenizer.surprise import judge_data
 from ..training import Trainer
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c008
@@ -366,6 +367,15 @@ def tokenize_data_set(
     )
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c035
+def _notes_on_unlike(statistics, data):
+    "A note where more images than one in twenty are unlike those of the training."
+    found = [one.unlike for study in judge_data(statistics, data) for one in study]
+    unlike = found.count(True)
+    if 20 * unlike <= len(found):
+        return ()
+    return (f'{unlike} of the {len(found)} images scored are unlike those of the training',)
+
+
 def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
     data,  # a data set with reports
     checkpoint: Checkpoint,  # of `load_checkpoint`
@@ -401,6 +411,7 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
         tokenizer=checkpoint.tokenizer,
         progress=progress,
     )
+    splits[scored].notes += _notes_on_unlike(checkpoint.statistics, splits[scored])
     evaluation = evaluate(
         checkpoint.model,
         splits[scored],

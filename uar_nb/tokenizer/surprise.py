@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRIOR', 'QUANTILE', 'SHARES', 'FILE', 'position_counts', 'mean_surprise', 'surprise', 'left_out_surprises',
-           'Surprise', 'check_quantile', 'TokenStatistics']
+           'Surprise', 'check_quantile', 'TokenStatistics', 'judge_data', 'describe_unlike']
 
 # %% ../../nbs/wings/tokenizer/04_surprise.ipynb #943d870e
 from dataclasses import dataclass
@@ -202,6 +202,37 @@ class TokenStatistics:
         is_nearest_like = known[nearest][0] <= known[nearest][1]
         looks_like = nearest if value > threshold and is_nearest_like else None
         return Surprise(view, value, threshold, looks_like)
+
+# %% ../../nbs/wings/tokenizer/04_surprise.ipynb #83608149
+def judge_data(
+    statistics,  # `TokenStatistics` of a checkpoint; None: nothing is known
+    data: StudyData,  # studies whose images its tokenizer has read
+    quantile: float = QUANTILE,  # of the threshold
+) -> list:  # for each study a list, the `Surprise` of each image that the model sees
+    "Judge every image of prepared studies."
+    found = []
+    for rows, view_ids, mask in zip(data.rows, data.view_ids, data.view_mask, strict=True):
+        there = np.flatnonzero(mask.numpy())
+        views = [VIEWS[view_ids[slot]] for slot in there]
+        if statistics is None or data.tokens is None:
+            found.append([Surprise(view) for view in views])
+            continue
+        ids = data.tokens.ids[rows[there], 0]
+        pairs = zip(ids, views, strict=True)
+        found.append([statistics.judge(tokens, view, quantile) for tokens, view in pairs])
+    return found
+
+
+def describe_unlike(
+    found: list,  # of `judge_data`
+) -> str:
+    "One sentence on how many images are unlike those of the training."
+    unlike = [one.unlike for study in found for one in study]
+    if None in unlike:
+        some = unlike.count(None)
+        return f'Whether {some} of the {len(unlike)} images are like the training is not known.'
+    share = unlike.count(True) / max(1, len(unlike))
+    return f'{share:.1%} of the {len(unlike)} images are unlike those of the training.'
 
 # %% ../../nbs/wings/tokenizer/04_surprise.ipynb #7716aa04
 FILE = 'statistics.safetensors'
