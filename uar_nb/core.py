@@ -516,9 +516,8 @@ def check_options(
     "Each option has one of its known values, or a `UARError` lists them"
     for field, (value, *known) in options.items():
         if value not in known:
-            raise UARError(
-                f'unknown {field} {value!r}', field=field, remedy=f'use one of: {", ".join(known)}'
-            )
+            remedy = f'use one of: {", ".join(map(str, known))}'
+            raise UARError(f'unknown {field} {value!r}', field=field, remedy=remedy)
 
 # %% ../nbs/12_core.ipynb #4666a44d
 PAD, BOS, EOS, UNK = '<pad>', '<bos>', '<eos>', '<unk>'

@@ -12,7 +12,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -141,12 +141,14 @@ def _text_rows(table, text, delimiter, above):
 def _bad_line(file):
     "The first line of a file that is not UTF-8."
     open_file = gzip.open if file.suffix.lower() == '.gz' else open
-    with open_file(file, 'rb') as lines:
+    number = 0
+    with open_file(file, 'rb') as lines, suppress(OSError, EOFError, zlib.error):
         for number, line in enumerate(lines, 1):
             try:
                 line.decode('utf-8')
             except UnicodeDecodeError:
                 return number
+    return number + 1  # its packing is damaged there
 
 # %% ../../nbs/wings/data/04b_table.ipynb #b2b48c0c
 _WORKBOOKS = ('.xlsx', '.xlsm')
