@@ -555,7 +555,7 @@ class _TableReader:
             if n > 1:
                 remedy = 'let its rows agree, or fill one and leave the others empty'
                 add(f'{line}, {name}', f'study {id!r} has {n} different values', remedy)
-        if 'report' in self.columns and is_empty(''.join(rows.report)):
+        if 'report' in self.columns and not rows.report:
             remedy = 'write it, or leave the study out'
             add(f'{line}, report', f'study {id!r} has an empty report', remedy)
         split = self._split(rows)

@@ -17,7 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -239,6 +239,15 @@ def _empty_words():
 _LONGEST_EMPTY = 40  # letters of a text that may be such a word
 
 
+@lru_cache(4096)  # splits and views are few different words
+def _means_nothing(text):
+    "Whether a short text is blank, or a word for nothing."
+    plain = text.strip().lower()
+    letters = plain if plain.isalnum() else ''.join(filter(str.isalnum, plain))
+    by_letters, as_written = _empty_words()
+    return not letters or letters in by_letters or plain in as_written
+
+
 def is_empty(
     value,  # a cell or a field
 ):  # whether nothing is written in it
@@ -247,12 +256,11 @@ def is_empty(
         return True
     if not isinstance(value, str):
         return False
-    plain = value.strip().lower()
-    if len(plain) > _LONGEST_EMPTY:
-        return not any(map(str.isalnum, plain))
-    letters = ''.join(filter(str.isalnum, plain))
-    by_letters, as_written = _empty_words()
-    return not letters or letters in by_letters or plain in as_written
+    if len(value) > _LONGEST_EMPTY:
+        value = value.strip()
+    if len(value) > _LONGEST_EMPTY:
+        return not any(map(str.isalnum, value))
+    return _means_nothing(value)
 
 
 def name_some(
