@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from uar_nb.apps.audit import audit
-from uar_nb.apps.pipeline import check_reports, configure
+from uar_nb.apps.pipeline import check_reports, check_training, configure
 from uar_nb.core import UARError
 from uar_nb.data.load import load_studies, note_cleaning, rules_for
 from uar_nb.data.study import facts_of
@@ -221,7 +221,6 @@ def test_images_alone_have_no_note(tmp_path):
     [
         ('心影正常', 'each character is a word, and data.max_words counts characters'),
         ('gr\ufffd\ufffde', 'could not be decoded'),
-        ('***', '3 reports have no word'),
     ],
 )
 def test_what_a_note_says_of_own_reports(tmp_path, report, told):
@@ -276,3 +275,12 @@ def test_a_report_without_a_word_is_none(tmp_path, report):
     with pytest.raises(UARError, match='1 studies have no report'):
         check_reports(studies, tmp_path)
     check_reports(studies[1:], tmp_path)
+
+
+@pytest.mark.parametrize('rules, told', [('auto', 'our rules'), ('iu_xray', "'normallungs'")])
+def test_training_says_the_rules_before_it_begins(tmp_path, capsys, rules, told):
+    folder = write_table(tmp_path / 'own', ['Heart normal.Lungs clear.'] * 4)
+    changes = {'data.rules': rules, 'model.visual': 'small_cnn', 'train.device': 'cpu'}
+    check_training(folder, configure(changes=changes), tmp_path / 'run', progress=True)
+    shown = capsys.readouterr().out
+    assert told in shown and shown.count('cleaned by') == 1

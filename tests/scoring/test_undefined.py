@@ -230,6 +230,8 @@ def test_a_training_with_one_validation_study(few, tmp_path):
 
     one = evaluate(trained['checkpoint'], made.data['val'], 1, folder=tmp_path / 'own', metrics=ALL)
     assert math.isnan(one.row()['CIDEr'])
+    assert one.scores.recipe['cleaning'] == 'corrected'  # settled by the data, kept with the run
+    assert load_checkpoint(trained['checkpoint']).data.rules == 'corrected'
     assert strict_json((tmp_path / 'own' / 'scores.json').read_text())['values']['CIDEr'] is None
     [line] = (tmp_path / 'own' / 'predictions.jsonl').read_text().splitlines()
     assert 'CIDEr' not in strict_json(line)['scores']

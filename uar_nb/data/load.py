@@ -165,7 +165,7 @@ def note_cleaning(
     studies,  # `StudyList`, or any other list of `Study`
     rules='auto',  # rules by name, or 'auto'
 ):  # `StudyList`
-    "The same studies with a note on the rules that clean their reports, in place of an earlier one."
+    "The same studies with a note on the rules that clean their reports; an earlier one goes."
     rules = rules_for(studies, rules)
     reports = [study.report for study in studies if not is_empty(study.report)]
     facts = facts_of(studies).with_notes(without=['cleaning'])

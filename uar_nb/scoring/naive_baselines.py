@@ -84,7 +84,7 @@ class PairScores:
         self,
         report: str,  # a prediction
     ) -> tuple[np.ndarray, np.ndarray]:  # (BLEU's counts [N, 10], CIDEr-D [N])
-        "What `bleu_counts` and CIDEr-D (nan where undefined) give for one report and each reference."
+        "BLEU's counts and CIDEr-D (nan where undefined) of one report and each reference."
         words = report.split()
         grams = _ngrams(words)
         length = np.array([len(gram) - 1 for gram in grams], int)  # 0 for one word
