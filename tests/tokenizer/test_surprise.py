@@ -17,19 +17,21 @@ from typer.testing import CliRunner
 
 from uar_nb.apps.cli import app
 from uar_nb.apps.demo import PLANS
-from uar_nb.apps.pipeline import fit
+from uar_nb.apps.pipeline import evaluate_checkpoint, fit
 from uar_nb.apps.reporter import Reporter
 from uar_nb.checkpoint import load_checkpoint, save_checkpoint
-from uar_nb.core import UARError, numpy_rng
+from uar_nb.core import UARError, kept_result, numpy_rng, read_json
 from uar_nb.data.image import read_image, resize_image, to_float
 from uar_nb.data.study import VIEWS, Study, View
 from uar_nb.experiment.prepare import make_data, prepare
-from uar_nb.phantom.generator import make_studies
+from uar_nb.phantom.generator import make_studies, write_studies
 from uar_nb.tokenizer.surprise import (
     FILE,
     SHARES,
     Surprise,
     TokenStatistics,
+    describe_unlike,
+    judge_data,
     left_out_surprises,
     position_counts,
     surprise,
@@ -402,6 +404,31 @@ def test_training_keeps_the_statistics_of_its_images(checkpoint, phantoms, tmp_p
     assert first == last
 
 
+def test_a_set_of_studies_is_judged_like_its_images(checkpoint, phantoms):
+    data = replace(checkpoint.data, crops=0)
+    made = make_data(phantoms[:8], data, checkpoint.vocabulary, checkpoint.tokenizer)['test']
+    found = judge_data(checkpoint.statistics, made)
+    reports = Reporter(checkpoint)([list(study.views) for study in phantoms[:8]], beams=1)
+    assert found == [report.surprises for report in reports]
+    assert describe_unlike(found).endswith('of the 16 images are unlike those of the training.')
+    assert 'Whether 16 of the 16' in describe_unlike(judge_data(None, made))
+
+
+def test_an_evaluation_notes_foreign_images(checkpoint, phantoms, tmp_path):
+    for name, change in (('own', lambda x: x), ('inverted', lambda x: 255 - x)):
+        studies = [
+            replace(s, views=tuple(View(v.name, pixels=change(v.pixels)) for v in s.views))
+            for s in phantoms[:8]
+        ]
+        write_studies(studies, tmp_path / name, 'phantom')
+        scores, _ = evaluate_checkpoint(
+            tmp_path / name, checkpoint, beams=1, metrics=('BLEU',), limit=4
+        )
+        notes = [note for note in scores.notes if 'unlike' in note]
+        wanted = ['8 of the 8 images scored are unlike those of the training']
+        assert notes == (wanted if name == 'inverted' else [])
+
+
 # ---- the command
 
 
@@ -468,3 +495,14 @@ def test_statistics_of_half_of_the_patients_hold_for_the_others(checkpoint, real
     assert np.mean(surprise(ids[~counted], counts) > threshold) <= 0.04
     inverted = tokens_of(checkpoint, 255 - images[~counted])
     assert np.mean(surprise(inverted, counts) > threshold) >= 0.95
+
+
+# ---- what was measured
+
+
+def test_the_kept_measurement_is_of_the_shipped_statistics(checkpoint):
+    measured = read_json(kept_result('unlike.json'))
+    shipped = measured['shipped']
+    for view, threshold in shipped['thresholds'].items():
+        assert round(checkpoint.statistics.threshold(view), 3) == threshold
+        assert shipped['counted'][view] == checkpoint.statistics.images(view)
