@@ -12,6 +12,7 @@ process, with its trace.
 
 import argparse
 import ast
+import csv
 import gzip
 import importlib
 import inspect
@@ -368,6 +369,19 @@ def _tiny_checkpoint(folder, studies):
     save_checkpoint(folder, prepared.model, words, prepared.config.data, tokenizer)
 
 
+def _workbook(table):
+    "The same table as a sheet of Excel, beside it."
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    with open(table, encoding='utf-8', newline='') as rows:
+        for row in csv.reader(rows):
+            book.active.append(row)
+    file = table.with_suffix('.xlsx')
+    book.save(file)
+    return file
+
+
 def _run_folder(folder):
     "A run folder with a state, a log and a configuration."
     import torch
@@ -421,6 +435,8 @@ def make_readers(home):
         save_studies(studies, folder, layout)
         files = sorted(file for pattern in patterns for file in folder.glob(pattern))
         readers.append(Reader(name, files, change, _of_set(folder, name)))
+    file = _workbook(home / 'table' / 'reports.csv')
+    readers.append(Reader('workbook', [file], change_zip, _of_set(file.parent, 'workbook')))
 
     checkpoint = home / 'checkpoint'
     _tiny_checkpoint(checkpoint, studies)
@@ -468,7 +484,7 @@ def _of_folder(folder, read):
 
 def _of_set(folder, name):
     "A reader of a data set: by its one file, or by its folder."
-    by_file = name in ('annotation', 'lines', 'table')
+    by_file = name in ('annotation', 'lines', 'table', 'workbook')
 
     def read_set(path):
         _read_a_set(path if by_file else folder)
@@ -484,10 +500,11 @@ GUARDS = {  # reader → a function that catches what damaged files make librari
     'compressed dicom': 'uar_nb.data.dicom:_safely',
     'annotation': 'uar_nb.data.own_formats:_read_finding',
     'lines': 'uar_nb.data.own_formats:_read_lines',
-    'table': 'uar_nb.data.own_formats:_read_table',
-    'kaggle tables': 'uar_nb.data.iu_xray:_read_csv',
+    'table': 'uar_nb.data.table:_begin',
+    'workbook': 'uar_nb.data.table:_begin',
+    'kaggle tables': 'uar_nb.data.table:_begin',
     'open-i xml': 'uar_nb.data.iu_xray:_parse_report',
-    'mimic tables': 'uar_nb.data.mimic:_rows',
+    'mimic tables': 'uar_nb.data.table:_until_damage',
     'mimic reports': 'uar_nb.data.mimic:ReportFiles.read',
     'checkpoint weights': 'uar_nb.core:load_tensors',
     'checkpoint json': 'uar_nb.core:read_json',

@@ -246,6 +246,19 @@ def _open_workbook(table, stack, key, meaning):
     _read_workbook(table, book, key, meaning)
 
 
+def _begin(table, stack, key, meaning):
+    "Open the file of a table, which the stack closes, and read its header."
+    is_workbook = table.file.suffix.lower() in _WORKBOOKS
+    fill_in = _open_workbook if is_workbook else _open_text
+    damage = _BAD_WORKBOOK if is_workbook else _BAD_TEXT
+    try:
+        fill_in(table, stack, key, meaning)
+        table.lines = _until_damage(table, table.lines, damage)
+    except damage as error:
+        table.is_damaged = True
+        _add_damage(table, error)
+
+
 @contextmanager
 def open_table(
     file,  # .csv, .tsv or .xlsx; the first two may be packed (.gz)
@@ -259,15 +272,7 @@ def open_table(
     file = Path(file)
     table = Table(file, log, remedy, fills)
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-    is_workbook = file.suffix.lower() in _WORKBOOKS
-    fill_in = _open_workbook if is_workbook else _open_text
-    damage = _BAD_WORKBOOK if is_workbook else _BAD_TEXT
     with ExitStack() as stack:
-        try:
-            fill_in(table, stack, key, meaning)
-            table.lines = _until_damage(table, table.lines, damage)
-        except damage as error:
-            table.is_damaged = True
-            _add_damage(table, error)
+        _begin(table, stack, key, meaning)
         yield table
         log.notes += table.notes()
