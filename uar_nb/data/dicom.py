@@ -106,8 +106,8 @@ def window_level(
 
 # %% ../../nbs/wings/data/02_dicom.ipynb #deea369f
 _TAIL = 0.02  # share of the pixels at either end that may hold a marker
-_GAP = 0.25  # width of the gap before a marker, as a share of the spread between the tails
-_STRAY = 0.1  # pixels that such a gap may hold, as a share of those beyond it
+_STRAY = 1 / 30  # pixels that the gap before a marker may hold, as a share of those beyond it
+_GAPS = ((0.25, 5), (1, 1))  # its width in spreads between the tails, and pixels beyond it
 
 
 def value_counts(
@@ -128,17 +128,20 @@ def value_counts(
 def _upper_end(levels, counts):
     "The largest value that belongs to the image, @eq-marker."
     below = np.cumsum(counts)
-    total = below[-1]
-    lower, upper = np.searchsorted(below, (_TAIL * total, (1 - _TAIL) * total))
-    width = _GAP * (levels[upper] - levels[lower])
+    lower, upper = np.searchsorted(below, (_TAIL * below[-1], (1 - _TAIL) * below[-1]))
+    spread = levels[upper] - levels[lower]
     tail = levels[upper:]
-    if width == 0 or tail[-1] <= tail[0] + width:
-        return levels[-1]
-    reached = np.searchsorted(tail, tail + width, side='right') - 1
-    held = below[upper:][reached] - below[upper:]
-    beyond = total - below[upper:][reached]
-    is_gap = (held <= _STRAY * beyond) & (beyond > 0)
-    return tail[is_gap.argmax()] if is_gap.any() else levels[-1]
+    below = below[upper:]
+    for gap, least in _GAPS:
+        width = gap * spread
+        if width == 0 or tail[-1] <= tail[0] + width:
+            break
+        reached = below[np.searchsorted(tail, tail + width, side='right') - 1]
+        beyond = below[-1] - reached
+        is_gap = (beyond >= least) & (reached - below <= _STRAY * beyond)
+        if is_gap.any():
+            return tail[is_gap.argmax()]
+    return levels[-1]
 
 
 def real_range(
@@ -845,16 +848,19 @@ _NEEDED = (  # without one of these nobody can say how the pixels lie
     'BitsStored',
     'PixelRepresentation',
 )
+_OF_PALETTES = tuple(f'{c}PaletteColorLookupTableDescriptor' for c in ('Red', 'Green', 'Blue'))
 _OF_INTEGERS = ('BitsStored', 'PixelRepresentation')  # files of real numbers do without
 
 
 def _check_elements(ds, pixels, path):
     "Refuse what lacks an element that the pixels need."
-    needed = _NEEDED
+    needed = list(_NEEDED)
     if pixels is not None and pixels.keyword != 'PixelData':
         needed = [name for name in _NEEDED if name not in _OF_INTEGERS]
+    if ds.get('PhotometricInterpretation') == 'PALETTE COLOR':
+        needed += _OF_PALETTES
     missing = [name for name in needed if ds.get(name) in (None, '')]
-    if len(missing) == len(needed) or {'Rows', 'Columns'} <= set(missing):
+    if {'Rows', 'Columns'} <= set(missing):
         kind = ds.get('SOPClassUID') or ds.file_meta.get('MediaStorageSOPClassUID')
         raise UARError(
             f'DICOM file holds no image{_standard_name(kind)}',
