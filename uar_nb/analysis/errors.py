@@ -154,7 +154,7 @@ def error_table(
 ) -> list:  # one dict a group: name, true, counts of each status, recall, interval, precision
     """What became of the findings of each kind, or of each size or contrast.
 
-    There is no precision of a number, and none where nothing is stated; no recall (nan) of nothing."""
+    There is no precision of a number, and none where nothing is stated; nan is recall of none."""
     table = []
     for name, group in _grouped(rows, by, edges).items():
         if not group:
