@@ -109,11 +109,15 @@ def test_a_key_twice_in_json(tmp_path):
     assert parse_json('[{"a": 1}, {"a": 2}]') == [{'a': 1}, {'a': 2}]
 
 
-def test_a_setting_twice_on_the_command_line():
-    for read, text in ((read_settings, 'model.d=1'), (read_loading, 'text=both')):
-        with pytest.raises(UARError, match='twice'):
-            read([text, text])
-        assert len(read([text])) == 1
+def test_of_a_setting_on_the_command_line_the_last_counts_as_its_help_says():
+    from typer.main import get_command
+
+    from uar_nb.apps.cli import app
+
+    assert read_settings(['model.d=1', 'model.d=2']) == {'model.d': '2'}
+    assert read_loading(['text=both', 'text=findings']) == {'text': 'findings'}
+    options = {option.name: option.help for option in get_command(app).commands['train'].params}
+    assert 'the last counts' in options['settings'] and 'the last counts' in options['load']
 
 
 def test_one_thing_under_two_names(tmp_path):

@@ -93,8 +93,6 @@ def read_settings(
         if not equals or not name:
             remedy = 'write field=value, e.g. model.d=256'
             raise UARError(f'{text!r} is not a setting', field='--set', remedy=remedy)
-        if name in settings:
-            raise UARError('is set twice', field=name, remedy='keep one of the two --set')
         settings[name] = value
     return settings
 
@@ -113,8 +111,6 @@ def read_loading(
             what = f'{text!r} does not say how to read a data set'
             remedy = f'write name=value, with one of {", ".join(LOADING_OPTIONS)}'
             raise UARError(what, field='--load', remedy=remedy)
-        if name in options:
-            raise UARError('is given twice', field=name, remedy='keep one of the two --load')
         if name in ('split', 'least', 'most') and value.isdigit():
             options[name] = int(value)
         elif value in ('True', 'False'):
@@ -152,7 +148,7 @@ _Load = Annotated[
     list[str],
     typer.Option(
         help='How the data set is read, name=value: text=both, split=7, images=FOLDER, '
-        'views=both, unit=picture, …; may be repeated.'
+        'views=both, unit=picture, …; may be repeated: of one name the last counts.'
     ),
 ]
 _AsJson = Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')]
@@ -496,7 +492,10 @@ def train(
         list[Path], typer.Option(help='JSON with some or all settings; may be repeated.')
     ] = [],
     settings: Annotated[
-        list[str], typer.Option('--set', help='One setting, field=value; may be repeated.')
+        list[str],
+        typer.Option(
+            '--set', help='One setting, field=value; may be repeated: of one field the last counts.'
+        ),
     ] = [],
     out: _RunFolder = Path('runs/train'),
     dvae: Annotated[
