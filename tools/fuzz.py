@@ -264,8 +264,12 @@ def _read_a_set(path):
 def _read_a_checkpoint(path):
     from uar_nb.checkpoint import load_checkpoint
 
-    model = load_checkpoint(path).model
-    assert all(weight.isfinite().all() for weight in model.parameters()), 'weights'
+    checkpoint = load_checkpoint(path)
+    weights = checkpoint.model.parameters()
+    assert all(weight.isfinite().all() for weight in weights), 'weights'
+    if checkpoint.statistics is not None:
+        found = checkpoint.statistics.judge([0] * checkpoint.tokenizer.grid**2, quantile=0.1)
+        assert found.value is None or found.value >= 0, found
 
 
 def _read_a_tokenizer(path):
@@ -353,6 +357,7 @@ def _tiny_checkpoint(folder, studies):
     from uar_nb.config import run_preset
     from uar_nb.experiment.prepare import prepare
     from uar_nb.tokenizer.dvae import DVAE, DVAEConfig
+    from uar_nb.tokenizer.surprise import TokenStatistics
 
     tokenizer = DVAE(DVAEConfig(codebook_size=16, width=4, stem=4))
     settings = {
@@ -366,7 +371,9 @@ def _tiny_checkpoint(folder, studies):
     config = run_preset('phantom').override(settings)
     prepared = prepare(config, studies, tokenizer)
     words = prepared.data['train'].vocabulary
-    save_checkpoint(folder, prepared.model, words, prepared.config.data, tokenizer)
+    statistics = TokenStatistics.from_data(prepared.data['train'])
+    data = prepared.config.data
+    save_checkpoint(folder, prepared.model, words, data, tokenizer, statistics)
 
 
 def _workbook(table):
