@@ -123,13 +123,19 @@ def view_name(
     return value if view is None else view
 
 
+@lru_cache(maxsize=4096)  # an image is asked about more than once, and folders come again
 def _view_in_path(name):
     "(view, the word that tells it) of a file's name, or of its folder's; (None, '')."
-    path = Path(name.replace('\\', '/'))
-    view, word = view_in_words(path.name)
+    folder, _, file = name.replace('\\', '/').rpartition('/')
+    view, word = view_in_words(file)
     if view is not None:
         return view, word
-    folder = path.parent.name
+    return _view_in_folder(folder.rpartition('/')[2])
+
+
+@lru_cache(maxsize=4096)
+def _view_in_folder(folder):
+    "(view, word) where a folder's name says nothing else; (None, '')."
     view, word = view_in_words(folder)
     alone = word == ' '.join(re.findall('[a-z]+', folder.lower()))
     return (view, word) if alone else (None, '')
