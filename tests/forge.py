@@ -113,16 +113,41 @@ def take_away(name):
     sys.modules[name] = None
 
 
+def take_locks_away(number):
+    "Make `flock` fail with an error number, as on a disk without locks."
+    import fcntl
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    fcntl.flock = flock
+
+
+def set_the_scene(plan):
+    "What of a plan is there from the beginning."
+    for name in plan.get('missing', ()):
+        take_away(name)
+    for name in plan.get('ignored', ()):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if plan.get('no_locks'):
+        take_locks_away(plan['no_locks'])
+    if plan.get('lease'):
+        from uar_nb.experiment.run_folder import run_lock
+
+        run_lock.__wrapped__.__defaults__ = tuple(plan['lease'])
+
+
 def put_into_effect(plan):
     """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n,
     'path': part of a path} ends it by SIGKILL at the n-th such
     event once s steps are done in all; a file that is being written is cut in half first.
     `full`/`refuse`: a text; writes to paths that hold it fail,
-    `full` once `after` steps are done. `missing`: packages that are not installed."""
+    `full` once `after` steps are done. `missing`: packages that are not installed. `no_locks`:
+    `flock` answers this error number. `lease`: (seconds between signs of life, seconds to wait for
+    one). `ignored`: signals that the caller had told the process to ignore, as `nohup` does."""
     import errno
 
-    for name in plan.get('missing', ()):
-        take_away(name)
+    set_the_scene(plan)
     seen, fsync, replace = {'step': 0, 'n': 0}, os.fsync, os.replace
     kill, full, refuse, watch = (plan.get(k) for k in ('kill', 'full', 'refuse', 'watch'))
 

@@ -2,9 +2,13 @@
 that was not."""
 
 import contextlib
+import errno
 import json
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 
 from forge import POSIX, Forge
+from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork and SIGKILL')
 STAGES = (16, 10)
@@ -176,6 +181,167 @@ def test_gentle_stop(forge, data, whole):
     )
     assert forge.run(command('gentle'), cwd=data).status == 0
     assert content(data / 'gentle') == whole
+
+
+def until(path):
+    "Wait for a file."
+    while not path.exists():
+        time.sleep(0.01)
+
+
+GENTLE = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU']
+
+
+@pytest.mark.parametrize('name', GENTLE)
+def test_a_schedulers_signal(name, forge, data, whole):
+    """SLURM, Grid Engine, a lost terminal, a limit on CPU seconds: the step ends, the state is
+    written, the status is 128 and the number of the signal, and the same command goes on."""
+    run = data / name
+    started = forge.start(command(name), cwd=data)
+    until(run / 'latest.json')
+    os.kill(started[0], getattr(signal, name))
+    done = forge.finish(started)
+    assert done.status == 128 + getattr(signal, name), done.err
+    assert f'the same command goes on from {name}' in done.err and 'Traceback' not in done.err
+    assert not list(run.glob('lock*'))
+    assert forge.run(command(name), cwd=data).status == 0
+    assert content(run) == whole
+
+
+def test_a_warning_and_then_the_limit(forge, data, whole):
+    "SIGUSR1 before the limit, SIGTERM at it: the second does not cut the state off."
+    started = forge.start(command('limit'), cwd=data)
+    until(data / 'limit' / 'latest.json')
+    for name in ('SIGUSR1', 'SIGTERM', 'SIGTERM'):
+        os.kill(started[0], getattr(signal, name))
+        time.sleep(0.01)  # signals that wait are not counted
+    done = forge.finish(started)
+    assert done.status == 128 + signal.SIGUSR1, done.err
+    assert forge.run(command('limit'), cwd=data).status == 0
+    assert content(data / 'limit') == whole
+
+
+def test_ctrl_c_twice(forge, data, whole):
+    "The second stops at once, in the middle of a step; nothing is half-written."
+    started = forge.start(command('twice'), cwd=data)
+    until(data / 'twice' / 'latest.json')
+    for _ in range(2):
+        os.kill(started[0], signal.SIGINT)
+        time.sleep(0.01)
+    done = forge.finish(started)
+    assert done.status == 130 and 'Traceback' not in done.err, done.err
+    assert not list((data / 'twice').glob('lock*'))
+    assert forge.run(command('twice'), cwd=data).status == 0
+    assert content(data / 'twice') == whole
+
+
+def test_nohup(forge, data, whole):
+    "A signal that the caller told the program to ignore stays ignored."
+    started = forge.start(command('nohup'), cwd=data, ignored=['SIGHUP'])
+    until(data / 'nohup' / 'latest.json')
+    os.kill(started[0], signal.SIGHUP)
+    assert forge.finish(started).status == 0
+    assert content(data / 'nohup') == whole
+
+
+def test_a_signal_before_the_first_step(forge, data):
+    "While the dVAE is trained there is nothing to save: the program ends, tidily."
+    argv = ['train', 'set', '--preset', 'phantom', '--dvae-steps', 10000, '--out', 'early', '-q']
+    started = forge.start(argv, cwd=data)
+    until(data / 'early' / 'lock.json')
+    os.kill(started[0], signal.SIGUSR1)
+    done = forge.finish(started)
+    assert done.status == 128 + signal.SIGUSR1 and done.err == 'stopped by SIGUSR1\n'
+    assert not (data / 'early').exists()
+
+
+def elsewhere(run, **changes):
+    "The lock.json that a training on another machine has left."
+    card = dict(pid=41, host='node7', machine='another kernel') | changes
+    (run / 'lock.json').write_text(json.dumps(card))
+
+
+def test_requeued_on_another_node(forge, data, whole):
+    """Killed on one machine, gone on with on another: in a folder that was copied, or on a disk
+    that both see; the path has spaces and letters of another alphabet."""
+    name = 'Läufe 1/胸片'
+    first = dict(step=9, event='step')
+    assert forge.run(command(name), cwd=data, kill=first).status == -signal.SIGKILL
+    elsewhere(data / name)
+    done = forge.run(command(name), cwd=data, lease=[0.1, 0.4])
+    assert done.status == 0 and 'process 41 on node7 had this folder' in done.err, done.err
+    assert content(data / name) == whole
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks(number, forge, data, whole):
+    "It trains as on any other; a second training is refused; a killed one is taken over."
+    name = f'no locks {number}'
+    how = dict(no_locks=number, lease=[0.1, 2.0])
+    first = forge.start(command(name), cwd=data, **how)
+    until(data / name / 'latest.json')
+    second = forge.run(command(name), cwd=data, **how)
+    assert second.status == 2 and f'process {first[0]}' in second.err, second.err
+    os.kill(first[0], signal.SIGKILL)
+    forge.finish(first)
+    assert forge.run(command(name), cwd=data, no_locks=number, lease=[0.1, 0.4]).status == 0
+    assert content(data / name) == whole
+    assert not list((data / name).glob('lock*'))
+
+
+def test_suspended_and_taken_for_dead(forge, data, whole):
+    "A training that wakes up in a folder that another has taken stops before it writes."
+    how = dict(no_locks=errno.ENOLCK, lease=[0.1, 0.4])
+    first = forge.start(command('suspended'), cwd=data, **how)
+    until(data / 'suspended' / 'latest.json')
+    os.kill(first[0], signal.SIGSTOP)
+    assert forge.run(command('suspended'), cwd=data, **how).status == 0
+    os.kill(first[0], signal.SIGCONT)
+    done = forge.finish(first)
+    assert done.status == 2 and 'lock.json is gone' in done.err, done.err
+    files, _ = content(data / 'suspended')
+    assert files == whole[0]
+
+
+def test_a_lost_terminal(data, whole):
+    "The terminal closes: SIGHUP, and writing to it is an error; the state is written all the same."
+    import pty  # Windows has none
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(data)
+        os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+        argv = [x for x in command('terminal') if x != '-q']
+        os.execv(sys.executable, [sys.executable, '-m', 'uar_nb', *map(str, argv)])
+    while not (data / 'terminal' / 'latest.json').exists():
+        if select.select([terminal], [], [], 0.01)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert not list((data / 'terminal').glob('lock*'))
+    done = subprocess.run(
+        [sys.executable, '-m', 'uar_nb', *map(str, command('terminal'))],
+        cwd=data,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+    )
+    assert done.returncode == 0 and content(data / 'terminal') == whole
+
+
+def test_the_reader_of_the_output_ends(data, whole):
+    "`uar train … | head -1`: the training goes on."
+    argv = [x for x in command('pipe') if x != '-q']
+    started = subprocess.Popen(
+        [sys.executable, '-m', 'uar_nb', *map(str, argv)],
+        cwd=data,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    started.stdout.readline()
+    started.stdout.close()
+    assert (started.wait(), started.stderr.read().decode()) == (0, '')
+    assert content(data / 'pipe') == whole
 
 
 def test_two_in_one_folder(forge, data, whole):

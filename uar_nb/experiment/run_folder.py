@@ -256,14 +256,19 @@ def check_hold(
     folder,  # run folder that this process writes
 ):
     "Refuse to go on in a folder that another process has taken over meanwhile."
-    holder = _holder(Path(folder) / 'lock.json')
-    if holder and holder != _this_process():
-        raise UARError(
-            f'another training has taken this folder over: {_name_of(holder)}',
-            file=folder,
-            field='lock',
-            remedy='let that one go on; nothing was written since',
-        )
+    card = Path(folder) / 'lock.json'
+    holder = _holder(card)
+    if holder == _this_process():
+        return
+    what = f'another training has taken this folder over: {_name_of(holder)}'
+    if not card.exists():
+        what = 'lock.json is gone: another training has used this folder, or somebody deleted it'
+    raise UARError(
+        what,
+        file=folder,
+        field='lock',
+        remedy='nothing was written since; once no other training runs, the same command goes on',
+    )
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #aff5b025
 def _lock_system(file):
