@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -33,6 +35,34 @@ def run(home, *argv):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_one_of_two_processes_is_asked_to_stop(tmp_path):
+    "Both end after the same step, the state is written, and the same command goes on."
+    run(tmp_path, '-m', 'uar_nb', 'phantom', 8, 'set', '--val', 2, '-q')
+    train = ['-m', 'uar_nb', 'train', 'set', '--preset', 'phantom', '--dvae-steps', 2]
+    settings = [*SETTINGS, 'train.stages.0.steps=400', 'train.save_every=1']
+    train += ['--codebook', 16, '--out', 'run', '-q', *(x for s in settings for x in ('--set', s))]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'MASTER_PORT': '29517'}
+    env |= {'MASTER_ADDR': '127.0.0.1', 'WORLD_SIZE': '2'}  # as `srun` begins them
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *map(str, train)],
+            cwd=tmp_path,
+            env={**env, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    while not (tmp_path / 'run' / 'latest.json').exists():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.02)
+    processes[1].send_signal(signal.SIGUSR1)
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [128 + signal.SIGUSR1] * 2, said
+    assert 'the same command goes on from run' in said[0] and 'Traceback' not in ''.join(said)
+    assert not list((tmp_path / 'run').glob('lock*'))
 
 
 def test_two_processes(tmp_path):

@@ -33,7 +33,7 @@ import pytest
 from forge import POSIX, Forge
 from pages import ROOT
 from uar_nb.apps import download
-from uar_nb.apps.download import Archive, Limits, fetch, unpack
+from uar_nb.apps.download import Archive, Limits, Part, fetch, unpack
 from uar_nb.core import UARError, sha256_of
 
 DATA = random.Random(7).randbytes(200_000)
@@ -1119,3 +1119,19 @@ def test_commands(open_i, server, tmp_path):
             'SOURCE.json',
             'ecgen-radiology',
         ]
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_said_and_used(number, tmp_path, monkeypatch):
+    "What two processes would spoil is found by length, hash or content, as any damage is."
+    fcntl = pytest.importorskip('fcntl')
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    with pytest.warns(RuntimeWarning, match='knows no locks; fetch with one process at a time'):
+        part = Part('https://example.org/x', tmp_path / 'x')
+    part.append(b'abc')
+    part.finish()
+    assert (tmp_path / 'x').read_bytes() == b'abc'

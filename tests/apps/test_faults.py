@@ -66,7 +66,7 @@ def huge_png(width):
 
 def write(path, data):
     def harm(home):
-        (home / path).parent.mkdir(exist_ok=True)
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_bytes(data if isinstance(data, bytes) else data.encode())
 
     return harm
@@ -93,6 +93,20 @@ def edit(path, change):
         values = json.loads((home / path).read_text())
         change(values)
         (home / path).write_text(json.dumps(values))
+
+    return harm
+
+
+def poison(path, number):
+    "One weight becomes something that is no number."
+
+    def harm(home):
+        import safetensors.torch
+
+        tensors = safetensors.torch.load_file(home / path)
+        first = next(iter(tensors.values()))
+        first.view(-1)[0] = float(number)
+        safetensors.torch.save_file(tensors, home / path, metadata={'format': 'pt'})
 
     return harm
 
@@ -410,6 +424,14 @@ FAULTS = [
         'state',
         'begin anew',
     ),
+    Fault(
+        'run folder holds a checkpoint of another training',
+        write('other/checkpoint/config.json', '{}'),
+        [*TRAIN[:6], '--out', 'other', *SMALL],
+        'other/checkpoint',
+        '',
+        'choose another folder',
+    ),
     Fault('two trainings in one folder', held, TRAIN, 'run', 'lock', 'choose another folder'),
     # a tokenizer
     Fault(
@@ -494,6 +516,30 @@ FAULTS = [
         'copy or download it again',
     ),
     Fault(
+        'NaN in a checkpoint, generate',
+        poison('run/checkpoint/model.safetensors', 'nan'),
+        GENERATE,
+        'checkpoint/model.safetensors',
+        'center.image_mean',
+        'copy or download it again',
+    ),
+    Fault(
+        'infinity in a checkpoint, evaluate',
+        poison('run/checkpoint/model.safetensors', 'inf'),
+        EVALUATE,
+        'checkpoint/model.safetensors',
+        'center.image_mean',
+        'copy or download it again',
+    ),
+    Fault(
+        'NaN in a dVAE',
+        poison('dvae/model.safetensors', 'nan'),
+        [*TRAIN[: -len(SMALL) - 2], '--out', 'new', *SMALL],
+        'dvae/model.safetensors',
+        'holds NaN',
+        'again',
+    ),
+    Fault(
         'another vocabulary',
         edit('run/checkpoint/vocabulary.json', lambda v: v['words'].reverse() or v['words'].sort()),
         GENERATE,
@@ -573,6 +619,14 @@ FAULTS = [
         'set',
         'split',
         'another split',
+    ),
+    Fault(
+        'scores of another checkpoint',
+        write('scores/predictions.jsonl', 'mine'),
+        [*EVALUATE, '--out', 'scores'],
+        'scores',
+        'scores.json',
+        '--overwrite',
     ),
     Fault(
         'unknown split to score',
@@ -922,6 +976,20 @@ def test_full_disk_keeps_the_earlier_state(forge, home, good):
         return snapshot(home / 'run' / part) == snapshot(good / 'run' / part)
 
     assert same('checkpoint') and same('state')
+
+
+def test_scores_are_replaced_where_the_user_says_so(forge, good, tmp_path):
+    "The remedy of the refusal; and the same command again needs no leave."
+    out = tmp_path / 'scores'
+    out.mkdir()
+    (out / 'predictions.jsonl').write_text('mine')
+    command = [*EVALUATE, '--metric', 'BLEU', '--out', out]
+    assert forge.run(command, cwd=good).status == 2
+    done = forge.run([*command, '--overwrite'], cwd=good)
+    assert done.status == 0, done.err
+    before = snapshot(out)
+    assert forge.run(command, cwd=good).status == 0 and snapshot(out) == before
+    assert len(before['predictions.jsonl'].splitlines()) == 2
 
 
 def test_without_java(forge, good, tmp_path):

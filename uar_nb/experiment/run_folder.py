@@ -346,14 +346,13 @@ def _signs_of_life(card, beat):
         thread.join(timeout=beat)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c030
-def _leave(file, card, descriptor, held):
+def _leave(file, card, descriptor, entered):
     "Give the folder back; what is of another process stays."
-    ours = _holder(card) == _this_process()
-    if ours:
+    if entered and _holder(card) == _this_process():
         card.unlink(missing_ok=True)
     if os.name == 'nt':
         os.close(descriptor)  # Windows removes no open file
-    if held or ours:
+    if not card.exists():
         with suppress(OSError):
             file.unlink(missing_ok=True)  # elsewhere while nobody else can hold it
     if os.name != 'nt':
@@ -379,12 +378,14 @@ def run_lock(
     if found is None:
         raise _in_use(card)
     descriptor, held = found
+    entered = False
     try:
         _enter(card, held, patience)
+        entered = True
         with _signs_of_life(card, beat):
             yield
     finally:
-        _leave(file, card, descriptor, held)
+        _leave(file, card, descriptor, entered)
         if fresh and not any(folder.iterdir()):
             folder.rmdir()
 
