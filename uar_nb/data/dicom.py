@@ -1217,7 +1217,7 @@ def stored_steps(
 
 
 def _image(path):
-    "(upright grey image, steps) of a file, inside `_safely`: silent but where another process decodes."
+    "(upright grey image, steps) of a file, inside `_safely`; silent outside another process."
     ds, stream = _load(path)
     decoded = _decode(ds, stream, path)
     with _silence():
