@@ -503,8 +503,9 @@ _TWO_LETTERS = re.compile(r'(?<![^\W_])([ap])[./-] ?([ap])(?![^\W_])', re.IGNORE
 
 def _plain_words(text):
     "The words of a text in small letters, without accents; '#' for a code that is chance."
-    text = unicodedata.normalize('NFKD', text)
-    text = ''.join(letter for letter in text if not unicodedata.combining(letter))
+    if not text.isascii():
+        text = unicodedata.normalize('NFKD', text)
+        text = ''.join(letter for letter in text if not unicodedata.combining(letter))
     words = []
     for run in _LETTERS_AND_DIGITS.findall(_TWO_LETTERS.sub(r'\1\2', text)):
         parts = [part.lower() for part in _CAPITALS_OR_WORD.findall(run)]

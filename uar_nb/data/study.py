@@ -137,7 +137,7 @@ def _view_in_path(name):
 def _view_in_folder(folder):
     "(view, word) where a folder's name says nothing else; (None, '')."
     view, word = view_in_words(folder)
-    alone = word == ' '.join(re.findall('[a-z]+', folder.lower()))
+    alone = view is not None and word == ' '.join(re.findall('[a-z]+', folder.lower()))
     return (view, word) if alone else (None, '')
 
 
@@ -183,10 +183,11 @@ def choose_view(
     if in_name is not None:
         told.append(ViewChoice(in_name, 'name', word))
     if told:
-        others = [other for other in told[1:] if _disagree(told[0], other)]
         against = [f'header, {element}' for element in (header.against if header else ())]
-        against += [f'{other.source}, {other.reason}: {other.view}' for other in others]
-        return told[0]._replace(against=tuple(against))
+        for other in told[1:]:
+            if _disagree(told[0], other):
+                against.append(f'{other.source}, {other.reason}: {other.view}')
+        return told[0]._replace(against=tuple(against)) if against else told[0]
     if position is not None:
         return ViewChoice(view_by_order(position), 'order')
     return ViewChoice('unknown', 'nothing')
