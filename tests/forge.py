@@ -10,6 +10,7 @@ that every write goes through: `os.fsync` (the file is on the disk) and `os.repl
 name).
 """
 
+import errno
 import json
 import os
 import signal
@@ -88,12 +89,12 @@ class Forge:
         while not (home / 'status').exists():
             if time.time() > begin + timeout:
                 os.kill(pid, signal.SIGKILL)
-                raise TimeoutError((home / 'err').read_text())
+                raise TimeoutError((home / 'err').read_text(encoding='utf-8'))
             time.sleep(0.01)
         return Done(
             int((home / 'status').read_text()),
-            (home / 'out').read_text(),
-            (home / 'err').read_text(),
+            (home / 'out').read_text(encoding='utf-8', errors='replace'),
+            (home / 'err').read_text(encoding='utf-8', errors='replace'),
             time.time() - begin,
         )
 
@@ -137,6 +138,21 @@ def set_the_scene(plan):
         run_lock.__wrapped__.__defaults__ = tuple(plan['lease'])
 
 
+def plant(text):
+    "Whoever reads a data set, or writes phantoms, meets this error."
+    import torch
+
+    import uar_nb.apps.audit
+    import uar_nb.apps.pipeline
+
+    known = {'torch': torch, 'errno': errno, 'OutOfMemoryError': torch.OutOfMemoryError}
+
+    def fails(*_, **__):
+        raise eval(text, known)
+
+    uar_nb.apps.audit.load_studies = uar_nb.apps.pipeline.load_studies = fails
+
+
 def put_into_effect(plan):
     """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n,
     'path': part of a path} ends it by SIGKILL at the n-th such
@@ -144,8 +160,8 @@ def put_into_effect(plan):
     `full`/`refuse`: a text; writes to paths that hold it fail,
     `full` once `after` steps are done. `missing`: packages that are not installed. `no_locks`:
     `flock` answers this error number. `lease`: (seconds between signs of life, seconds to wait for
-    one). `ignored`: signals that the caller had told the process to ignore, as `nohup` does."""
-    import errno
+    one). `ignored`: signals that the caller had told the process to ignore, as `nohup` does. `raises`: an error
+    in Python, e.g. "MemoryError()", that reading the command's data set raises."""
 
     set_the_scene(plan)
     seen, fsync, replace = {'step': 0, 'n': 0}, os.fsync, os.replace
@@ -153,7 +169,7 @@ def put_into_effect(plan):
 
     def event(kind, path='', handle=None):
         if watch:
-            with open(watch, 'a') as f:
+            with open(watch, 'a', encoding='utf-8') as f:
                 f.write(json.dumps([seen['step'], kind, str(path)]) + '\n')
         if (
             not kill
@@ -197,18 +213,35 @@ def put_into_effect(plan):
     Trainer.train_step = hooked_step
 
 
+def write_to(wanted, usual, number):
+    "Let a file number of this process lead to a file, or into a pipe that nobody reads."
+    usual.touch()
+    if wanted == 'gone':
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(wanted or usual, os.O_WRONLY)
+    os.dup2(writing, number)
+    os.close(writing)
+
+
 def child(order):
     """In the forked process: the command with its own files for output, and the end that `main`
-    gives it."""
+    gives it. `streams` of a plan: the `encoding` of its output, the file (`out`, `err`) that it
+    goes to, or `gone` for a pipe that nobody reads."""
     home, status = Path(order['home']), 1
-    os.dup2(os.open(home / 'out', os.O_WRONLY | os.O_CREAT), 1)
-    os.dup2(os.open(home / 'err', os.O_WRONLY | os.O_CREAT), 2)
+    streams = order['plan'].get('streams', {})
+    write_to(streams.get('out'), home / 'out', 1)
+    write_to(streams.get('err'), home / 'err', 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout = open(1, 'w', buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, 'w', buffering=1, closefd=False)  # noqa: SIM115
+    encoding = streams.get('encoding', 'utf-8')
+    sys.stdout = open(1, 'w', buffering=1, encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, 'w', buffering=1, encoding=encoding, closefd=False)  # noqa: SIM115
     os.chdir(order['cwd'])
     os.environ.update(order['env'])
     put_into_effect(order['plan'])
+    if order['plan'].get('raises'):
+        plant(order['plan']['raises'])
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background job ignores it, and its children with it
@@ -230,9 +263,9 @@ def child(order):
 
 def serve():
     "Import once, then a process for each line of standard input."
+    import uar_nb.apps.audit
     import uar_nb.apps.cli
-    import uar_nb.apps.pipeline
-    import uar_nb.generation  # noqa: F401
+    import uar_nb.apps.tables  # noqa: F401 (with it the demo, the pipeline and the model)
 
     homes = {}
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
            'Stopped', 'drop_lost_output', 'on_stop_signal', 'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng',
-           'pick_hardware', 'to_json', 'atomic_write', 'recover_folder', 'atomic_folder', 'unused_folder',
-           'lock_open_file', 'parse_json', 'read_json', 'check_finite', 'load_tensors', 'sha256_of', 'repository_root',
-           'kept_result', 'check_options', 'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config',
-           'write_model', 'fit_weights', 'evaluation_mode']
+           'pick_hardware', 'to_json', 'as_path', 'check_kind', 'atomic_write', 'recover_folder', 'atomic_folder',
+           'unused_folder', 'lock_open_file', 'parse_json', 'read_json', 'check_finite', 'load_tensors', 'sha256_of',
+           'repository_root', 'kept_result', 'check_options', 'dropout', 'full_precision', 'upcast', 'find_model',
+           'read_model_config', 'write_model', 'fit_weights', 'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
 import configparser
@@ -44,6 +44,8 @@ DISCLAIMER = 'For research and teaching only. Not a medical device, never for di
 
 class UARError(Exception):
     "An error that the user can mend: it names the thing and the remedy."
+
+    exit_status = 2  # of a command that it ends
 
     def __init__(
         self,
@@ -147,7 +149,8 @@ def derive_seed(
 ) -> int:  # a 63-bit seed, the same in every process
     "A seed that depends on the named parts alone."
     text = '\x1f'.join(f'{type(p).__name__}:{p}' for p in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), 'big') >> 1
+    content = text.encode('utf-8', 'surrogatepass')
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), 'big') >> 1
 
 
 def numpy_rng(
@@ -180,7 +183,7 @@ def pick_hardware(
         device = 'cuda' if cuda else 'mps' if mps else 'cpu'
     try:
         dev = torch.device(device)
-    except RuntimeError as e:
+    except (RuntimeError, TypeError) as e:
         raise UARError(
             f'unknown device {device!r}',
             field='device',
@@ -221,13 +224,42 @@ def _without_nan(value):
 def to_json(
     value,  # what JSON can hold
     indent=None,  # blanks a level; None: one line
+    ascii=False,  # escapes for all other characters, which no terminal can spoil
 ) -> str:
     "A value as JSON that every program reads: `null` for nan and infinity."
     try:
-        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     except ValueError:
         value = _without_nan(value)
-        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
+
+# %% ../nbs/12_core.ipynb #48328647
+def _shown(value):
+    "What a user gave, on one short line."
+    return ' '.join(repr(value).split())[:60]
+
+
+def as_path(
+    value,  # text, or a `Path`
+    field: str,  # what it is for, e.g. 'data'
+) -> Path:
+    "A path that a user gave; whatever is no path, and an empty text, is a `UARError`."
+    is_path = isinstance(value, (str, os.PathLike))
+    if is_path and str(value).strip():
+        return Path(value)
+    what = 'the path is empty' if is_path else f'{_shown(value)} is no path'
+    raise UARError(what, field=field, remedy='give the path of a file or folder as text')
+
+# %% ../nbs/12_core.ipynb #f0a1b675
+def check_kind(
+    value,  # that a user gave
+    kind: type,  # that it must be of
+    field: str,  # what it is for, e.g. 'config'
+    remedy: str,  # where one gets such a thing
+):
+    "A value of another kind is a `UARError` that says how to get the right one."
+    if not isinstance(value, kind):
+        raise UARError(f'{_shown(value)} is no {kind.__name__}', field=field, remedy=remedy)
 
 # %% ../nbs/12_core.ipynb #c021
 def atomic_write(
@@ -239,7 +271,7 @@ def atomic_write(
     if isinstance(data, (dict, list)):
         data = to_json(data, indent=1) + '\n'
     if isinstance(data, str):
-        data = data.encode('utf-8')
+        data = data.encode('utf-8', 'backslashreplace')
     tmp = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -285,6 +317,11 @@ def recover_folder(
 ) -> Path:  # the path
     "Undo what a process that died inside `atomic_folder` left behind."
     path = Path(path)
+    if path.resolve().parent == path.resolve():
+        return path  # the root of the disk: nothing stands beside it
+    if path.name in ('', '..'):
+        recover_folder(path.resolve())  # '.' has a name, too
+        return path
     old = path.with_name(path.name + '.old')
     if old.exists():
         if path.exists():
@@ -304,6 +341,10 @@ def atomic_folder(
     path,  # folder to write
 ):
     "A temporary folder that becomes `path` when the block ends well, and else vanishes."
+    path = as_path(path, 'folder')
+    if path.name in ('', '..'):
+        what = 'a folder is written as a whole, and this one is in use'
+        raise UARError(what, file=path, remedy='name a new folder, e.g. runs/new')
     path = recover_folder(path)
     old, tmp = path.with_name(path.name + '.old'), None
     try:
@@ -466,7 +507,7 @@ def sha256_of(
         if isinstance(x, np.ndarray):
             x = f'{x.dtype}{x.shape}'.encode() + np.ascontiguousarray(x).tobytes()
         if isinstance(x, str):
-            x = x.encode('utf-8')
+            x = x.encode('utf-8', 'surrogatepass')
         if isinstance(x, Path):
             with x.open('rb') as f:
                 for block in iter(lambda: f.read(1 << 20), b''):
@@ -564,7 +605,7 @@ def find_model(
     **hub,  # options of the hub's download
 ) -> Path:  # the folder
     "The folder of a model or checkpoint; the hub is asked last."
-    path, assets = Path(name), Path(str(files('uar_nb'))) / 'assets'
+    path, assets = as_path(name, 'checkpoint'), Path(str(files('uar_nb'))) / 'assets'
     shipped = sorted(p.parent.name for p in assets.glob('*/config.json'))
     if path.is_dir():
         return path

@@ -632,7 +632,7 @@ def _open(source, loading):
     "(studies that stand, list of `Fault`) of a path or of studies."
     if isinstance(source, (str, Path)):
         try:
-            return load_studies(source, check=False, **loading), []
+            return load_studies(source, **{'check': False, **loading}), []
         except DataSetError as refused:
             faults = [Fault(name_below(file, source), *rest) for file, *rest in refused.faults]
             return refused.studies, faults

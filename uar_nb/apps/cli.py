@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loading', 'print_table', 'phantom', 'iu_phantom',
            'real_text', 'download_iu_xray', 'download_dalle_dvae', 'audit', 'dvae', 'tokenize', 'train', 'generate',
-           'evaluate', 'demo', 'ablation', 'refine', 'main']
+           'evaluate', 'demo', 'ablation', 'refine', 'check_arguments', 'run_command', 'main']
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c003
 import functools
@@ -20,6 +20,7 @@ import typer
 from .. import __version__
 from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES
 from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal, to_json
+from ..show.terminal import end_process, tell
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c007
 app = typer.Typer(
@@ -36,17 +37,16 @@ app = typer.Typer(
 def tidy_errors(
     function,  # a command
 ):  # the same command
-    "A `UARError` becomes one message and status 2; a signal to stop a hint and a status above 128."
+    "Whatever ends the command becomes one message and an exit status, by `show.terminal.tell`."
 
     @functools.wraps(function)
     def run(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except UARError as e:
-            message, status = f'error: {e}', 2
-        except KeyboardInterrupt as e:
-            message, status = str(e) or 'stopped', getattr(e, 'status', 130)
-        print(message, file=sys.stderr)
+        except SystemExit:
+            raise
+        except BaseException as error:
+            status = tell(error)
         raise SystemExit(status)
 
     return run
@@ -78,8 +78,23 @@ _Version = Annotated[
 ]
 
 
+def _ask_for_trace(wanted: bool):
+    if wanted:
+        os.environ['UAR_DEBUG'] = '1'
+
+
+_Debug = Annotated[
+    bool,
+    typer.Option(
+        '--debug',
+        callback=_ask_for_trace,
+        help='Show where an error came from; also behind a command, or by UAR_DEBUG=1.',
+    ),
+]
+
+
 @app.callback()
-def _root(version: _Version = False):
+def _root(version: _Version = False, debug: _Debug = False):
     pass
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #b3b013b3
@@ -100,26 +115,34 @@ def read_settings(
 LOADING_OPTIONS = 'images split text views least most unit reports check'.split()
 
 
+def _loading_value(name, text):
+    "The value of a loading option; `load_studies` judges whether it is one that it knows."
+    if name in ('split', 'least', 'most') and text.isdecimal():
+        return int(text)
+    if name in ('least', 'most'):
+        what, remedy = f'{text!r} is no number of images', f'write a number, e.g. {name}=2'
+        raise UARError(what, field=f'--load {name}', remedy=remedy)
+    if name == 'check' and text in ('True', 'False'):
+        return text == 'True'
+    return text
+
+
 def read_loading(
     texts=(),  # 'name=value', with a name of `LOADING_OPTIONS`
 ) -> dict:  # options of `load_studies`
     "How a data set is read, from the command line."
     options = {}
     for text in texts:
-        name, equals, value = text.partition('=')
-        if not equals or name not in LOADING_OPTIONS:
+        name, _, value = text.partition('=')
+        if not value or name not in LOADING_OPTIONS:
             what = f'{text!r} does not say how to read a data set'
             remedy = f'write name=value, with one of {", ".join(LOADING_OPTIONS)}'
             raise UARError(what, field='--load', remedy=remedy)
-        if name in ('split', 'least', 'most') and value.isdigit():
-            options[name] = int(value)
-        elif value in ('True', 'False'):
-            options[name] = value == 'True'
-        else:
-            options[name] = value
+        options[name] = _loading_value(name, value)
     return options
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c011
+_MOST = 10_000_000  # studies of one set: no collection of chest X-rays has as many
 _Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='Print results only.')]
 _Beams = Annotated[int, typer.Option(min=1, help='Beam search; 1 = greedy.')]
 _BlockTrigrams = Annotated[
@@ -151,7 +174,7 @@ _Load = Annotated[
         'views=both, unit=picture, …; may be repeated: of one name the last counts.'
     ),
 ]
-_AsJson = Annotated[bool, typer.Option('--json', help='Print all numbers as JSON.')]
+_AsJson = Annotated[bool, typer.Option('--json', help='Print all numbers as JSON, in ASCII.')]
 
 
 def _bar(quiet):
@@ -187,7 +210,7 @@ def print_table(
     'uar phantom 100 mine/ --layout r2gen --style single --val 20 --test 20',
 )
 def phantom(
-    number: Annotated[int, typer.Argument(min=1, help='Training studies.')],
+    number: Annotated[int, typer.Argument(min=1, max=_MOST, help='Training studies.')],
     out: _Out,
     layout: _Layout = 'phantom',
     style: Annotated[
@@ -196,8 +219,8 @@ def phantom(
     frequencies: Annotated[
         str, typer.Option(help='fast or iu_xray: how common each finding is.')
     ] = 'fast',
-    val: Annotated[int, typer.Option(min=0, help='Validation studies.')] = 0,
-    test: Annotated[int, typer.Option(min=0, help='Test studies.')] = 0,
+    val: Annotated[int, typer.Option(min=0, max=_MOST, help='Validation studies.')] = 0,
+    test: Annotated[int, typer.Option(min=0, max=_MOST, help='Test studies.')] = 0,
     seed: _Seed = 0,
     quiet: _Quiet = False,
 ):
@@ -402,11 +425,11 @@ def audit(
     )
     page = found.save(folder)
     if as_json:
-        print(to_json(found.numbers))
+        print(to_json(found.numbers, ascii=True))
     else:
         print(f'{found}\npage: {page}')
     if strict and found.failed:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c031
 @_command(
@@ -419,8 +442,8 @@ def dvae(
         list[Path], typer.Argument(help='Data sets, or folders of PNG, JPEG or DICOM.')
     ],
     out: Annotated[Path, typer.Option(help='Folder to write.')] = Path('runs/dvae'),
-    steps: Annotated[int, typer.Option(help='Training steps.')] = 1500,
-    codebook: Annotated[int, typer.Option(help='Visual tokens.')] = 512,
+    steps: Annotated[int, typer.Option(min=0, help='Training steps.')] = 1500,
+    codebook: Annotated[int, typer.Option(min=2, max=65_536, help='Visual tokens.')] = 512,
     device: _Device = 'auto',
     seed: _Seed = 0,
     quiet: _Quiet = False,
@@ -455,7 +478,8 @@ def tokenize(
     crops: Annotated[
         int,
         typer.Option(
-            help='Random crops of each image, beside the whole one: the data.crops of the runs.'
+            min=0,
+            help='Random crops of each image, beside the whole one: the data.crops of the runs.',
         ),
     ] = 4,
     load: _Load = [],
@@ -508,8 +532,10 @@ def train(
             help='More X-rays for that dVAE: data sets or folders of images; may be repeated.'
         ),
     ] = [],
-    dvae_steps: Annotated[int, typer.Option(help='Training steps of that dVAE.')] = 1500,
-    codebook: Annotated[int, typer.Option(help='Visual tokens of that dVAE.')] = 512,
+    dvae_steps: Annotated[int, typer.Option(min=0, help='Training steps of that dVAE.')] = 1500,
+    codebook: Annotated[
+        int, typer.Option(min=2, max=65_536, help='Visual tokens of that dVAE.')
+    ] = 512,
     load: _Load = [],
     store: Annotated[
         Path | None,
@@ -570,7 +596,7 @@ def generate(
     if attention is not None:
         save_attention(report, attention)
     if as_json:
-        print(to_json(report.to_dict()))
+        print(to_json(report.to_dict(), ascii=True))
     else:
         print(report.text or '(no words)', end='\n\n')
         print(f'images: {report.told_views}', *(f'note: {note}' for note in report.notes), sep='\n')
@@ -763,14 +789,38 @@ def _stop(number):
     raise Stopped(number)
 
 
-def main(
-    argv: list[str] | None = None,  # arguments; None: of the process
+def check_arguments(
+    argv: list[str],  # of the command line
 ):
-    "Entry point of `uar`: runs a command and ends the process with its exit status."
+    "No argument and no value of an option is empty."
+    for number, argument in enumerate(argv, 1):
+        is_option = argument.startswith('--')
+        if argument.strip() and not (is_option and argument.endswith('=')):
+            continue
+        before = argv[number - 2] if number > 1 else 'uar'
+        what = f'argument {number} (after {before}) is empty' if not is_option else 'has no value'
+        remedy = 'give a value; a variable of the shell that it was to hold may not be set'
+        raise UARError(what, field=argument.rstrip('=') if is_option else None, remedy=remedy)
+
+
+def run_command(
+    argv: list[str],  # arguments
+):
+    "Runs one command; typer ends it by `SystemExit`."
+    debug = [argument for argument in argv if argument == '--debug']
+    rest = [argument for argument in argv if argument != '--debug']
+    check_arguments(rest)
     before = warnings.showwarning
     warnings.showwarning = _print_warning
     try:
         with on_stop_signal(_stop):
-            app(args=argv, prog_name='uar')
+            app(args=[*debug[:1], *rest], prog_name='uar')
     finally:
         warnings.showwarning = before
+
+
+def main(
+    argv: list[str] | None = None,  # arguments; None: of the process
+):
+    "Runs a command and ends the process with its exit status."
+    end_process(lambda: run_command(sys.argv[1:] if argv is None else argv))

@@ -21,7 +21,9 @@ from ..checkpoint import Checkpoint
 from ..config import RunConfig, run_preset
 from uar_nb.core import (
     UARError,
+    as_path,
     atomic_write,
+    check_kind,
     check_options,
     derive_seed,
     pick_hardware,
@@ -261,6 +263,9 @@ def check_training(
     **loading,  # how the data set is read: options of `load_studies`
 ) -> Checked:  # nothing is written
     "First step: find what is wrong with device, data set, reports, run folder, tokenizer."
+    check_kind(config, RunConfig, 'config', "make it with `configure` or `run_preset('iu_xray')`")
+    check_kind(source, TokenSource, 'source', 'write TokenSource(dvae=FOLDER)')
+    folder = as_path(folder, 'folder')
     pick_hardware(config.train.device, config.train.precision)
     studies = note_cleaning(load_studies(data, **loading), config.data.rules)
     studies = note_unused_images(studies, config.data.views)
@@ -390,6 +395,7 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
     **loading,  # how the data set is read: options of `load_studies`
 ) -> tuple[Evaluation, Baselines | None]:  # (scores, baselines where there is a training split)
     "Scores of a checkpoint on one split of a data set, and its naive baselines."
+    check_kind(checkpoint, Checkpoint, 'checkpoint', 'load it with `load_checkpoint`')
     check_options(split=(scored, *SPLITS))
     if folder is not None and not overwrite:
         check_scores(folder, dict(split=scored, beams=beams))  # the rest once images are read

@@ -15,8 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..checkpoint import load_checkpoint
-from ..core import DISCLAIMER, UARError, atomic_folder, unused_folder
+from ..checkpoint import Checkpoint, load_checkpoint
+from uar_nb.core import (
+    DISCLAIMER,
+    UARError,
+    as_path,
+    atomic_folder,
+    check_kind,
+    pick_hardware,
+    unused_folder,
+)
 from ..data.batch import image_batch, view_slots
 from ..data.image import image_header, read_image
 from ..data.study import VIEWS, View, ViewChoice, ViewHints, choose_views, view_name
@@ -94,7 +102,7 @@ def split_studies(
     "What a user gave as files, study by study."
     if isinstance(files, (str, Path, View, tuple)):
         return [[files]]
-    files = list(files)
+    check_kind(files, list, 'files', "give a file, a list of one study's files, or a list of lists")
     if any(isinstance(item, list) for item in files):
         return files
     return [files]
@@ -115,7 +123,7 @@ def _file_of(item):
     if not isinstance(path, (str, Path)):
         what, remedy = f'{path!r} is not an image file', 'give paths of PNG, JPEG or DICOM files'
         raise UARError(what, field='files', remedy=remedy)
-    return Path(path)
+    return as_path(path, 'files')
 
 
 def _hints_and_turn(item):
@@ -196,9 +204,15 @@ class Reporter:
         quantile=QUANTILE,  # share of the training images that are not called unlike them
     ):
         check_quantile(quantile)
+        remedy = 'load it with `load_checkpoint`, or use `Reporter.from_pretrained`'
+        check_kind(checkpoint, Checkpoint, 'checkpoint', remedy)
+        layers = checkpoint.model.config.decoder_layers
+        if layer is not None and layer not in range(layers):
+            remedy = f'give a number from 0 to {layers - 1}, or None for the mean of all'
+            raise UARError(f'no decoder layer {layer!r}', field='layer', remedy=remedy)
+        self.device, _ = pick_hardware(device)
         self.checkpoint = checkpoint
-        self.model = checkpoint.model.to(device)
-        self.device = device
+        self.model = checkpoint.model.to(self.device)
         self.layer = layer
         self.quantile = quantile
 
@@ -222,6 +236,9 @@ class Reporter:
         **options,  # further options of `generate`
     ) -> list:  # of `Report`
         "Write the report of each study."
+        if type(batch_size) is not int or batch_size < 1:
+            what = f'{batch_size!r} studies at a time'
+            raise UARError(what, field='batch_size', remedy='give 1 or more')
         studies = self.read_studies(files)
         reports = []
         for start in range(0, len(studies), batch_size):

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..core import UARError, atomic_folder, atomic_write, check_options, read_json
+from ..core import UARError, as_path, atomic_folder, atomic_write, check_options, read_json
 from .iu_xray import find_openi, load_iu_xray, save_iu_xray
 from .mimic import find_mimic, load_mimic, save_mimic
 from uar_nb.data.own_formats import (
@@ -240,7 +240,8 @@ def load_studies(
     **options,  # of the layout: see `load_iu_xray` and `load_mimic`
 ):  # `StudyList`
     "The studies of a data set in any layout; all its faults in one error."
-    path = Path(path)
+    path = as_path(path, 'data')
+    images = None if images is None else as_path(images, 'images')
     _check_request(path, split, check)
     layouts = _layouts(path)
     layout, place = _choose_layout(path, layouts, options)

@@ -208,7 +208,7 @@ def append_row(
 ):
     "Add one line to the log: the one file that grows instead of being written whole."
     try:
-        with Path(path).open('a', encoding='utf-8') as f:
+        with Path(path).open('a', encoding='utf-8', errors='backslashreplace') as f:
             f.write(to_json(row) + '\n')
     except OSError as e:
         raise UARError(

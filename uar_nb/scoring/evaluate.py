@@ -16,7 +16,16 @@ import torch
 from tqdm.auto import tqdm
 
 from ..checkpoint import load_checkpoint
-from ..core import UARError, atomic_write, evaluation_mode, read_json, sha256_of, to_json
+from uar_nb.core import (
+    UARError,
+    as_path,
+    atomic_write,
+    check_kind,
+    evaluation_mode,
+    read_json,
+    sha256_of,
+    to_json,
+)
 from ..data.batch import StudyData
 from ..data.labels import read_findings
 from ..generation import generate
@@ -169,8 +178,11 @@ def check_scores(
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c025
 def _checked_model(model, data):
     "The model of a checkpoint whose words and visual tokens are those of the data."
-    if not isinstance(model, (str, Path)):
+    remedy = 'make it with `make_data`, or use `evaluate_checkpoint`, which takes a path'
+    check_kind(data, StudyData, 'data', remedy)
+    if isinstance(model, torch.nn.Module):
         return model
+    model = as_path(model, 'model')
     checkpoint = load_checkpoint(model)
     remedy = "make the data with `make_data` and the checkpoint's data, vocabulary and tokenizer"
     if checkpoint.vocabulary.words != data.vocabulary.words:

@@ -100,11 +100,16 @@ def draw_boxes(
             ax.text(x0, y0 - 2, labels[i], color=edge, fontsize=6, va='bottom')
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c011
+def _plain(text):
+    "A text for Matplotlib: '$' begins no formula, half a character of a file name is its number."
+    return str(text).encode('utf-8', 'backslashreplace').decode('utf-8').replace('$', r'\$')
+
+
 def _show(ax, image, title=None):
     ax.imshow(_grey(image), cmap='gray', vmin=0, vmax=1)
     ax.set_axis_off()
     if title:
-        ax.set_title(title, fontsize=7)
+        ax.set_title(_plain(title), fontsize=7)
 
 
 def show_images(

@@ -9,7 +9,7 @@ __all__ = ['dalle_folder', 'load_tokenizer']
 import os
 from pathlib import Path
 
-from ..core import UARError, read_json, recover_folder
+from ..core import UARError, as_path, read_json, recover_folder
 from .dalle import OpenAIdVAE, load_dalle
 from .dvae import DVAE
 
@@ -33,7 +33,8 @@ def load_tokenizer(
     "A tokenizer, ready to encode."
     if hasattr(source, 'encode') and not isinstance(source, str):
         return source
-    if source == OpenAIdVAE.name and not Path(source).exists():
+    by_name = isinstance(source, str) and source == OpenAIdVAE.name
+    if by_name and not Path(source).exists():
         source = dalle_folder()
         if source is None:
             raise UARError(
@@ -41,7 +42,7 @@ def load_tokenizer(
                 field='UAR_DALLE',
                 remedy='set UAR_DALLE to the folder that `uar download dalle-dvae` wrote',
             )
-    path = Path(source)
+    path = as_path(source, 'tokenizer')
     if path.is_file():
         return load_dalle(path)
     if not recover_folder(path).is_dir():
