@@ -160,9 +160,8 @@ def put_into_effect(plan):
     `full`/`refuse`: a text; writes to paths that hold it fail,
     `full` once `after` steps are done. `missing`: packages that are not installed. `no_locks`:
     `flock` answers this error number. `lease`: (seconds between signs of life, seconds to wait for
-    one). `ignored`: signals that the caller had told the process to ignore, as `nohup` does. `raises`: an error
-    in Python, e.g. "MemoryError()", that reading the command's data set raises."""
-
+    one). `ignored`: signals that the caller had told the process to ignore, as `nohup` does.
+    `raises`: an error in Python, e.g. "MemoryError()", which reading a data set raises."""
     set_the_scene(plan)
     seen, fsync, replace = {'step': 0, 'n': 0}, os.fsync, os.replace
     kill, full, refuse, watch = (plan.get(k) for k in ('kill', 'full', 'refuse', 'watch'))

@@ -226,7 +226,7 @@ def _this_process():
     "What `lock.json` says of the process that holds the folder."
     host = socket.gethostname()
     boot = Path('/proc/sys/kernel/random/boot_id')  # of Linux: another number after each start
-    machine = boot.read_text().strip() if boot.exists() else host
+    machine = boot.read_text('utf-8').strip() if boot.exists() else host
     return dict(pid=os.getpid(), host=host, machine=machine)
 
 
