@@ -690,6 +690,7 @@ def judge(child, name, seed):
     outcome, most = child.read(name, seed)
     if outcome.kind in ('read', 'refused') and outcome.seconds > SECONDS:
         again, _ = child.read(name, seed)
+        outcome = again
         if again.seconds > SECONDS:
             outcome = Outcome('slow', f'{again.seconds:.1f} s', again.seconds)
     if outcome.kind in ('read', 'refused') and most > MEGABYTES:
