@@ -270,7 +270,7 @@ def reader_is_gone(
 
 
 def write_buffers():  # the error of standard output, or None
-    "Write what stands in the buffers; a stream that cannot be written leads to nowhere from then on."
+    "Write what stands in the buffers; a stream that cannot be written is given up."
     errors = {}
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
