@@ -253,6 +253,30 @@ def test_ctrl_c_while_the_program_is_still_loading(home):
     assert (program.returncode, said) == (130, 'stopped\n')
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='sends a signal to a group')
+@pytest.mark.parametrize('begun', [False, True], ids=['while they load', 'while they draw'])
+def test_ctrl_c_reaches_workers_too_and_is_told_once(begun, tmp_path):
+    "A terminal sends it to every process; the workers leave the answer to the first."
+    program = subprocess.Popen(
+        [sys.executable, '-m', 'uar_nb', 'demo', '--plan', 'quick', '--out', 'out'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    said, far_enough = b'', rb'[ |][1-9]\d*/5000' if begun else rb'0/5000'
+    while not re.search(far_enough, said):
+        said += os.read(program.stderr.fileno(), 4096)  # the bar says how far they are
+    time.sleep(0 if begun else 0.5)
+    os.killpg(program.pid, signal.SIGINT)
+    said += program.communicate(timeout=120)[1]
+    assert program.returncode == 130 and b'Traceback' not in said, said[-2000:]
+    assert said.endswith(b'stopped by SIGINT\n')
+    assert not (tmp_path / 'out' / 'checkpoint').exists()
+
+
 # ---- files
 
 

@@ -8,7 +8,9 @@ __all__ = ['FREQUENCIES', 'sample_findings', 'draw_study', 'make_study', 'in_pro
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c002
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -167,6 +169,19 @@ def make_study(
     )
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c016
+@contextmanager
+def _without_interrupts():
+    "Processes that begin inside the block never get Ctrl-C; here it comes when the block ends."
+    if not hasattr(signal, 'pthread_sigmask'):
+        yield  # Windows
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def in_processes(
     job,  # function of one item; defined in a module, since other processes must find it
     items,  # what it is called with
@@ -177,9 +192,21 @@ def in_processes(
     bar = partial(tqdm, total=len(items), disable=not progress, desc='phantoms')
     if workers <= 1:
         return list(bar(map(job, items)))
-    chunk = max(1, min(64, len(items) // (4 * workers)))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn')) as pool:
-        return list(bar(pool.map(job, items, chunksize=chunk)))
+    chunk = max(1, min(16, len(items) // (4 * workers)))  # a second's work: Ctrl-C waits for it
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context('spawn'),
+        initializer=signal.signal,  # for Windows
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    with pool:
+        with _without_interrupts():
+            results = pool.map(job, items, chunksize=chunk)
+        try:
+            return list(bar(results))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun is not drawn
+            raise
 
 
 def make_studies(
