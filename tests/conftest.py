@@ -1,5 +1,6 @@
 "What several test files share: the prepared pages and the site made of them, once a session."
 
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
 import docs
 import website
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that is tested with it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

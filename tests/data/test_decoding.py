@@ -353,7 +353,7 @@ except KeyboardInterrupt:
 def test_a_process_without_work_ends_by_itself(program):
     pool = DecoderPool(program=program, linger=0.2)
     pid = int(pool.decode(OPTIONS, b'pid')[0, 0])
-    assert gone(pid, 5) and not psutil.pid_exists(pid)
+    assert gone(pid, 30) and not psutil.pid_exists(pid)
     assert pool.workers == [] and pool.decode(OPTIONS, b'fine').shape == (9, 9)
     pool.close()
 

@@ -244,6 +244,10 @@ def _name_of(holder):
 
 
 def _in_use(card):
+    "The error for a folder that is held; who has just taken it may still be writing its card."
+    end = time.monotonic() + 2
+    while not _holder(card) and time.monotonic() < end:
+        time.sleep(0.05)
     return UARError(
         f'a training runs in this folder already: {_name_of(_holder(card))}',
         file=card.parent,
