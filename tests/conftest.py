@@ -10,8 +10,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
 import docs
 import website
 
-# What a shell starts in the background ignores Ctrl-C, and so would all that is tested with it
+# What starts in the background ignores Ctrl-C or a lost terminal, and so would all that is tested
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, 'SIGHUP'):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope='session')
