@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
 import docs
 import website
+from forge import Forge
 
 # What starts in the background ignores Ctrl-C or a lost terminal, and so would all that is tested
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,3 +29,10 @@ def site(prepared, tmp_path_factory):
     out = tmp_path_factory.mktemp('site') / 'html'
     website.render(prepared, out)
     return out
+
+
+@pytest.fixture(scope='module')
+def forge():
+    "The server of commands, one a module."
+    with Forge() as f:
+        yield f

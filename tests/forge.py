@@ -25,12 +25,15 @@ Done = namedtuple(
     'Done', 'status out err seconds'
 )  # status is negative for a signal, as in subprocess
 POSIX = hasattr(os, 'fork')
+TINY_MODEL = {  # the smallest model that has every part
+    'model.d': 16,
+    'model.heads': 2,
+    'model.cra_heads': 2,
+    'model.d_ff': 16,
+    'model.basis_size': 16,
+}
 TINY = [  # settings of a training that takes seconds, for --set
-    'model.d=16',
-    'model.heads=2',
-    'model.cra_heads=2',
-    'model.d_ff=16',
-    'model.basis_size=16',
+    *(f'{name}={value}' for name, value in TINY_MODEL.items()),
     'data.max_words=12',
     'data.crops=1',
     'train.stages.0.steps=4',

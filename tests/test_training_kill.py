@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forge import POSIX, Forge
+from forge import POSIX
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork and SIGKILL')
@@ -83,12 +83,6 @@ def moments(seed):
         (turn, 'step', 1, ''),
     ]  # the change of stage: before, within, after
     return sorted(drawn, key=lambda m: m[0])
-
-
-@pytest.fixture(scope='module')
-def forge():
-    with Forge() as f:
-        yield f
 
 
 @pytest.fixture(scope='module')

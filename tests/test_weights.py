@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from forge import TINY_MODEL
 from uar_nb.apps.reporter import write_report
 from uar_nb.checkpoint import load_checkpoint, save_checkpoint
 from uar_nb.config import run_preset
@@ -145,11 +146,7 @@ def test_a_checkpoint_of_no_numbers_is_not_written(tmp_path):
 
 
 SIZES = {
-    'model.d': 16,
-    'model.heads': 2,
-    'model.cra_heads': 2,
-    'model.d_ff': 16,
-    'model.basis_size': 16,
+    **TINY_MODEL,
     'data.max_words': 12,
     'data.crops': 1,
     'train.stages.0.steps': 8,

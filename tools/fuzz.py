@@ -574,14 +574,20 @@ class Outcome:
     seconds: float = 0.0
 
 
-def try_case(reader, seed, accident=None):
-    "Read one damaged file; the good one is put back. An accident happens on the way."
-    from uar_nb.core import UARError
-
+def damage_one(reader, seed):
+    "Damage one of a reader's good files in its place: (file, what it held)."
     rng = np.random.default_rng([seed, 1])
     file = reader.files[int(rng.integers(len(reader.files)))]
     good = file.read_bytes()
     file.write_bytes(damage(good, reader.change, [seed, 2]))
+    return file, good
+
+
+def try_case(reader, seed, accident=None):
+    "Read one damaged file; the good one is put back. An accident happens on the way."
+    from uar_nb.core import UARError
+
+    file, good = damage_one(reader, seed)
     start = time.perf_counter()
     try:
         if accident is not None:
@@ -766,9 +772,7 @@ def repeat_case(name, seed):
     with tempfile.TemporaryDirectory() as home:
         readers = {reader.name: reader for reader in make_readers(Path(home) / 'files')}
         reader = readers[name]
-        rng = np.random.default_rng([seed, 1])
-        file = reader.files[int(rng.integers(len(reader.files)))]
-        file.write_bytes(damage(file.read_bytes(), reader.change, [seed, 2]))
+        file, _ = damage_one(reader, seed)
         print(file, flush=True)
         reader.read(file)
 

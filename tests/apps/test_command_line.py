@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from forge import POSIX, Forge
+from forge import POSIX
 from pages import ROOT
 from uar_nb.show import terminal
 
@@ -21,12 +21,6 @@ sys.path.insert(0, str(ROOT))
 needs_fork = pytest.mark.skipif(not POSIX, reason='needs fork')
 NAME = 'Zoë σ 肺'
 AUDIT = ['audit', 'set', '--no-images', '--no-baselines', '--out', 'OUT']
-
-
-@pytest.fixture(scope='module')
-def forge():
-    with Forge() as f:
-        yield f
 
 
 @pytest.fixture(scope='module')

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from forge import POSIX, TINY, Forge
+from forge import POSIX, TINY
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork')
@@ -866,12 +866,6 @@ FAULTS = [
         dict(refuse='predictions.jsonl', env=NO_JAVA),
     ),
 ]
-
-
-@pytest.fixture(scope='module')
-def forge():
-    with Forge() as f:
-        yield f
 
 
 @pytest.fixture(scope='module')

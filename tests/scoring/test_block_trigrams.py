@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from forge import TINY_MODEL
 from uar_nb.checkpoint import save_checkpoint
 from uar_nb.config import run_preset
 from uar_nb.core import torch_rng
@@ -16,11 +17,7 @@ from uar_nb.scoring.evaluate import evaluate, write_reports
 from uar_nb.tokenizer.dvae import DVAE, DVAEConfig
 
 TINY = {
-    'model.d': 16,
-    'model.heads': 2,
-    'model.cra_heads': 2,
-    'model.d_ff': 16,
-    'model.basis_size': 16,
+    **TINY_MODEL,
     'data.crops': 0,
 }
 

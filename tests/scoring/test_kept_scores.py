@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from forge import TINY_MODEL
 from uar_nb.apps import real_text, tables
 from uar_nb.apps.audit import audit_folder
 from uar_nb.apps.demo import PLANS, run_demo
@@ -19,11 +20,7 @@ from uar_nb.scoring.evaluate import evaluate, model_hash
 from uar_nb.tokenizer.dvae import DVAE, DVAEConfig
 
 SIZES = {
-    'model.d': 16,
-    'model.heads': 2,
-    'model.cra_heads': 2,
-    'model.d_ff': 16,
-    'model.basis_size': 16,
+    **TINY_MODEL,
     'data.max_words': 12,
     'data.crops': 1,
 }

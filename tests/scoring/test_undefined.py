@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from forge import TINY_MODEL
 from uar_nb.apps.audit import score_baselines
 from uar_nb.apps.pipeline import evaluate_checkpoint, fit
 from uar_nb.checkpoint import load_checkpoint
@@ -37,11 +38,7 @@ NORMAL = 'the heart is normal . the lungs are clear .'
 LEFT = 'there is a small left pleural effusion .'
 ALL = ('BLEU', 'ROUGE_L', 'CIDEr')
 TINY = {
-    'model.d': 16,
-    'model.heads': 2,
-    'model.cra_heads': 2,
-    'model.d_ff': 16,
-    'model.basis_size': 16,
+    **TINY_MODEL,
     'model.visual': 'small_cnn',
     'data.crops': 0,
     'train.batch_size': 4,
