@@ -3,7 +3,7 @@
     python tools/pages.py                 every page in reading order: its id, its kind, its module
     python tools/pages.py html NAME ...   where the site has these pages
 
-A page is known by its id, its path below nbs/ without suffix: `04_cra`, `wings/data/02_dicom`.
+A page is known by its id, its path below nbs/ without suffix: `04_cra`, `wings/data/03_dicom`.
 Pages are found by
 walking through all folders; what kind a page is follows from PARTS and from what stands in it,
 never from its number.
@@ -121,7 +121,7 @@ def page_ids(below=NBS):
 
 
 def bare(page):
-    "The name of a page without folder and number: `dicom` of `wings/data/02_dicom`."
+    "The name of a page without folder and number: `dicom` of `wings/data/03_dicom`."
     return re.sub(r'^\d+[a-z0-9]*_', '', page.rpartition('/')[2])
 
 
@@ -184,7 +184,7 @@ def module_of(path):
 
 
 def expected_module(page):
-    "The module that a lesson at this place has: `data.dicom` of `wings/data/02_dicom`."
+    "The module that a lesson at this place has: `data.dicom` of `wings/data/03_dicom`."
     return bare_id(page).removeprefix('wings/').replace('/', '.')
 
 

@@ -28,14 +28,14 @@ IDS = [
     'results/01_train',
     'results/11_retrieval',
     'wings/analysis/01_retrieval',
-    'wings/data/02_dicom',
-    'wings/data/08_load',
+    'wings/data/03_dicom',
+    'wings/data/10_load',
 ]
 MODULES = {
     '04_cra': 'cra',
     'wings/analysis/01_retrieval': 'analysis.retrieval',
-    'wings/data/02_dicom': 'data.dicom',
-    'wings/data/08_load': 'data.load',
+    'wings/data/03_dicom': 'data.dicom',
+    'wings/data/10_load': 'data.load',
 }
 
 
@@ -68,9 +68,9 @@ def tree(tmp_path, monkeypatch):
         write_book(nbs / f'{page}.ipynb', f'# {pages.bare(page)}', *export, 'code: print(3)')
     write_book(
         nbs / 'reference/glossary.ipynb',
-        '# Glossary\n\n### codebook\n\n[`dicom`](../wings/data/02_dicom.ipynb)',
+        '# Glossary\n\n### codebook\n\n[`dicom`](../wings/data/03_dicom.ipynb)',
     )
-    write_book(nbs / 'wings/data/.ipynb_checkpoints/02_dicom-checkpoint.ipynb', '# an old copy')
+    write_book(nbs / 'wings/data/.ipynb_checkpoints/03_dicom-checkpoint.ipynb', '# an old copy')
     yield nbs
     glossary.glossary_id.cache_clear()
 
@@ -99,7 +99,7 @@ def test_reading_order_and_what_is_run(tree):
         (
             'Wings',
             [
-                ('Data', ['wings/data/02_dicom', 'wings/data/08_load']),
+                ('Data', ['wings/data/03_dicom', 'wings/data/10_load']),
                 ('Analysis', ['wings/analysis/01_retrieval']),
             ],
         ),
@@ -107,8 +107,8 @@ def test_reading_order_and_what_is_run(tree):
     assert sorted(pages.flat(order)) == sorted([*IDS, pages.API])
     assert [pages.page_id(p) for p in pages.to_run(tree)] == [
         '04_cra',
-        'wings/data/02_dicom',
-        'wings/data/08_load',
+        'wings/data/03_dicom',
+        'wings/data/10_load',
         'wings/analysis/01_retrieval',
         'results/11_retrieval',
         'index',
@@ -125,7 +125,7 @@ def test_reading_order_and_what_is_run(tree):
         and 'href: reference/glossary.ipynb' in made
     )
     assert (
-        '          - section: "Data"\n            contents:\n              - wings/data/02_dicom.ipynb\n'  # noqa: E501
+        '          - section: "Data"\n            contents:\n              - wings/data/03_dicom.ipynb\n'  # noqa: E501
         in made
     )
 
@@ -136,11 +136,11 @@ def test_pages_are_found_by_name(tree):
 
     assert (
         find('dicom')
-        == find('02_dicom')
+        == find('03_dicom')
         == find('data/dicom')
         == find('data.dicom')
-        == find('wings/data/02_dicom')
-        == 'wings/data/02_dicom'
+        == find('wings/data/03_dicom')
+        == 'wings/data/03_dicom'
     )
     assert (
         find('analysis/retrieval')
@@ -155,22 +155,22 @@ def test_pages_are_found_by_name(tree):
 
 def test_links_between_folders():
     assert (
-        pages.link_to('reference/glossary', 'wings/data/02_dicom')
+        pages.link_to('reference/glossary', 'wings/data/03_dicom')
         == '../../reference/glossary.ipynb'
     )
     assert (
         pages.link_to('04_cra', 'index') == '04_cra.ipynb'
-        and pages.link_to('wings/data/08_load', 'wings/data/02_dicom') == '08_load.ipynb'
+        and pages.link_to('wings/data/10_load', 'wings/data/03_dicom') == '10_load.ipynb'
     )
     assert (
-        pages.linked_page('../../reference/glossary.ipynb#x', 'wings/data/02_dicom')
+        pages.linked_page('../../reference/glossary.ipynb#x', 'wings/data/03_dicom')
         == 'reference/glossary'
     )
     assert (
         pages.linked_page('../data/README.md', 'index') is None
         and pages.linked_page('https://a.b/x.ipynb#y', 'index') not in IDS
     )
-    assert pages.html_of('wings/data/02_dicom') == 'wings/data/dicom.html'
+    assert pages.html_of('wings/data/03_dicom') == 'wings/data/dicom.html'
 
 
 def test_prose_links_to_pages_and_to_the_repository():
@@ -180,23 +180,23 @@ def test_prose_links_to_pages_and_to_the_repository():
         return docs.link_pages(text, IDS, here)
 
     assert (
-        link('see `02_dicom`, the `load` lesson and lesson `cra`', 'wings/data/02_dicom')
-        == 'see [`02_dicom`](02_dicom.ipynb), the [`load`](08_load.ipynb) lesson and lesson [`cra`](../../04_cra.ipynb)'  # noqa: E501
+        link('see `03_dicom`, the `load` lesson and lesson `cra`', 'wings/data/03_dicom')
+        == 'see [`03_dicom`](03_dicom.ipynb), the [`load`](10_load.ipynb) lesson and lesson [`cra`](../../04_cra.ipynb)'  # noqa: E501
     )
-    assert link('see `02_dicom`', '04_cra') == 'see [`02_dicom`](wings/data/02_dicom.ipynb)'
+    assert link('see `03_dicom`', '04_cra') == 'see [`03_dicom`](wings/data/03_dicom.ipynb)'
     assert (
         link('the `retrieval` lesson', 'wings/analysis/01_retrieval')
         == 'the [`retrieval`](01_retrieval.ipynb) lesson'
     )  # the one beside
     assert link('the `retrieval` lesson', '04_cra') == 'the `retrieval` lesson'  # two: better none
-    text = '[a](../08_load.ipynb) [b](../../04_cra.ipynb#x) [c](../../../data/README.md#y) [d](08_load.ipynb)'  # noqa: E501
-    assert link(text, 'wings/data/02_dicom') == text.replace('../../../data', f'{blob}/data')
+    text = '[a](../10_load.ipynb) [b](../../04_cra.ipynb#x) [c](../../../data/README.md#y) [d](10_load.ipynb)'  # noqa: E501
+    assert link(text, 'wings/data/03_dicom') == text.replace('../../../data', f'{blob}/data')
     assert link('[c](../data/README.md)', '04_cra') == f'[c]({blob}/data/README.md)'
     with pytest.raises(SystemExit):
         link('[x](../../elsewhere.md)', '04_cra')
     assert (
         docs.link_labels(
-            '@eq-gate and @eq-own', ['eq-own'], {'eq-gate': ['04_cra']}, 'wings/data/02_dicom'
+            '@eq-gate and @eq-own', ['eq-own'], {'eq-gate': ['04_cra']}, 'wings/data/03_dicom'
         )
         == '[equation](../../04_cra.ipynb#eq-gate) and @eq-own'
     )
@@ -205,9 +205,9 @@ def test_prose_links_to_pages_and_to_the_repository():
 def test_the_readme_stands_one_folder_higher():
     assert (
         docs.readme_links(
-            '[a](wings/data/02_dicom.ipynb#x) [b](index.ipynb) [c](https://a.b/x.ipynb)'
+            '[a](wings/data/03_dicom.ipynb#x) [b](index.ipynb) [c](https://a.b/x.ipynb)'
         )
-        == '[a](nbs/wings/data/02_dicom.ipynb#x) [b](nbs/index.ipynb) [c](https://a.b/x.ipynb)'
+        == '[a](nbs/wings/data/03_dicom.ipynb#x) [b](nbs/index.ipynb) [c](https://a.b/x.ipynb)'
     )
 
 
@@ -228,8 +228,8 @@ def test_the_site_keeps_folders(tree, tmp_path):
         book = json.loads((prepared / f'{page}.ipynb').read_text())
         book['cells'].insert(0, dict(cell_type='raw', id='front', metadata={}, source=front(page)))
         (prepared / f'{page}.ipynb').write_text(json.dumps(book))
-    deep = prepared / 'wings/data/02_dicom.ipynb'
-    text = f'[g](../../reference/glossary.ipynb#words) [n](08_load.ipynb) [c]({docs.SITE}cra.html#x) [s]({docs.SITE}wings/data/load.html) [home]({docs.SITE})'  # noqa: E501
+    deep = prepared / 'wings/data/03_dicom.ipynb'
+    text = f'[g](../../reference/glossary.ipynb#words) [n](10_load.ipynb) [c]({docs.SITE}cra.html#x) [s]({docs.SITE}wings/data/load.html) [home]({docs.SITE})'  # noqa: E501
     book = json.loads(deep.read_text())
     book['cells'].append(dict(cell_type='markdown', id='links', metadata={}, source=text))
     deep.write_text(json.dumps(book))
@@ -256,8 +256,8 @@ def test_the_site_keeps_folders(tree, tmp_path):
     search = json.loads((out / 'search.js').read_text().removeprefix('window.SEARCH = '))
     assert search and {url.partition('#')[0] for url, *_ in search} == set(made)
     (prepared / 'attic').mkdir()
-    deep.rename(prepared / 'attic/02_dicom.ipynb')
-    with pytest.raises(LookupError, match='attic/02_dicom'):
+    deep.rename(prepared / 'attic/03_dicom.ipynb')
+    with pytest.raises(LookupError, match='attic/03_dicom'):
         website.render(prepared, out)
 
 
@@ -282,7 +282,7 @@ def test_terms_link_to_the_glossary_from_every_folder(tree):
         page for page in IDS if page not in ('index', 'reference/glossary')
     ]
     for page, way in (
-        ('wings/data/08_load', '../../reference/glossary.ipynb'),
+        ('wings/data/10_load', '../../reference/glossary.ipynb'),
         ('04_cra', 'reference/glossary.ipynb'),
         ('results/11_retrieval', '../reference/glossary.ipynb'),
     ):
@@ -293,9 +293,9 @@ def test_terms_link_to_the_glossary_from_every_folder(tree):
         assert glossary.link_book(book, page, tree) == []  # known as a link: no second one
     book = dict(cells=[dict(cell_type='markdown', source='The modality.')])
     assert (
-        glossary.link_book(book, 'wings/data/02_dicom', tree) == []
+        glossary.link_book(book, 'wings/data/03_dicom', tree) == []
     )  # there the word means something else
-    assert glossary.link_book(book, 'wings/data/08_load', tree) != []
+    assert glossary.link_book(book, 'wings/data/10_load', tree) != []
 
 
 def test_measurements_are_kept_for_every_folder(tree, tmp_path, monkeypatch):
@@ -311,10 +311,10 @@ def test_measurements_are_kept_for_every_folder(tree, tmp_path, monkeypatch):
             )
         )
     )
-    lessons.note({'wings/data/02_dicom': dict(row, seconds=2.0)})
+    lessons.note({'wings/data/03_dicom': dict(row, seconds=2.0)})
     kept = json.loads(file.read_text())['notebooks']
-    assert sorted(kept) == sorted(IDS) and kept['wings/data/02_dicom']['seconds'] == 2
-    assert '| [`wings/data/02_dicom`](wings/data/02_dicom.ipynb) |' in lessons.table()
+    assert sorted(kept) == sorted(IDS) and kept['wings/data/03_dicom']['seconds'] == 2
+    assert '| [`wings/data/03_dicom`](wings/data/03_dicom.ipynb) |' in lessons.table()
     before = file.read_text()
     for path in tree.rglob('*.ipynb'):
         path.unlink()

@@ -343,9 +343,9 @@ def test_one_page_has_every_page_and_what_it_took():
 def test_a_name_in_a_link_is_one_link():
     assert (
         docs.one_link(
-            'that [[`f`](https://a.b/x.html#f)](wings/data/08_load.ipynb) reads [`g`](h.html)'
+            'that [[`f`](https://a.b/x.html#f)](wings/data/10_load.ipynb) reads [`g`](h.html)'
         )
-        == 'that [`f`](wings/data/08_load.ipynb) reads [`g`](h.html)'
+        == 'that [`f`](wings/data/10_load.ipynb) reads [`g`](h.html)'
     )
 
 
