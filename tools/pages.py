@@ -37,6 +37,7 @@ class Part(NamedTuple):
 # take their place.
 PARTS = [
     Part('Start', None, 'start', ['index']),
+    Part('The first evening', None, 'lesson', ['00_the_task']),
     Part('The paper', None, 'lesson', ['/']),
     Part('Wings', 'Data', 'lesson', ['wings/data/']),
     Part('Wings', 'Tokenizers', 'lesson', ['wings/tokenizer/']),
