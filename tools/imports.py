@@ -33,6 +33,7 @@ GROUPS = [
     ['experiment'],
     ['training'],
     ['analysis'],
+    ['exercises'],
     ['apps'],
     ['check'],
 ]

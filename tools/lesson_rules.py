@@ -12,6 +12,8 @@ import pages
 MAX_KB = 900
 CHECKS = re.compile(r'\b(test_\w+|expect_fail|assert|gradcheck)\b')
 # Modules of the paper's parts (pages.PAPER) whose job has no equation in the paper or elsewhere
+# Modules whose pages are lists of exercises, or what these are made of
+NO_FIGURE = 'exercises.'
 NO_EQUATION = {'core', 'checkpoint', 'config'}
 
 
@@ -82,7 +84,7 @@ def check_outputs(cells):
             if not text.strip() or text == '{}':
                 faults.append(f'empty output: {source[:60]!r}')
             figure |= 'image/png' in out.get('data', {}) or 'image/svg+xml' in out.get('data', {})
-    return faults + ([] if figure else ['no saved figure'])
+    return faults if figure else [*faults, 'no saved figure']
 
 
 def lesson_faults(path):
@@ -92,6 +94,8 @@ def lesson_faults(path):
     module = pages.module_of(path)
     prose = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
     faults = check_exports(cells) + check_outputs(cells)
+    if module.startswith(NO_FIGURE):
+        faults = [fault for fault in faults if fault != 'no saved figure']
     of_paper = module in pages.PAPER
     if of_paper and module not in NO_EQUATION and not re.search(r'\{#eq-[\w-]+\}', prose):
         faults.append('no labelled equation')

@@ -47,6 +47,7 @@ PARTS = [
     Part('Wings', 'Experiments', 'lesson', ['wings/experiment/']),
     Part('Wings', 'Analysis', 'lesson', ['wings/analysis/']),
     Part('Wings', 'Figures and pages', 'lesson', ['wings/show/']),
+    Part('Wings', 'Exercises', 'lesson', ['wings/exercises/']),
     Part('Wings', 'Programs', 'lesson', ['wings/apps/']),
     Part(
         'Results',

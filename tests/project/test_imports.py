@@ -27,7 +27,7 @@ def test_folders_of_the_package_hold_no_code():
 
 def test_every_group_is_there_or_comes_with_its_own_issue():
     parts = {imports.part_of(module) for module in package_modules(ROOT / 'uar_nb')}
-    assert set(imports.RANK) - parts <= {'systems', 'check'}
+    assert set(imports.RANK) - parts <= {'systems'}
     assert parts <= set(imports.RANK)
     assert len(imports.RANK) == sum(map(len, GROUPS))  # no part stands in two groups
 
