@@ -501,8 +501,8 @@ def _of_set(folder, name):
 
 # -- bugs to be found ----------------------------------------------------------------------------
 GUARDS = {  # reader → a function that catches what damaged files make libraries raise
-    'png': 'uar_nb.data.image:_grey_raster',
-    'jpeg': 'uar_nb.data.image:_grey_raster',
+    'png': 'uar_nb.data.image:_load',
+    'jpeg': 'uar_nb.data.image:_load',
     'dicom': 'uar_nb.data.dicom:_safely',
     'compressed dicom': 'uar_nb.data.dicom:_safely',
     'annotation': 'uar_nb.data.own_formats:_read_finding',

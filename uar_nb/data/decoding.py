@@ -11,6 +11,7 @@ import atexit
 import functools
 import importlib.util
 import json
+import logging
 import os
 import signal
 import struct
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+import traceback
+from contextlib import contextmanager, suppress
 from multiprocessing.spawn import get_executable
 
 import numpy as np
@@ -98,6 +100,36 @@ def _limit_memory(allowed):
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 # %% ../../nbs/wings/data/02_decoding.ipynb #eb7ee7c0
+class _Listener(logging.Handler):
+    "Counts the memory errors that are logged."
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    def emit(self, record):
+        error = record.exc_info and record.exc_info[1]
+        if isinstance(error, MemoryError):
+            self.heard.append(type(error).__name__)
+
+
+@contextmanager
+def _memory_errors():  # gives a list that grows
+    "The memory errors that pydicom logs and swallows: it goes on to the next decoder."
+    logger = logging.getLogger('pydicom.pixels.decoders.base')
+    before = logger.level, logger.propagate
+    listener = _Listener()
+    logger.addHandler(listener)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield listener.heard
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
 def decode_stream(
     options,  # as pydicom's `as_pixel_options` makes them, with `syntax` and `plugin`
     stream,  # bytes of one compressed image
@@ -110,7 +142,13 @@ def decode_stream(
     decoder = get_decoder(options.pop('syntax'))
     plugin = options.pop('plugin', '')
     source = encapsulate([bytes(stream)], has_bot=False)
-    values, _ = decoder.as_array(source, decoding_plugin=plugin, **options)
+    with _memory_errors() as swallowed:
+        try:
+            values, _ = decoder.as_array(source, decoding_plugin=plugin, **options)
+        except RuntimeError:  # pydicom's word for: no decoder could do it
+            if swallowed:
+                raise MemoryError from None
+            raise
     return np.ascontiguousarray(values)
 
 
@@ -132,6 +170,12 @@ def _become_quiet():
     return requests, answers
 
 
+def _raised_here(error):
+    "Whether a line of this module raised an error, and no package that it calls."
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_filename == serve.__code__.co_filename
+
+
 def serve(
     decode=decode_stream,  # function of (options, stream)
 ):
@@ -151,8 +195,9 @@ def serve(
         try:
             values = decode(head['options'], stream)
             answer = dict(dtype=values.dtype.str, shape=values.shape)
-        except Exception as error:  # whatever a decoder makes of a bad file: the parent judges
-            answer = dict(error=type(error).__name__)
+        except Exception as error:  # nobody lists what decoders raise: the parent judges
+            kind = 'MemoryError' if isinstance(error, MemoryError) else type(error).__name__
+            answer = dict(error=kind, ours=_raised_here(error))
         _limit_time(0)
         try:
             send_message(answers, answer, values)
@@ -200,13 +245,19 @@ class _Died(Exception):
         return 'the decoder died on this file'
 
 
-def _failure(kind):
-    "The error of an image for which the decoding process met an error of this class."
+def _failure(answer, allowed):
+    "The error of an image for which the decoding process met one; so many bytes were allowed."
+    kind = answer['error']
     if kind == 'MemoryError':
-        return DecoderLost('the decoder wanted more memory than an image of this size needs')
+        return DecoderLost(
+            f'the decoder needs more than {allowed:,} bytes of memory, '
+            'the limit for an image of this size'
+        )
     if kind in ('ImportError', 'ModuleNotFoundError'):
         remedy = "pip install 'uar_nb[dicom]'"
         return DecoderLost('the process that decodes does not find pydicom', remedy)
+    if answer['ours']:  # no file is to blame
+        return RuntimeError(f'{kind} in the process that decodes')
     return Undecodable(kind)
 
 # %% ../../nbs/wings/data/02_decoding.ipynb #0052af58
@@ -373,7 +424,7 @@ class DecoderPool:
             raise
         self._give_back(worker)
         if 'error' in answer:
-            raise _failure(answer['error'])
+            raise _failure(answer, head['bytes'])
         return np.frombuffer(body, answer['dtype']).reshape(answer['shape'])
 
     def decode(

@@ -18,6 +18,7 @@ from sys import intern
 
 from ..core import UARError, parse_json, read_json
 from .dicom import DICOM_SUFFIXES
+from .image import image_kind
 from .iu_xray import r2gen_split
 from uar_nb.data.study import (
     FINDING_KINDS,
@@ -612,10 +613,9 @@ def _is_meant_as_image(path):
         return True
     try:
         with open(path, 'rb') as file:
-            head = file.read(132)
+            return image_kind(file.read(132)) is not None
     except OSError:
         return False
-    return head.startswith((b'\x89PNG', b'\xff\xd8\xff')) or head[128:132] == b'DICM'
 
 
 def _ids_of_files(paths, folder):

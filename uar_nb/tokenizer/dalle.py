@@ -125,11 +125,28 @@ def _allowed():
 _DO_NOT_USE = 'do not use this file; fetch it from OpenAI'
 
 
+class _BadPickle(Exception):
+    "What a pickle holds has raised an error, which is the cause of this one."
+
+
+def _of_pickle(function, data):
+    """What a function of PyTorch makes of a pickle; `_BadPickle` where its content is at fault.
+
+    Python names no end of what unpickling may raise, assertions of PyTorch among it. So this is
+    the one place that catches all, but for what tells of the machine; no line of ours runs in it."""
+    try:
+        return function(io.BytesIO(data))
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise _BadPickle from error
+
+
 def _refuse_strange(data, name):
     "Refuse a pickle that asks for a class or function which is not on the list."
     try:
-        asked = torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
-    except Exception:
+        asked = _of_pickle(torch.serialization.get_unsafe_globals_in_checkpoint, data)
+    except _BadPickle:
         return  # damaged, or not in PyTorch's zip format: the next step says so
     known = {f'{c.__module__}.{c.__qualname__}' for c in _allowed()}
     strange = sorted(set(asked) - known)
@@ -146,16 +163,19 @@ def _unpickle(data, name):
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
             warnings.simplefilter('ignore')  # PyTorch's remarks on old pickle protocols
-            return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
+            return _of_pickle(
+                functools.partial(torch.load, map_location='cpu', weights_only=True), data
+            )
+    except _BadPickle as bad:
+        error = bad.__cause__
+    if isinstance(error, pickle.UnpicklingError):
         more = 'holds more than arrays and the allowed classes, or is no checkpoint'
         raise UARError(f'{more}; nothing of it was run', file=name, remedy=_DO_NOT_USE) from error
-    except Exception as error:
-        raise UARError(
-            f'is damaged or not a checkpoint ({type(error).__name__})',
-            file=name,
-            remedy='download it again',
-        ) from error
+    raise UARError(
+        f'is damaged or not a checkpoint ({type(error).__name__})',
+        file=name,
+        remedy='download it again',
+    ) from error
 
 
 def read_pickle(
