@@ -157,9 +157,10 @@ def plant(text):
 
 
 def put_into_effect(plan):
-    """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace', 'n': n,
-    'path': part of a path} ends it by SIGKILL at the n-th such
-    event once s steps are done in all; a file that is being written is cut in half first.
+    """Faults of one process. `kill`: {'step': s, 'event': 'step' | 'fsync' | 'replace' |
+    'reports', 'n': n, 'path': part of a path, 'signal': name} ends it by SIGKILL, or sends another
+    signal, at the n-th such event once s training steps are done in all ('reports': an evaluation
+    writes those of its next batch); a file that is being written is cut in half by SIGKILL.
     `full`/`refuse`: a text; writes to paths that hold it fail,
     `full` once `after` steps are done. `missing`: packages that are not installed. `no_locks`:
     `flock` answers this error number. `lease`: (seconds between signs of life, seconds to wait for
@@ -176,16 +177,17 @@ def put_into_effect(plan):
         if (
             not kill
             or kind != kill['event']
-            or seen['step'] < kill['step']
+            or seen['step'] < kill.get('step', 0)
             or kill.get('path', '') not in str(path)
         ):
             return
         seen['n'] += 1
         if seen['n'] < kill.get('n', 1):
             return
-        if handle is not None:
+        name = kill.get('signal', 'SIGKILL')
+        if handle is not None and name == 'SIGKILL':
             os.ftruncate(handle, os.fstat(handle).st_size // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, name))
 
     def hooked_fsync(handle):
         path = written_path(handle)
@@ -213,6 +215,15 @@ def put_into_effect(plan):
         return done
 
     Trainer.train_step = hooked_step
+    import uar_nb.scoring.evaluate as scoring
+
+    write = scoring.generate
+
+    def hooked_generate(*args, **kwargs):
+        event('reports')
+        return write(*args, **kwargs)
+
+    scoring.generate = hooked_generate
 
 
 def write_to(wanted, usual, number):

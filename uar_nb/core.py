@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
-           'Stopped', 'drop_lost_output', 'on_stop_signal', 'optional_import', 'derive_seed', 'numpy_rng', 'torch_rng',
-           'pick_hardware', 'to_json', 'as_path', 'check_kind', 'atomic_write', 'recover_folder', 'atomic_folder',
-           'unused_folder', 'lock_open_file', 'parse_json', 'read_json', 'check_finite', 'load_tensors', 'sha256_of',
-           'repository_root', 'kept_result', 'check_options', 'dropout', 'full_precision', 'upcast', 'find_model',
-           'read_model_config', 'write_model', 'fit_weights', 'evaluation_mode']
+           'Stopped', 'drop_lost_output', 'on_stop_signal', 'finish_first', 'optional_import', 'derive_seed',
+           'numpy_rng', 'torch_rng', 'pick_hardware', 'to_json', 'as_path', 'check_kind', 'atomic_write',
+           'recover_folder', 'atomic_folder', 'unused_folder', 'lock_open_file', 'parse_json', 'read_json',
+           'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options', 'dropout',
+           'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model', 'fit_weights',
+           'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
 import configparser
@@ -127,6 +128,18 @@ def on_stop_signal(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
+def finish_first():
+    "Signals that ask to stop wait for the end of the block, e.g. two files that belong together."
+    asked = []
+    try:
+        with on_stop_signal(asked.append):
+            yield
+    finally:
+        for number in asked[:1]:
+            signal.raise_signal(number)
 
 # %% ../nbs/12_core.ipynb #c009
 def optional_import(
@@ -282,14 +295,16 @@ def atomic_write(
             os.fsync(f.fileno())
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
+        tmp = None
     except OSError as e:
-        if tmp:
-            Path(tmp).unlink(missing_ok=True)
         raise UARError(
             f'cannot be written ({e.strerror or e})',
             file=path,
             remedy='free space or choose another folder; what was there before is untouched',
         ) from e
+    finally:  # Ctrl-C leaves nothing, either
+        if tmp:
+            Path(tmp).unlink(missing_ok=True)
     return path
 
 # %% ../nbs/12_core.ipynb #c024

@@ -23,6 +23,7 @@ from uar_nb.core import (
     atomic_write,
     check_kind,
     evaluation_mode,
+    finish_first,
     parse_json,
     read_json,
     sha256_of,
@@ -255,8 +256,9 @@ def _save_evaluation(evaluation, folder, evaluated):
         scores['findings'] = evaluation.findings
     if evaluation.notes:
         scores['notes'] = list(evaluation.notes)
-    atomic_write(Path(folder) / 'scores.json', scores)
-    atomic_write(Path(folder) / 'predictions.jsonl', predictions)
+    with finish_first():  # both or neither
+        atomic_write(Path(folder) / 'scores.json', scores)
+        atomic_write(Path(folder) / 'predictions.jsonl', predictions)
 
 
 def evaluate(  # noqa: PLR0913 (how to write, what to score, where to keep it)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UARError, numpy_rng, optional_import
+from ..core import UARError, finish_first, numpy_rng, optional_import
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c008
 def _ngram_counts(words, n):
@@ -114,7 +114,8 @@ def _meteor():
         return None
     if not _METEOR:
         atexit.register(close_meteor)
-    return _METEOR.setdefault(os.getpid(), _counting(module.Meteor)())
+    with finish_first():  # whoever stops this program must know of the other one
+        return _METEOR.setdefault(os.getpid(), _counting(module.Meteor)())
 
 
 def close_meteor():
