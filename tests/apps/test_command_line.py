@@ -345,6 +345,8 @@ BASE = {  # arguments with which each command comes as far as reading what it wa
     'train': ['set', '--preset', 'phantom', '--dvae', 'nowhere', '--out', 'OUT'],
     'generate': ['nowhere.png', '--checkpoint', 'phantom-small'],
     'evaluate': ['set', '--checkpoint', 'phantom-small', '--split', 'val'],
+    'export': ['nowhere', '--for', 'radeval', '--out', 'OUT'],
+    'compare': ['nowhere', 'file', '--draws', '100'],
     'demo': ['--plan', 'nowhere', '--out', 'OUT'],
     'ablation': ['--plan', 'nowhere', '--out', 'OUT'],
     'refine': ['set', '--plan', 'nowhere', '--out', 'OUT'],

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loading', 'print_table', 'phantom', 'iu_phantom',
            'real_text', 'download_iu_xray', 'download_dalle_dvae', 'audit', 'dvae', 'tokenize', 'train', 'generate',
-           'evaluate', 'demo', 'ablation', 'refine', 'check_arguments', 'run_command', 'main']
+           'evaluate', 'export', 'compare', 'demo', 'ablation', 'refine', 'check_arguments', 'run_command', 'main']
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c003
 import functools
@@ -603,18 +603,45 @@ def generate(
         print('', DISCLAIMER, sep='\n')
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c039
+def _check_source(data, rexrank):
+    "A data set or --rexrank, one of the two."
+    if (data is None) == (rexrank is None):
+        what = 'nothing is named to be scored' if data is None else 'two things are named'
+        remedy = 'name a data set, or a file with --rexrank'
+        raise UARError(what, field='data', remedy=remedy)
+
+
+def _refuse_options(why, **options):
+    "Refuse options that have no effect here."
+    for name, value in options.items():
+        if value:
+            raise UARError(f'has no effect {why}', field=f'--{name}', remedy='leave it out')
+
+
 @_command(
-    'Score a checkpoint on a data set.',
+    'Score a checkpoint on a data set, or write the reports of a ReXrank file.',
     'uar evaluate iu_xray/annotation.json --checkpoint runs/iu/checkpoint --out runs/iu/test',
     'uar evaluate phantoms/ --checkpoint runs/demo/checkpoint --split val --beams 1',
     'uar evaluate phantoms/ --checkpoint runs/demo/checkpoint --block-trigrams',
+    'uar evaluate --rexrank IN.json --images DIR --checkpoint runs/iu/checkpoint --out OUT.json',
 )
 def evaluate(
-    data: Annotated[Path, typer.Argument(help='A data set with reports.')],
     checkpoint: Annotated[str, typer.Option(help='Checkpoint folder, or the name of one.')],
-    split: Annotated[str, typer.Option(help='train, val or test.')] = 'test',
+    data: Annotated[Path | None, typer.Argument(help='A data set with reports.')] = None,
+    split: Annotated[str | None, typer.Option(help='train, val or test. [default: test]')] = None,
     out: Annotated[
-        Path | None, typer.Option(help='Folder for predictions.jsonl and scores.json.')
+        Path | None,
+        typer.Option(
+            help='Folder for predictions.jsonl and scores.json; with --rexrank the JSON to write.'
+        ),
+    ] = None,
+    rexrank: Annotated[
+        Path | None,
+        typer.Option(help="JSON of ReXrank's studies; --out gets it with model_prediction added."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help='Folder of the images of --rexrank. [default: that of the JSON]'),
     ] = None,
     beams: _Beams = 3,
     block_trigrams: _BlockTrigrams = False,
@@ -633,20 +660,34 @@ def evaluate(
     ] = False,
     quiet: _Quiet = False,
 ):
-    from uar_nb.apps.pipeline import evaluate_checkpoint
+    from uar_nb.apps import pipeline
     from uar_nb.checkpoint import load_checkpoint
 
-    evaluation, baselines = evaluate_checkpoint(
-        data,
-        load_checkpoint(checkpoint, dvae),
-        out,
-        scored=split,
+    _check_source(data, rexrank)
+    common = dict(
         beams=beams,
         block_trigrams=block_trigrams,
         limit=limit,
-        metrics=metric or ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
         progress=_bar(quiet),
         overwrite=overwrite,
+    )
+    if rexrank is not None:
+        _refuse_options('with --rexrank', split=split, metric=metric, load=load)
+        if out is None:
+            raise UARError('is missing', field='--out', remedy='name the JSON file to write')
+        found = pipeline.evaluate_rexrank(
+            rexrank, load_checkpoint(checkpoint, dvae), out, images, **common
+        )
+        print(found, DISCLAIMER, sep='\n\n')
+        return
+    _refuse_options('without --rexrank', images=images)
+    evaluation, baselines = pipeline.evaluate_checkpoint(
+        data,
+        load_checkpoint(checkpoint, dvae),
+        out,
+        scored=split or 'test',
+        metrics=metric or ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'),
+        **common,
         **read_loading(load),
     )
     paragraphs = [evaluation]
@@ -654,6 +695,61 @@ def evaluate(
         paragraphs = [baselines.table(model=evaluation.row())]
         paragraphs += [f'note: {note}' for note in evaluation.notes]
     print(*paragraphs, DISCLAIMER, sep='\n\n')
+
+# %% ../../nbs/wings/apps/09_cli.ipynb #db6d91a9
+_Predictions = Annotated[
+    Path, typer.Argument(help='predictions.jsonl of uar evaluate, or its folder.')
+]
+
+
+@_command(
+    'Write predictions as scorers of clinical content read them: whole sentences, raw references.',
+    'uar export runs/iu/test --for radeval --out runs/iu/radeval',
+    'uar export runs/iu/test/predictions.jsonl --for cxrmetric --out runs/iu/cxrmetric',
+)
+def export(
+    predictions: _Predictions,
+    scorer: Annotated[str, typer.Option('--for', help='radeval, cxrmetric or radfact.')],
+    out: Annotated[Path, typer.Option(help='Folder to write.')],
+):
+    from uar_nb.scoring.evaluate import read_predictions
+    from uar_nb.scoring.scorer_files import export_predictions
+
+    written = export_predictions(read_predictions(predictions), scorer, out)
+    print(*written, sep='\n')
+
+
+@_command(
+    'Compare models by their predictions, study by study: by how much, and whether by chance.',
+    'uar compare runs/base/test runs/uar/test',
+    'uar compare a/predictions.jsonl b/predictions.jsonl c/predictions.jsonl --score BLEU_1 --json',
+)
+def compare(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            help='predictions.jsonl of uar evaluate, or their folders: '
+            'the first one, and those to compare with it.'
+        ),
+    ],
+    score: Annotated[
+        list[str],
+        typer.Option(
+            help='BLEU_1 to BLEU_4, METEOR (starts Java), ROUGE_L, CIDEr or F1; may be repeated. '
+            '[default: BLEU_4, ROUGE_L, CIDEr, and F1 where findings are known]'
+        ),
+    ] = [],
+    draws: Annotated[
+        int,
+        typer.Option(min=100, max=1_000_000, help='Exchanges of the test, resamples of intervals.'),
+    ] = 10_000,
+    seed: _Seed = 0,
+    as_json: _AsJson = False,
+):
+    from uar_nb.scoring.compare import COMPARED, compare_predictions
+
+    found = compare_predictions(predictions, tuple(score) or COMPARED, draws=draws, seed=seed)
+    print(to_json(found.to_dict(), ascii=True) if as_json else found)
 
 # %% ../../nbs/wings/apps/09_cli.ipynb #c042
 _Plan = Annotated[

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['write_phantom_set', 'write_iu_phantom_set', 'configure', 'find_or_train_dvae', 'measure_dvae',
            'train_and_measure_dvae', 'check_reports', 'TokenSource', 'Checked', 'check_training', 'prepare_training',
-           'fit', 'train_model', 'tokenize_data_set', 'evaluate_checkpoint']
+           'fit', 'train_model', 'tokenize_data_set', 'evaluate_checkpoint', 'RexrankResult', 'evaluate_rexrank']
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c003
 import os
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from ..checkpoint import Checkpoint
@@ -40,8 +41,16 @@ from ..experiment.run_folder import check_run, main_first, run_lock
 from ..phantom.generator import FREQUENCIES, make_studies, write_studies
 from ..phantom.iu_tags import iu_phantom
 from ..phantom.language import STYLES
-from ..scoring.evaluate import Evaluation, check_scores, evaluate
+from ..scoring.evaluate import Evaluation, check_scores, evaluate, write_reports
+from ..scoring.metrics import Scores, score_reports, score_table
 from ..scoring.naive_baselines import Baselines, all_baselines
+from uar_nb.scoring.scorer_files import (
+    detokenise,
+    read_rexrank,
+    rexrank_bleu,
+    rexrank_studies,
+    write_rexrank,
+)
 from ..tokenizer.choose import load_tokenizer
 from ..tokenizer.dvae import DVAE, DVAEConfig, code_use, psnr, train_dvae
 from ..tokenizer.surprise import judge_data
@@ -432,3 +441,97 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
         return evaluation, None
     chooses = splits['val'] if scored == 'test' else None  # the best constant report
     return evaluation, all_baselines(splits['train'], chooses, splits[scored])
+
+# %% ../../nbs/wings/apps/02_pipeline.ipynb #584fd6f9
+@dataclass(repr=False)
+class RexrankResult:
+    "What a model wrote about ReXrank's studies, and its scores where findings are known."
+
+    file: Path  # that was written
+    studies: int  # in it
+    scores: Scores | None  # by our recipe, of studies with findings; None where there is none
+    bleu: float  # ReXrank's BLEU-2 of the same studies
+    notes: tuple  # on the studies
+
+    def __repr__(self):
+        lines = [f'{self.studies} studies: {self.file}']
+        if self.scores is not None:
+            row = {**self.scores.values, 'ReXrank BLEU-2': self.bleu}
+            lines.append(str(score_table({'model': row}, note=self.scores.recipe_note())))
+        return '\n'.join([*lines, *(f'note: {note}' for note in self.notes)])
+
+
+def _check_rexrank_output(file, out, overwrite):
+    "Refuse to write over the input, a folder, or unasked over anything."
+    out = as_path(out, 'out')
+    if out.is_dir():
+        raise UARError('is a folder', file=out, remedy='name the JSON file to write')
+    if out.resolve() == Path(file).resolve():
+        what, remedy = 'is the input: it would be replaced', 'name another file to write'
+        raise UARError(what, file=out, remedy=remedy)
+    if out.exists() and not overwrite:
+        remedy = 'name another file, or replace it with --overwrite (overwrite=True)'
+        raise UARError('is there already', file=out, remedy=remedy)
+
+
+def _score_rexrank(data, reports, sentences):
+    "(scores by our recipe, ReXrank's BLEU-2, notes) of the studies that have findings."
+    references = data.references
+    known = [n for n, reference in enumerate(references) if reference]
+    notes = data.notes
+    if len(known) < len(data):
+        notes += (f'not scored, as they have no findings: {len(data) - len(known)} studies',)
+    if not known:
+        return None, float('nan'), notes
+    recipe = dict(
+        truncation=data.max_words,
+        unknown_words='<unk>',
+        split='ReXrank, findings',
+        cleaning=data.rules,
+    )
+    scores = score_reports(
+        [reports[n] for n in known],
+        [references[n] for n in known],
+        ids=[data.ids[n] for n in known],
+        metrics=('BLEU', 'ROUGE_L', 'CIDEr'),
+        recipe=recipe,
+    )
+    originals = [data.studies[n].report for n in known]
+    bleu = rexrank_bleu([sentences[n] for n in known], originals)
+    return scores, float(np.mean(bleu)), notes
+
+
+def evaluate_rexrank(  # noqa: PLR0913 (as `evaluate_checkpoint`)
+    file,  # ReXrank's JSON
+    checkpoint: Checkpoint,  # of `load_checkpoint`
+    out,  # JSON to write: the same studies with `model_prediction`
+    images=None,  # folder that image paths are relative to; None: that of the file
+    beams: int = 3,  # beam search; 1 = greedy
+    limit: int = 0,  # the first studies only; 0 = all
+    block_trigrams=False,  # never the same three words in a row twice
+    progress=False,  # show a bar
+    overwrite=False,  # replace what is there
+) -> RexrankResult:
+    "Write the reports of ReXrank's studies into a copy of its file, and score them."
+    check_kind(checkpoint, Checkpoint, 'checkpoint', 'load it with `load_checkpoint`')
+    _check_rexrank_output(file, out, overwrite)
+    entries = read_rexrank(file)
+    wanted = dict(list(entries.items())[: limit or None])
+    folder = Path(file).parent if images is None else as_path(images, 'images')
+    splits = make_data(
+        rexrank_studies(wanted, folder),
+        replace(checkpoint.data, crops=0),  # crops are for training
+        vocabulary=checkpoint.vocabulary,
+        tokenizer=checkpoint.tokenizer,
+        progress=progress,
+    )
+    data = splits['test']
+    data.notes += _notes_on_unlike(checkpoint.statistics, data)
+    written = write_reports(
+        checkpoint.model, data, beams, block_trigrams=block_trigrams, progress=progress
+    )
+    reports = [report for report, _ in written]
+    sentences = [detokenise(report) or '.' for report in reports]  # pandas reads '' as missing
+    write_rexrank(out, wanted, dict(zip(data.ids, sentences, strict=True)))
+    scores, bleu, notes = _score_rexrank(data, reports, sentences)
+    return RexrankResult(Path(out), len(data), scores, bleu, notes)
