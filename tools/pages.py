@@ -67,6 +67,7 @@ PARTS = [
         'reference',
         [
             'reference/commands',
+            'reference/clinical_scores',
             'reference/architecture',
             'reference/paper_to_code',
             'reference/open_choices',
