@@ -43,6 +43,7 @@ PARTS = [
     Part('Wings', 'Tokenizers', 'lesson', ['wings/tokenizer/']),
     Part('Wings', 'Phantoms', 'lesson', ['wings/phantom/']),
     Part('Wings', 'Variants', 'lesson', ['wings/variants/']),
+    Part('Wings', 'Other systems', 'lesson', ['wings/systems/']),
     Part('Wings', 'Scoring', 'lesson', ['wings/scoring/']),
     Part('Wings', 'Experiments', 'lesson', ['wings/experiment/']),
     Part('Wings', 'Analysis', 'lesson', ['wings/analysis/']),

@@ -9,6 +9,8 @@ __all__ = ['save_checkpoint', 'Checkpoint', 'load_checkpoint']
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from .config import DataConfig
 from uar_nb.core import (
     UARError,
@@ -22,7 +24,7 @@ from uar_nb.core import (
 )
 from .data.image import ImageProtocol
 from .data.text import Vocabulary
-from .model import UAR
+from .systems.catalogue import load_model
 from .tokenizer.choose import dalle_folder, load_tokenizer
 from .tokenizer.surprise import TokenStatistics
 
@@ -84,7 +86,7 @@ def _check_statistics(statistics, tokenizer):
 # %% ../nbs/11_checkpoint.ipynb #c006
 def save_checkpoint(
     folder,  # where; what was there is replaced when the new one is whole
-    model,  # a `UAR`
+    model,  # a `UAR` or another system
     vocabulary,  # the `Vocabulary` of its training
     data,  # a `DataConfig`
     tokenizer,  # the tokenizer of its training; None for a model with a CNN
@@ -115,7 +117,7 @@ def save_checkpoint(
 class Checkpoint:
     "A trained model with all that it needs."
 
-    model: UAR  # in evaluation mode
+    model: nn.Module  # a UAR or another system, in evaluation mode
     vocabulary: Vocabulary
     data: DataConfig
     images: ImageProtocol
@@ -197,7 +199,7 @@ def load_checkpoint(
     vocabulary = _read_vocabulary(folder, words)
     card = values.get('tokenizer')
     _check_tokenizer_card(card, file)
-    model = UAR.from_saved(values, folder)
+    model = load_model(values, folder)
     _check_parts(model.config, data, words, card, file)
     statistics = None if card is None else TokenStatistics.load(folder, card)
     tokenizer = _load_tokenizer(folder, card, tokenizer)

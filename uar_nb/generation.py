@@ -174,6 +174,7 @@ def _search(model, memory, K, length, alpha, block, early_stop):
     B, device = len(memory.features), memory.features.device
     alpha = alpha if K > 1 else 0.0
     state = model.start(memory, K, length)
+    state.greedy = K == 1  # systems of two levels may have a rule of their own for the last word
     active = torch.arange(B, device=device)  # studies that are still being written
     last = torch.full((B * K,), BOS_ID, device=device)
     for t in range(length):
@@ -242,7 +243,7 @@ def _sample(model, memory, study_ids, length, block, temperature, top_p, seed):
 
 # %% ../nbs/08_generation.ipynb #c021
 def generate(  # noqa: PLR0913 (options of one call, all with defaults)
-    model,  # a `UAR`
+    model,  # a `UAR` or another system
     batch,  # a `Batch`; its reports are not read
     beams=3,  # beams a study; 1 = greedy
     max_words=None,  # longest report, <eos> included; None = as long as the model can
@@ -253,7 +254,7 @@ def generate(  # noqa: PLR0913 (options of one call, all with defaults)
     top_p=1.0,  # of sampling
     seed=0,  # of sampling
     early_stop=True,  # stop where nothing better can come; the result is the same
-    memory=None,  # the batch's `ImageMemory`, where it is there already
+    memory=None,  # what `encode_image` says of the batch, where it is there already
 ) -> Generated:  # one report a study
     "Write the report of each study of a batch."
     _check_options(beams, length_penalty, temperature, top_p)
@@ -271,12 +272,12 @@ class ScoredReports(NamedTuple):
     "Finished reports, looked at once more."
 
     logprobs: list  # log-probability of each word of each report
-    attention: torch.Tensor  # text-to-image weights [layers, B, h, T, N]
+    attention: torch.Tensor | None  # text-to-image weights [layers, B, h, T, N]; None: it has none
 
 
 def score_written(
-    model,  # a `UAR`
-    memory,  # `ImageMemory` of B studies
+    model,  # a `UAR` or another system
+    memory,  # what its `encode_image` says of B studies
     written,  # what `generate` wrote for them
 ) -> ScoredReports:
     "Word log-probabilities and attention of finished reports, from one pass (Eq. 3-4)."
@@ -288,8 +289,8 @@ def score_written(
     padded = [row + [PAD_ID] * (T - len(row)) for row in rows]
     report_ids = torch.tensor(padded, device=memory.features.device)
     with evaluation_mode(model), torch.no_grad():
-        decoded = model.decode(model.represent_text(report_ids[:, :-1]), memory, weights=True)
-        log_probs = word_log_probs(model.word_logits(decoded.h))
+        read = model.unroll(report_ids[:, :-1], memory, weights=True)
+        log_probs = word_log_probs(read.logits)
     of_words = log_probs.gather(2, report_ids[:, 1:, None])[:, :, 0].tolist()
     logprobs = [row[: len(ids)] for row, ids in zip(of_words, written.ids, strict=True)]
-    return ScoredReports(logprobs, torch.stack([attended.weights for attended in decoded.cross]))
+    return ScoredReports(logprobs, read.attention)

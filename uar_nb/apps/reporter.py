@@ -40,7 +40,8 @@ class Report:
     text: str  # words joined by blanks
     words: list  # of the report
     probabilities: list  # of each word, given the words before it
-    attention: np.ndarray  # [T, V, g, g]: of each word to the image; sums to 1 over V, g, g
+    # [T, V, g, g]: of each word to the image, sums to 1 over V, g, g; None: the model has none
+    attention: np.ndarray | None
     views: list  # names of the V views
     images: list = field(default_factory=list)  # uint8 [128, 128] of each view
     files: list = field(default_factory=list)  # name of each image's file; '' where it has none
@@ -81,7 +82,7 @@ class Report:
             views=self.views,
             images=self._told_images(),
             notes=self.notes,
-            attention=np.round(self.attention, 6).tolist(),
+            attention=None if self.attention is None else np.round(self.attention, 6).tolist(),
             unlike=self.unlike,
             surprises=[surprise.to_dict() for surprise in self.surprises],
             disclaimer=self.disclaimer,
@@ -275,7 +276,9 @@ class Reporter:
         for i, images in enumerate(studies):
             slots = view_slots([image.view.name for image in images], n_views)
             shown = [images[slot] for slot in slots if slot >= 0]
-            maps = self._attention_maps(weights[:, i], batch.view_mask[i])
+            maps = None
+            if weights is not None:
+                maps = self._attention_maps(weights[:, i], batch.view_mask[i])
             report = self._report(written.ids[i], log_probs[i], maps, shown)
             names = [image.view.name for image in shown]
             report.surprises = self._surprises(batch, i, names)
@@ -306,7 +309,7 @@ class Reporter:
             text=' '.join(words),
             words=words,
             probabilities=[math.exp(log_prob) for log_prob in log_probs],
-            attention=maps[: len(ids)],
+            attention=None if maps is None else maps[: len(ids)],
             views=[image.view.name for image in images],
             images=[image.view.pixels for image in images],
             files=[image.file for image in images],
@@ -334,6 +337,9 @@ def save_attention(
     folder,  # becomes one PNG a word
 ) -> Path:  # the folder
     "Write the attention of each word over the views, one PNG a word."
+    if report.attention is None:
+        what, remedy = 'the model attends to no place of the images', 'choose one that does'
+        raise UARError(what, field='checkpoint', remedy=remedy)
     folder = unused_folder(folder)
     with atomic_folder(folder) as new:
         for t, word in enumerate(report.words):

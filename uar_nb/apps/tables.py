@@ -32,8 +32,8 @@ from ..config import LAST_STAGE, SECOND_STAGES, VARIANTS
 from ..core import UARError, atomic_write, read_json, torch_rng
 from ..experiment.prepare import Prepared, prepare
 from ..experiment.run_folder import read_log
-from ..model import UAR
 from ..scoring.evaluate import evaluate, model_hash
+from ..systems.catalogue import make_model
 from ..training import mask_parameters
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c005
@@ -195,7 +195,7 @@ def _refine_once(config, weights, prepared, run):
     train = copy(prepared.data['train'])
     train.seed = config.train.seed  # another order and other crops of the same tokens
     with torch_rng(config.train.seed, 'weights'):
-        model = UAR(config.model)
+        model = make_model(config.model)
     _begin_from(model, weights, run)
     data = dict(prepared.data, train=train)
     trained = fit(replace(prepared, config=config, model=model, data=data), run, progress=False)

@@ -11,7 +11,7 @@ import json
 import os
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -329,6 +329,7 @@ class Batch:
     view_mask: torch.Tensor  # bool [B, V]
     report_ids: torch.Tensor | None = None  # int64 [B, T+1]; None: images alone
     report_keys: torch.Tensor | None = None  # int64 [B]; None: images alone
+    extras: dict = field(default_factory=dict)  # name → tensor [B, …]: what a system asks besides
 
     def __len__(self):
         return len(self.study_ids)
@@ -362,7 +363,8 @@ class Batch:
         "The batch of these studies, with each of its tensors given to a function."
         tensors = {k: v for k, v in vars(self).items() if torch.is_tensor(v)}
         changed = {name: function(tensor) for name, tensor in tensors.items()}
-        return replace(self, study_ids=study_ids, **changed)
+        extras = {name: function(tensor) for name, tensor in self.extras.items()}
+        return replace(self, study_ids=study_ids, extras=extras, **changed)
 
     def to(self, device):
         "The same batch on another device."
@@ -504,6 +506,7 @@ class StudyData:
         reports = map(self._clean, self.studies)
         coded = _encode_reports(reports, vocabulary, max_words)
         self.report_ids, self.lengths, self.report_keys = coded
+        self.extras = {}  # name → array with a row for each study; `add_extras` fills it
 
     def __len__(self):
         return len(self.ids)
@@ -627,7 +630,25 @@ def batch(
         view_mask=self.view_mask[indices],
         report_ids=self.report_ids[indices, :length].long(),
         report_keys=self.report_keys[indices],
+        extras={name: torch.from_numpy(rows[indices]) for name, rows in self.extras.items()},
     )
+
+# %% ../../nbs/wings/data/14_batch.ipynb #b5f04b10
+@patch
+def add_extras(
+    self: StudyData,
+    **extras,  # name = array with one row for each study
+):
+    "Give every batch further arrays, e.g. labels that a system learns beside the reports."
+    for name, rows in extras.items():
+        rows = np.asarray(rows)
+        if len(rows) != len(self):
+            raise UARError(
+                f'{name} has {len(rows)} rows for {len(self)} studies',
+                field=name,
+                remedy='give one row for each study, in the order of the studies',
+            )
+        self.extras[name] = rows
 
 # %% ../../nbs/wings/data/14_batch.ipynb #c055
 @patch

@@ -9,13 +9,15 @@ __all__ = ['make_data', 'settle_rules', 'Prepared', 'prepare']
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from ..config import RunConfig
 from ..core import UARError, torch_rng
 from ..data.batch import PixelStore, StudyData, TokenStore, note_unused_images
 from ..data.load import rules_for
 from ..data.study import by_split
 from ..data.text import Vocabulary, clean_report
-from ..model import UAR
+from ..systems.catalogue import make_model
 from ..variants.cnn import load_resnet
 
 # %% ../../nbs/wings/experiment/02_prepare.ipynb #76a8377d
@@ -103,7 +105,7 @@ class Prepared:
     vocabulary: Vocabulary  # of the training split
     tokenizer: object  # None for a model that reads pixels
     data: dict  # 'train', 'val', 'test' → `StudyData`, None where a split is empty
-    model: UAR  # untrained
+    model: nn.Module  # a UAR or another system, untrained
 
 
 def prepare(
@@ -142,7 +144,9 @@ def prepare(
     )
     # 'weights' names a random stream: another word would give other weights
     with torch_rng(config.train.seed, 'weights'):
-        model = UAR(config.model)
+        model = make_model(config.model)
+    for part in filter(None, data.values()):
+        part.add_extras(**model.make_extras(part, data['train']))
     if config.train.resnet_weights:
         _load_resnet_weights(model, config.train.resnet_weights)
     return Prepared(config, vocabulary, tokenizer, data, model)

@@ -32,7 +32,6 @@ from uar_nb.core import (
 from ..data.batch import StudyData
 from ..data.labels import read_findings
 from ..generation import generate
-from ..model import UAR
 from uar_nb.scoring.metrics import (
     METRICS,
     RECIPE,
@@ -44,7 +43,7 @@ from uar_nb.scoring.metrics import (
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c018
 def write_reports(
-    model: UAR,  # in any mode; left as it was
+    model,  # a UAR or another system, in any mode; left as it was
     data: StudyData,  # studies
     beams: int = 3,  # beam search; 1 = greedy
     batch_size: int = 16,  # studies at a time
@@ -108,7 +107,7 @@ class Evaluation:
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #355165bc
 def model_hash(
-    model: UAR,
+    model,  # a UAR or another system
 ) -> str:  # SHA-256
     "The identity of a model: its config, and the names and values of its weights."
     state = model.state_dict()
@@ -118,7 +117,7 @@ def model_hash(
 
 
 def evaluated_things(
-    model: UAR,
+    model,  # a UAR or another system
     data: StudyData,  # studies of one split
     beams: int,  # of the reports
     limit: int = 0,  # the first studies only; 0 = all
@@ -262,7 +261,7 @@ def _save_evaluation(evaluation, folder, evaluated):
 
 
 def evaluate(  # noqa: PLR0913 (how to write, what to score, where to keep it)
-    model,  # a UAR or a checkpoint folder
+    model,  # a UAR, another system or a checkpoint folder
     data: StudyData,  # studies of one split
     beams: int = 3,  # beam search; 1 = greedy
     folder=None,  # write predictions.jsonl and scores.json there

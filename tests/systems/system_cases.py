@@ -1,0 +1,135 @@
+"""The systems that tests run through, small: a new one joins by one line of CASES."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from uar_nb.config import system_preset
+from uar_nb.core import BOS_ID, EOS_ID, PAD_ID, numpy_rng, torch_rng
+from uar_nb.data.batch import Batch
+from uar_nb.systems.catalogue import make_model
+
+PERIOD = 4
+SMALL = dict(
+    text_vocab=13,
+    image_vocab=9,
+    grid=3,
+    views=2,
+    max_words=16,
+    period_id=PERIOD,
+    visual='tokens',
+    d=16,
+    d_att=12,
+    heads=2,
+    d_ff=24,
+    layers=1,
+    word_width=10,
+)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def linear(w, name, x):
+    "A linear layer of a state dict, with its bias where it has one."
+    return x @ w[f'{name}.weight'].T + w.get(f'{name}.bias', 0)
+
+
+def numpy_lstm(w, name, x, h, c):
+    "One step of an LSTM cell, gates in torch's order."
+    rows = x @ w[f'{name}.weight_ih'].T + h @ w[f'{name}.weight_hh'].T
+    rows = rows + w.get(f'{name}.bias_ih', 0) + w.get(f'{name}.bias_hh', 0)
+    i, f, g, o = np.split(rows, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def numpy_maxout(w, name, x, h, c, context=None):
+    "One step of the max-out cell: input, forget, output gate, two halves."
+    rows = linear(w, f'{name}.input', x) + linear(w, f'{name}.hidden', h)
+    i, f, o, a, b = np.split(rows, 5)
+    if context is not None:
+        more = np.split(linear(w, f'{name}.context', context), 2)
+        a, b = a + more[0], b + more[1]
+    c = sigmoid(f) * c + sigmoid(i) * np.maximum(a, b)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def numpy_show_tell(cell):
+    "What gives the logits [T, V] of Show and Tell, step by step."
+
+    def logits(w, places, words):
+        zero = np.zeros(w['head.weight'].shape[1])
+        image = linear(w, 'embed_mean.linear', places.mean(0))
+        h, c = cell(w, 'cell', image, zero, zero)
+        rows = []
+        for word in words:
+            h, c = cell(w, 'cell', w['words.weight'][word], h, c)
+            rows.append(linear(w, 'head', h))
+        return np.stack(rows)
+
+    return logits
+
+
+@dataclass
+class Case:
+    "What the tests know of a system."
+
+    numpy: object  # (weights, places [N, c], words [T]) → logits [T, V], in float64
+    same_views: bool = True  # swapping the views changes nothing
+    attends: bool = False  # has attention to places
+    without_gradient: set = field(default_factory=set)  # parameters that theory denies one
+
+
+CASES = {
+    'st': Case(numpy_show_tell(numpy_lstm)),
+    'fc': Case(numpy_show_tell(numpy_maxout)),
+    'st-published': Case(numpy_show_tell(numpy_lstm)),
+}
+
+
+def small_config(name, **changes):
+    "The preset of a system at the size of tests."
+    return system_preset(name).override(SMALL | changes)
+
+
+def small_model(name, **changes):
+    "A system in float64 and evaluation mode, all its weights away from zero."
+    with torch_rng('test', name):
+        model = make_model(small_config(name, **changes)).double().eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def report(words):
+    return [BOS_ID, *words, EOS_ID]
+
+
+REPORTS = (
+    (5, 6, PERIOD, 7, 8, 9, PERIOD),
+    (10, PERIOD),
+    (11, 12, 5, 6, PERIOD, 7, PERIOD, 8, PERIOD),
+    (9, 9, PERIOD, 10, PERIOD),
+)
+
+
+def small_batch(reports=REPORTS, seed=0):
+    "Studies with random visual tokens of two views; the second has its lateral view missing."
+    rng = numpy_rng('systems', seed)
+    rows = [report(words) for words in reports]
+    longest = max(map(len, rows))
+    mask = torch.ones(len(rows), 2, dtype=torch.bool)
+    mask[1, 1] = False
+    return Batch(
+        [str(i) for i in range(len(rows))],
+        torch.from_numpy(rng.integers(0, 9, (len(rows), 2, 9))),
+        None,
+        torch.tensor([[0, 1]] * len(rows)),
+        mask,
+        torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows]),
+        torch.arange(len(rows)),
+    )
