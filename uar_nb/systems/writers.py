@@ -195,9 +195,9 @@ class WriterState:
         if studies is not None:
             self.images = self.images.select(studies)
 
-# %% ../../nbs/wings/systems/01_writers.ipynb #235b6920
+# %% ../../nbs/wings/systems/01_writers.ipynb #1609e838
 class Writer(nn.Module, huggingface_hub.PyTorchModelHubMixin):
-    "A system that writes: what training, search and evaluation ask of it. Subclasses fill in hooks."
+    "What training, search and evaluation ask of a system; three hooks make a new one."
 
     def __init__(
         self,
