@@ -544,6 +544,7 @@ class _ViewWords(NamedTuple):
     kinds: dict  # word or phrase → 'frontal', 'lateral', 'neither', 'usually frontal' or ''
     codes: set  # the short ones among them
     pattern: re.Pattern  # any of them, the longest first
+    beginning: re.Pattern  # the first word of any that names a view, as letters anywhere
     code_values: dict  # code of the standard → view
 
 
@@ -556,6 +557,7 @@ def _view_words():
         for kind, words in table[part].items():
             kinds |= dict.fromkeys(words, kind)
     longest_first = sorted(kinds, key=len, reverse=True)
+    first_words = {phrase.split()[0] for phrase, kind in kinds.items() if kind}
     values = {}
     for view, codes in table['code values'].items():
         values |= dict.fromkeys(codes, view)
@@ -563,6 +565,7 @@ def _view_words():
         kinds=kinds,
         codes={code for codes in table['codes'].values() for code in codes},
         pattern=re.compile(rf'\b({"|".join(longest_first)})\b'),
+        beginning=re.compile('|'.join(first_words)),
         code_values=values,
     )
 
@@ -597,6 +600,9 @@ def view_in_words(
 ):  # (view, the word that tells it); (None, '') where it names none, or both
     "The view that a text names by whole words."
     words = _view_words()
+    joined = _TWO_LETTERS.sub(r'\1\2', text)
+    if text.isascii() and not words.beginning.search(joined.lower()):
+        return None, ''  # most names of files; what follows takes ten times as long
     named = {}
     for word in words.pattern.findall(_plain_words(text)):
         named.setdefault(words.kinds[word], word)

@@ -538,14 +538,10 @@ class _TableReader:
 
     def _home(self, path):
         "The folder of an image: that of the table, or images/ in it."
+        if not self.log.check or os.path.exists(self.root / path):
+            return self.root
         inside = self.root / 'images'
-        if (
-            self.log.check
-            and not os.path.exists(self.root / path)
-            and os.path.exists(inside / path)
-        ):
-            return inside
-        return self.root
+        return inside if os.path.exists(inside / path) else self.root
 
     def _check(self, id, rows):
         "The faults of one study, apart from those of its files."
