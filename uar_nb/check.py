@@ -6,7 +6,7 @@
 __all__ = ['CHAPTERS', 'BANK', 'DIFFICULTIES', 'check', 'exercise_of', 'ExerciseTable', 'exercises', 'statement', 'hint',
            'solution', 'judge_file', 'grade', 'Check']
 
-# %% ../nbs/13_check.ipynb #37ea65a4
+# %% ../nbs/13_check.ipynb #943243ce
 import difflib
 import inspect
 import json
@@ -21,10 +21,10 @@ from pathlib import Path
 import psutil
 
 from .core import UARError
-from .exercises import align, unify
+from .exercises import align, attend, refine, scores, task, unify, words, write
 from .exercises.exercise import Exercise, Text, Verdict, judge, judge_source
 
-# %% ../nbs/13_check.ipynb #7dd6590c
+# %% ../nbs/13_check.ipynb #211e7931
 CHAPTERS = {
     'task': 'the task',
     'words': 'words and patches',
@@ -35,7 +35,8 @@ CHAPTERS = {
     'model': 'the model, training, writing',
     'scores': 'does it work?',
 }
-BANK = {exercise.id: exercise for chapter in (unify, align) for exercise in chapter.EXERCISES}
+_BANKS = (task, words, unify, attend, align, refine, write, scores)
+BANK = {exercise.id: exercise for chapter in _BANKS for exercise in chapter.EXERCISES}
 DIFFICULTIES = {1: 'easy', 2: 'needs thought', 3: 'hard'}
 
 
