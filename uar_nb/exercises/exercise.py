@@ -235,7 +235,7 @@ def recognise(
             return [one.says, two.says]
     return []
 
-# %% ../../nbs/wings/exercises/02_exercise.ipynb #003b3e6b
+# %% ../../nbs/wings/exercises/02_exercise.ipynb #c8fbfba6
 def _inputs(exercise, args):
     "The arguments of a case in one line"
     named = zip(exercise.arguments, args, strict=False)
@@ -296,7 +296,8 @@ def _wrong_message(exercise, cases, outcomes, expected, wrong):
 def _first_fault(exercise, answer, cases):
     "What is wrong with an answer, in words, or None where it is right"
     outcomes = [_run(exercise, answer, args) for args in cases]
-    expected = [exercise.truth(*copy.deepcopy(args)) for args in cases]
+    with _apart():
+        expected = [exercise.truth(*copy.deepcopy(args)) for args in cases]
     for place, (outcome, right) in enumerate(zip(outcomes, expected, strict=True)):
         wrong = outcome.error is not None
         if wrong or difference(outcome.answer, right, exercise.tolerance):
