@@ -92,10 +92,12 @@ def show_source(cells):
 
 def named_page(name, ids, here):
     """The page of this name, with or without its number: the one in the folder of the page
-    `here`, otherwise the only one; None where that does not say which."""
+    `here`, otherwise the lesson of the road, otherwise the only one; None where that does not
+    say which."""
     fits = [page for page in ids if name in (page.rpartition('/')[2], pages.bare(page))]
     beside = [page for page in fits if pages.folder_of(page) == pages.folder_of(here)]
-    found = beside or fits
+    road = [page for page in fits if not pages.folder_of(page)]
+    found = beside or road or fits
     return found[0] if len(found) == 1 else None
 
 

@@ -80,6 +80,7 @@ PARTS = [
             API,
         ],
     ),
+    Part('Reference', 'Solutions', 'reference', ['reference/solutions/']),
 ]
 # Kept with the outputs of a long run and never run again; pages with `skip_exec: true` in their
 # front matter are kept too
@@ -159,6 +160,8 @@ def find_page(name, kind=None, below=NBS):
         found = [page for page, path in paths.items() if module_of(path) == name]
     if kind is not None:
         found = [page for page in found if kind_of(page) == kind]
+    if len(found) > 1:  # a lesson of the road is what a bare name means
+        found = [page for page in found if not folder_of(page)] or found
     if len(found) != 1:
         raise LookupError(f'{name!r} stands for {found or "no page"}')
     return paths[found[0]]

@@ -24,7 +24,7 @@ from .core import UARError
 from .exercises import align, attend, refine, scores, task, unify, words, write
 from .exercises.exercise import Exercise, Text, Verdict, judge, judge_source
 
-# %% ../nbs/13_check.ipynb #211e7931
+# %% ../nbs/13_check.ipynb #a53165c8
 CHAPTERS = {
     'task': 'the task',
     'words': 'words and patches',
@@ -77,6 +77,7 @@ class ExerciseTable(tuple):
 
 def exercises(
     chapter: str | None = None,  # 'cra'; None: all
+    lesson: str | None = None,  # page that they stand on, '04_cra'; None: all
 ) -> ExerciseTable:
     "The exercises with title, chapter, minutes and difficulty."
     if chapter is not None and chapter not in CHAPTERS:
@@ -85,7 +86,9 @@ def exercises(
             field='chapter',
             remedy=f'use one of {", ".join(CHAPTERS)}',
         )
-    return ExerciseTable(e for e in BANK.values() if chapter in (None, e.chapter))
+    return ExerciseTable(
+        e for e in BANK.values() if chapter in (None, e.chapter) and lesson in (None, e.lesson)
+    )
 
 # %% ../nbs/13_check.ipynb #1f924b93
 def statement(

@@ -35,7 +35,7 @@ from uar_nb.exercises.compare import (
     number_kind,
 )
 
-# %% ../../nbs/wings/exercises/02_exercise.ipynb #1817afc3
+# %% ../../nbs/wings/exercises/02_exercise.ipynb #0174bf60
 class Text(str):
     "A text that a notebook shows as it is, without quotes"
 
@@ -107,7 +107,12 @@ class Exercise:
     @property
     def starter(self):
         "What a learner begins with: the solution without its body"
-        return self.split()[0] + '\n    raise NotImplementedError("your code here")\n'
+        return self.split()[0] + "\n    raise NotImplementedError('your code here')\n"
+
+    @property
+    def bare_starter(self):
+        "The starter without its imports, for a page that has them"
+        return 'def ' + self.starter.partition('def ')[2]
 
 # %% ../../nbs/wings/exercises/02_exercise.ipynb #3f82df0d
 def normal(
