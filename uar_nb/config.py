@@ -448,6 +448,8 @@ class TrainConfig(_Config):
     label_smoothing: float = Field(0.0, ge=0, le=0.9)
     seed: int = Field(0, ge=0)
     eval_every: int = Field(0, ge=0)  # steps between validations; 0 = each epoch
+    # validations without a rise after which a stage ends before its last step; 0 = never
+    patience: int = Field(0, ge=0)
     save_every: int = Field(0, ge=0)  # steps between resume states; 0 = at each validation
     log_every: int = Field(10, ge=1)  # steps between log rows
     eval_studies: int = Field(0, ge=0)  # validation studies written for while training; 0 = all

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['learning_rate', 'set_learning_rates', 'mask_parameters', 'trunk_parameters', 'parameter_groups', 'enter_stage',
-           'set_train_mode', 'make_optimizer', 'clip_by_group', 'Validator', 'ProgressTable', 'Trainer']
+           'set_train_mode', 'make_optimizer', 'clip_by_group', 'Validator', 'evaluations_since_best', 'ProgressTable',
+           'Trainer']
 
 # %% ../nbs/09_training.ipynb #c003
 import math
@@ -33,6 +34,7 @@ from uar_nb.experiment.run_folder import (
     hardware,
     load_state,
     memory_used,
+    read_log,
     run_lock,
     save_state,
     stop_on_signal,
@@ -286,6 +288,18 @@ class Validator:
         defined = {name: float(value) for name, value in scores.items() if not math.isnan(value)}
         return {name: round(value, 6) for name, value in defined.items()}
 
+
+def evaluations_since_best(
+    scores,  # of one stage, in order
+    lower=False,  # the lowest is the best
+) -> int:  # 0: the last evaluation is the best so far
+    "How many evaluations ago the best score was reached first: an equal one is no rise."
+    scores = list(scores)
+    if not scores:
+        return 0
+    best = min(scores) if lower else max(scores)
+    return len(scores) - 1 - scores.index(best)
+
 # %% ../nbs/09_training.ipynb #b272546f
 class ProgressTable:
     "One printed line for each validation, below a bar."
@@ -387,13 +401,16 @@ def train_stage(self: Trainer, index, bar):
     stage = self.config.train.stages[index]
     optimizer, net = self._begin_stage(index)
     steps = self.stage_steps(stage)
-    while self.at.step < steps:
+    settled = self._has_settled(stage)
+    while self.at.step < steps and not settled:
         epoch, batches = self.batches_of_step(index)
         means, norms = self.train_step(net, optimizer, stage, epoch, batches)
         self.at.step += 1
         self.at.total += 1
         bar.update()
-        self._after_step(optimizer, stage, epoch, means | norms, ended=self.at.step == steps)
+        ended = self.at.step == steps
+        judged = self._after_step(optimizer, stage, epoch, means | norms, ended=ended)
+        settled = judged and self._has_settled(stage)
 
 
 @patch
@@ -487,7 +504,7 @@ def _begin_stage(self: Trainer, index):
 # %% ../nbs/09_training.ipynb #285b0b56
 @patch
 def _after_step(self: Trainer, optimizer, stage, epoch, numbers, ended):
-    "What is due after a step: a log row, validation, the state, a stop."
+    "What is due after a step: a log row, validation, the state, a stop. Gives: was it judged?"
     train, at = self.config.train, self.at
 
     def due(every):
@@ -517,16 +534,35 @@ def _after_step(self: Trainer, optimizer, stage, epoch, numbers, ended):
     if stop and not (ended and stage is train.stages[-1]):
         how = f'stopped after step {at.total}; the same command goes on from {self.folder}'
         raise Stopped(stop, how)
+    return judge
+
+
+@patch
+def _highest(self: Trainer, number: int):
+    "The highest of the numbers that all processes have."
+    if self.processes == 1:
+        return number
+    number = torch.tensor([number], device=self.accelerator.device)
+    return int(self.accelerator.gather(number).max())
 
 
 @patch
 def _stop_asked(self: Trainer):
     "The signal that asked any process to stop, or 0: all of them stop after the same step."
-    asked = self.stop_requests[0] if self.stop_requests else 0
-    if self.processes == 1:
-        return asked
-    asked = torch.tensor([asked], device=self.accelerator.device)
-    return int(self.accelerator.gather(asked).max())
+    return self._highest(self.stop_requests[0] if self.stop_requests else 0)
+
+
+@patch
+def _has_settled(self: Trainer, stage):
+    "Whether the validation of a stage has not risen for as long as `patience` says."
+    patience, monitor = self.config.train.patience, self.validator.monitor
+    if not patience or self.validator.data is None:
+        return False
+    since = 0
+    if self.accelerator.is_main_process:
+        rows = [row for row in read_log(self.folder, 'val') if row['stage'] == stage.name]
+        since = evaluations_since_best([row[monitor] for row in rows], monitor == 'loss')
+    return self._highest(since) >= patience
 
 
 @patch
@@ -684,7 +720,9 @@ def _notes(self: Trainer):
     if self.run.state:
         last = len(self.config.train.stages) - 1
         is_done = at.stage == last
-        is_done = is_done and at.step == self.stage_steps(self.config.train.stages[last])
+        stage = self.config.train.stages[last]
+        ended = at.step == self.stage_steps(stage) or self._has_settled(stage)
+        is_done = is_done and ended
         if is_done:
             notes.append(f'finished already, after step {at.total}')
         else:
