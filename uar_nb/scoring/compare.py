@@ -159,7 +159,7 @@ def _compared_keys(wanted, all_scores):
             keys.append(key)
     if not keys:
         what = f'no score is left to compare: {"; ".join(notes)}'
-        raise UARError(what, field='metric', remedy=f'use others of {", ".join(SCORES)}')
+        raise UARError(what, field='score', remedy=f'use others of {", ".join(SCORES)}')
     return keys, notes
 
 
@@ -175,7 +175,7 @@ def compare_predictions(
     paths, unknown = list(paths), [key for key in keys if key not in SCORES]
     if unknown:
         what, remedy = f'unknown score {unknown[0]!r}', f'use some of {", ".join(SCORES)}'
-        raise UARError(what, field='metric', remedy=remedy)
+        raise UARError(what, field='score', remedy=remedy)
     if len(paths) < 2:
         what, remedy = 'one model cannot be compared', 'name the predictions of two or more'
         raise UARError(what, field='predictions', remedy=remedy)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'RECIPE', 'bleu_counts', 'corpus_bleu', 'corpus_meteor', 'close_meteor', 'ptb_tokenise', 'bootstrap_scores',
-           'bootstrap', 'bootstrap_mean', 'TextTable', 'Scores', 'score_table', 'undefined_scores', 'score_reports',
-           'findings_counts', 'findings_scores', 'diversity']
+           'percentile_interval', 'bootstrap', 'bootstrap_mean', 'TextTable', 'Scores', 'score_table',
+           'undefined_scores', 'score_reports', 'findings_counts', 'findings_scores', 'diversity']
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c003
 import atexit
@@ -191,6 +191,18 @@ def bootstrap_scores(
     return np.concatenate(scores)
 
 
+def percentile_interval(
+    scores,  # of resamples; nan where one has no score
+    level: float = 0.95,  # share of resamples inside the interval
+) -> tuple[float, float]:  # (low, high)
+    "The middle of the scores of resamples."
+    scores = scores[~np.isnan(scores)]  # of some resamples a score may be undefined
+    if not len(scores):
+        return math.nan, math.nan
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def bootstrap(
     counts,  # [n] or [n, k]: what each report adds to the sums
     formula=None,  # function of sums [..., k] to scores [...]; None: the mean
@@ -201,12 +213,7 @@ def bootstrap(
     "Percentile interval of a score that is a formula of sums over reports."
     if len(counts) == 1:  # one report does not say how reports differ
         return math.nan, math.nan
-    scores = bootstrap_scores(counts, formula, samples=samples, seed=seed)
-    scores = scores[~np.isnan(scores)]  # of some resamples a score may be undefined
-    if not len(scores):
-        return math.nan, math.nan
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return percentile_interval(bootstrap_scores(counts, formula, samples=samples, seed=seed), level)
 
 
 def bootstrap_mean(

@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from ..core import UARError, numpy_rng
-from .metrics import Scores, bootstrap, bootstrap_scores
+from .metrics import Scores, bootstrap_scores, percentile_interval
 
 # %% ../../nbs/wings/scoring/05_statistics.ipynb #0a75e663
 def _mean_of_sums(sums, n):
@@ -85,11 +85,12 @@ def paired_difference(
     ours, theirs, formula = _paired(ours, theirs, formula)
     of_both = functools.partial(_difference_of, formula=formula, k=ours.shape[1])
     counts = np.concatenate([ours, theirs], 1)
-    low, high = bootstrap(counts, of_both, samples=samples, seed=seed)
-    error = math.nan
-    if len(ours) > 1:
-        error = float(np.nanstd(bootstrap_scores(counts, of_both, samples=samples, seed=seed)))
-    return dict(difference=float(of_both(counts.sum(0))), low=low, high=high, error=error)
+    found = dict(difference=float(of_both(counts.sum(0))))
+    if len(ours) == 1:  # one study does not say how studies differ
+        return dict(found, low=math.nan, high=math.nan, error=math.nan)
+    scores = bootstrap_scores(counts, of_both, samples=samples, seed=seed)
+    low, high = percentile_interval(scores)
+    return dict(found, low=low, high=high, error=float(np.nanstd(scores)))
 
 # %% ../../nbs/wings/scoring/05_statistics.ipynb #4d64b69f
 def holm(
