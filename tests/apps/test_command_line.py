@@ -347,6 +347,7 @@ BASE = {  # arguments with which each command comes as far as reading what it wa
     'evaluate': ['set', '--checkpoint', 'phantom-small', '--split', 'val'],
     'export': ['nowhere', '--for', 'radeval', '--out', 'OUT'],
     'compare': ['nowhere', 'file', '--draws', '100'],
+    'course': ['cra', '--out', 'OUT'],
     'demo': ['--plan', 'nowhere', '--out', 'OUT'],
     'ablation': ['--plan', 'nowhere', '--out', 'OUT'],
     'refine': ['set', '--plan', 'nowhere', '--out', 'OUT'],

@@ -18,7 +18,7 @@ from uar_nb.exercises.exercise import function_of, judge, judge_source, prove, w
 
 IDS = list(BANK)
 FILES = [
-    p for p in sorted((ROOT / 'uar_nb/exercises').glob('*.py')) if 'EXERCISES' in p.read_text()
+    p for p in sorted((ROOT / 'uar_nb/exercises').glob('*.py')) if 'EXERCISES = (' in p.read_text()
 ]
 
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loading', 'print_table', 'phantom', 'iu_phantom',
            'real_text', 'download_iu_xray', 'download_dalle_dvae', 'audit', 'dvae', 'tokenize', 'train', 'generate',
-           'evaluate', 'export', 'compare', 'demo', 'ablation', 'refine', 'check_arguments', 'run_command', 'main']
+           'evaluate', 'export', 'compare', 'demo', 'ablation', 'refine', 'course', 'check_arguments', 'run_command',
+           'main']
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c003
 import functools
@@ -875,6 +876,27 @@ def refine(
             table.append([number, name, found['mean'], difference])
     print_table(['number', 'variant', 'mean', f'difference from {control}'], table)
     print(f'numbers: {out / "tir.json"}')
+
+# %% ../../nbs/wings/apps/12_cli.ipynb #473acfa8
+@_command(
+    'Write the exercises of a chapter as notebooks for nbgrader: with and without solutions.',
+    'uar course cra --out course',
+    'uar course all --out course',
+)
+def course(
+    chapter: Annotated[
+        str,
+        typer.Argument(help='task, words, lsu, attention, cra, tir, model, scores, or all.'),
+    ],
+    out: Annotated[
+        Path, typer.Option(help='Folder of the course: gets source/ and release/.')
+    ] = Path('course'),
+):
+    from uar_nb.exercises.classroom import chapters, write_course
+
+    for one in chapters() if chapter == 'all' else [chapter]:
+        for path in write_course(one, out):
+            print(path)
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c050
 def _print_warning(message, *_, **__):
