@@ -7,7 +7,9 @@ __all__ = ['INK', 'FILL', 'Box', 'Canvas', 'draw_lookup', 'draw_basis_reading', 
            'draw_stages', 'draw_uar']
 
 # %% ../../nbs/wings/show/04_schematic.ipynb #c966db42
+import hashlib
 import io
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -144,7 +146,10 @@ class Canvas:
         with rc_context({'svg.fonttype': 'path', 'svg.hashsalt': self.title}):
             about = dict(Date=None, Creator=None, Title=self.title)
             self.figure.savefig(buffer, format='svg', metadata=about)
-        return buffer.getvalue()
+        text = buffer.getvalue()
+        own = hashlib.sha256(self.title.encode()).hexdigest()[:6]  # several may share a page
+        text = re.sub(r'(\bid="|href="#|url\(#)', rf'\g<1>d{own}-', text[text.index('<svg') :])
+        return re.sub(r'>\s+<', '><', text)
 
 # %% ../../nbs/wings/show/04_schematic.ipynb #3f225adb
 def draw_lookup() -> Canvas:
