@@ -333,7 +333,7 @@ class UARConfig(_Config):
 class SystemConfig(_Config):
     "Everything that decides what another system of Table 1 is; `writer` names the system."
 
-    writer: Literal['show_tell', 'att2in', 'adaatt', 'top_down', 'r2gen', 'sentsat_kg'] = (
+    writer: Literal['show_tell', 'att2in', 'adaatt', 'top_down', 'r2gen', 'hlstm', 'sentsat_kg'] = (
         'show_tell'
     )
 
@@ -377,6 +377,9 @@ class SystemConfig(_Config):
     sentence_words: int = Field(30, ge=1)  # most words of a sentence
     stop: Literal['threshold', 'joint'] = 'threshold'  # greedy ends at p > 1/2, or where likeliest
     graph: Literal['zhang20', 'kinds'] = 'zhang20'  # findings that are nodes
+    graph_layers: int = Field(3, ge=0)  # of the graph of findings
+    # <eos> of SENTSAT+KG: learned behind the sentence's step, as it is written; or before it
+    end_word: Literal['after_step', 'before_step'] = 'after_step'
 
     @property
     def mask(self):
@@ -667,6 +670,8 @@ SYSTEM_PRESETS = {
     'st-published': dict(
         _PLAIN_PLACES, writer='show_tell', image_embedding='linear', cell_bias=False
     ),
+    # two levels
+    'hlstm': dict(writer='hlstm', image_embedding='linear'),
 }
 # row → what its stages change: one dict for each stage
 SYSTEM_STAGES = {

@@ -25,6 +25,7 @@ SMALL = dict(
     d_ff=24,
     layers=1,
     word_width=10,
+    stop='joint',  # greedy as likely as it is read back; the threshold has tests of its own
 )
 
 
@@ -73,6 +74,44 @@ def numpy_show_tell(cell):
     return logits
 
 
+def flat_rows(words, begin, read, w, barred=(PAD_ID, BOS_ID, EOS_ID)):
+    """The flat log-probabilities [T, V] of a two-level system: `begin` moves the sentence level
+    and gives the logit to stop, `read` takes a word and gives h."""
+    rows = []
+    for word in words:
+        stop = begin() if word in (BOS_ID, PERIOD) else None
+        logits = linear(w, 'head', read(word))
+        logits[list(barred)] = -np.inf
+        row = logits - np.log(np.exp(logits).sum())
+        if word == PERIOD:
+            row = row + np.log(1 - sigmoid(stop))
+            row[EOS_ID] = np.log(sigmoid(stop))
+        rows.append(row)
+    return np.stack(rows)
+
+
+def numpy_hlstm(w, places, words):
+    "The flat log-probabilities [T, V] of CNN-HLSTM."
+    mean = linear(w, 'embed_mean.linear', places.mean(0))
+    zero = np.zeros(w['head.weight'].shape[1])
+    plan = {'h': zero, 'c': zero}
+
+    def begin():
+        before = plan['h']
+        plan['h'], plan['c'] = numpy_lstm(w, 'sentence', mean, before, plan['c'])
+        topic = linear(w, 'topic_state', plan['h']) + linear(w, 'topic_image', mean)
+        plan['word'] = numpy_lstm(w, 'word.cell', np.tanh(topic), zero, zero)
+        seen = linear(w, 'stop.before', before) + linear(w, 'stop.after', plan['h'])
+        return linear(w, 'stop.out', np.tanh(seen))[0]
+
+    def read(word):
+        word = w['words.weight'][BOS_ID if word == PERIOD else word]
+        plan['word'] = numpy_lstm(w, 'word.cell', word, *plan['word'])
+        return plan['word'][0]
+
+    return flat_rows(words, begin, read, w)
+
+
 @dataclass
 class Case:
     "What the tests know of a system."
@@ -87,6 +126,7 @@ CASES = {
     'st': Case(numpy_show_tell(numpy_lstm)),
     'fc': Case(numpy_show_tell(numpy_maxout)),
     'st-published': Case(numpy_show_tell(numpy_lstm)),
+    'hlstm': Case(numpy_hlstm),
 }
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from ..core import UARError
 from ..model import UAR
+from .sentences import HLSTM
 from .writers import ShowTell, Writer
 
 # %% ../../nbs/wings/systems/20_catalogue.ipynb #506cb00d
 SYSTEMS = {
     'show_tell': ShowTell,
+    'hlstm': HLSTM,
 }
 
 
