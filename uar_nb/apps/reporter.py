@@ -28,6 +28,7 @@ from uar_nb.core import (
 from ..data.batch import image_batch, view_slots
 from ..data.image import image_header, read_image
 from ..data.study import VIEWS, View, ViewChoice, ViewHints, choose_views, view_name
+from ..data.text import join_words
 from ..generation import generate, score_written
 from ..show.plots import new_figure, overlay_attention, save_figure
 from ..tokenizer.surprise import QUANTILE, Surprise, check_quantile
@@ -37,7 +38,7 @@ from ..tokenizer.surprise import QUANTILE, Surprise, check_quantile
 class Report:
     "A report that a model wrote."
 
-    text: str  # words joined by blanks
+    text: str  # the words, joined as their script does
     words: list  # of the report
     probabilities: list  # of each word, given the words before it
     # [T, V, g, g]: of each word to the image, sums to 1 over V, g, g; None: the model has none
@@ -306,7 +307,7 @@ class Reporter:
         "What is known about one written report."
         words = [self.checkpoint.vocabulary.words[i] for i in ids]
         return Report(
-            text=' '.join(words),
+            text=join_words(words),
             words=words,
             probabilities=[math.exp(log_prob) for log_prob in log_probs],
             attention=None if maps is None else maps[: len(ids)],

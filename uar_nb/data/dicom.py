@@ -1084,7 +1084,7 @@ def _lacks_element(error):
 
 
 def _is_of_the_file(error):
-    "Whether the content of a file, or the system, has raised an error, and no slip of this package."
+    "Whether the content of a file or the system has raised an error, and no slip of this package."
     if getattr(error, 'errno', None) == errno.ENOMEM:
         return False
     if isinstance(error, _ODD_OR_OURS) and not _lacks_element(error):

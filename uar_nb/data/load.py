@@ -8,7 +8,7 @@ __all__ = ['LAYOUTS', 'rules_for', 'note_cleaning', 'load_studies', 'save_studie
 # %% ../../nbs/wings/data/10_load.ipynb #c003
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..core import UARError, as_path, atomic_folder, atomic_write, check_options, read_json
@@ -167,6 +167,8 @@ def note_cleaning(
 ):  # `StudyList`
     "The same studies with a note on the rules that clean their reports; an earlier one goes."
     rules = rules_for(studies, rules)
+    if facts_of(studies).cleaned_by == rules:
+        return studies  # it has been told
     reports = [study.report for study in studies if not is_empty(study.report)]
     facts = facts_of(studies).with_notes(without=['cleaning'])
     step = -(-len(reports) // _LOOKED_AT) or 1
@@ -175,11 +177,13 @@ def note_cleaning(
     told = _cleaning_texts(loss, rules)
     if reports and (told or rules == 'corrected'):
         whose = 'our rules' if rules == 'corrected' else "R2Gen's rules, as for published scores"
+        if rules == 'corrected' and facts.layout == 'R2Gen annotation':
+            whose += ", as the ids are not R2Gen's; data.rules=iu_xray takes R2Gen's"
         text = f'reports are cleaned by {rules} ({whose})'
         if told and step > 1:
             text += f'; of {len(chosen)} that were looked at'
         facts = facts.with_notes(Note('cleaning', '; '.join([text, *told])))
-    return StudyList(studies, facts)
+    return StudyList(studies, replace(facts, cleaned_by=rules))
 
 # %% ../../nbs/wings/data/10_load.ipynb #c012
 _OPTIONS = {  # of one layout alone

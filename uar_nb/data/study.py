@@ -365,6 +365,7 @@ class DataFacts:
     source: object = None  # its file or folder
     notes: tuple = ()  # of `Note`
     left_out: tuple = ()  # (id, reason) of each study of the source that isn't among the studies
+    cleaned_by: str = ''  # rules of cleaning that the notes tell of; '': nobody has looked
 
     def texts(self, *kinds):
         "The notes of some kinds, or all, as people read them."

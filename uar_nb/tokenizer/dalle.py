@@ -132,8 +132,8 @@ class _BadPickle(Exception):
 def _of_pickle(function, data):
     """What a function of PyTorch makes of a pickle; `_BadPickle` where its content is at fault.
 
-    Python names no end of what unpickling may raise, assertions of PyTorch among it. So this is
-    the one place that catches all, but for what tells of the machine; no line of ours runs in it."""
+    Python names no end of what unpickling may raise, assertions of PyTorch among it. So this one
+    place catches all, but for what tells of the machine; no line of ours runs in it."""
     try:
         return function(io.BytesIO(data))
     except (MemoryError, RecursionError):
