@@ -92,6 +92,16 @@ def solution_cells(chapter):
 # ---- lessons
 
 
+def shown_table(page):
+    "What the cell with the table of a lesson's exercises shows."
+    from uar_nb.check import exercises
+
+    found = exercises(lesson=page)
+    texts = {'text/markdown': found._repr_markdown_(), 'text/plain': repr(found)}
+    data = {kind: text.splitlines(True) for kind, text in texts.items()}
+    return dict(data=data, execution_count=None, metadata={}, output_type='execute_result')
+
+
 def try_cells(page):
     "The cells below the heading Try of a lesson that are made of the bank."
     from uar_nb.check import BANK
@@ -111,7 +121,7 @@ def try_cells(page):
     table = f"from uar_nb.check import check, exercises\n\nexercises(lesson='{page}')"
     cells = [
         cell('markdown', f'{MADE}head', intro),
-        cell('code', f'{MADE}table', table),
+        cell('code', f'{MADE}table', table) | dict(outputs=[shown_table(page)]),
     ]
     for exercise in found:
         name = dashed(exercise)
@@ -126,12 +136,7 @@ def try_cells(page):
 def with_exercises(page, cells):
     "The cells of a lesson with the exercises of the bank in place of those that it has."
     kept = [one for one in cells if not str(one.get('id')).startswith(MADE)]
-    old = {one.get('id'): one for one in cells}
-    made = [old.get(one['id'], one) | dict(source=one['source']) for one in try_cells(page)]
-    for one in made:
-        before = old.get(one['id'])
-        if before is not None and source(before) != source(one) and 'outputs' in one:
-            one['outputs'] = []
+    made = try_cells(page)
     last = [i for i, one in enumerate(kept) if source(one).startswith(QUESTIONS)]
     place = last[0] if last else len(kept) - ('nbdev_export' in source(kept[-1]))
     return kept[:place] + made + kept[place:]

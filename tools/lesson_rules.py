@@ -101,9 +101,10 @@ def lesson_faults(path):
         faults.append('no labelled equation')
     if '## Summary' not in prose:
         faults.append('no "## Summary"')
-    exercises = prose.split('## Exercises')[-1] if '## Exercises' in prose else ''
-    if of_paper and len(re.findall(r'^\s*\d+\.', exercises, re.M)) < 3:
-        faults.append('fewer than three numbered exercises')
+    exercises = re.split(r'^## (?:Exercises|Try)$', prose, maxsplit=1, flags=re.M)[1:]
+    numbered = [n for part in exercises for n in re.findall(r'^\s*\d+\.', part, re.M)]
+    if of_paper and len(numbered) < 3:
+        faults.append('fewer than three numbered exercises or questions')
     if not re.search(r'^# .+\n+> ', prose, re.M):
         faults.append('no "# Title" with a "> subtitle"')
     if path.stat().st_size > MAX_KB * 1024:
