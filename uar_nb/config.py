@@ -665,17 +665,33 @@ def model_preset(
 _PLAIN_PLACES = dict(positions='none', local_mixing=0)
 # row → the fields of SystemConfig in which it differs from the defaults
 SYSTEM_PRESETS = {
+    # Show and Tell, and Rennie's FC
     'st': dict(writer='show_tell', image_embedding='linear'),
     'fc': dict(writer='show_tell', image_embedding='linear', cell='maxout'),
     'st-published': dict(
-        _PLAIN_PLACES, writer='show_tell', image_embedding='linear', cell_bias=False
+        _PLAIN_PLACES, writer='show_tell', image_embedding='linear', cell_bias=False, d=512
     ),
+    # Att2in as printed, and the form that its authors' code has beside it
+    'att2in': dict(writer='att2in', image_embedding='none'),
+    'att2in2': dict(writer='att2in', word_relu=True),
+    'att2in-published': dict(
+        _PLAIN_PLACES, writer='att2in', image_embedding='none', d=512, d_att=512
+    ),
+    # AdaAtt as printed, and with the layers of the public code
+    'adaatt': dict(writer='adaatt'),
+    'adaatt-code': dict(writer='adaatt', word_relu=True, extra_layers=True),
+    'adaatt-published': dict(_PLAIN_PLACES, writer='adaatt', d=512, d_att=512),
+    'topdown': dict(writer='top_down', word_relu=True),
+    'topdown-published': dict(_PLAIN_PLACES, writer='top_down', word_relu=True, d=1000, d_att=512),
     # two levels
     'hlstm': dict(writer='hlstm', image_embedding='linear'),
 }
 # row → what its stages change: one dict for each stage
 SYSTEM_STAGES = {
     'st-published': (dict(lr=5e-4),),
+    'att2in-published': (dict(lr=5e-4),),
+    'adaatt-published': (dict(lr=5e-4, trunk_lr=1e-5),),
+    'topdown-published': (dict(lr=5e-4),),
 }
 
 

@@ -112,6 +112,78 @@ def numpy_hlstm(w, places, words):
     return flat_rows(words, begin, read, w)
 
 
+def softmax(e):
+    e = np.exp(e - e.max())
+    return e / e.sum()
+
+
+def numpy_scores(w, places, query):
+    "e of additive attention [N]."
+    inside = linear(w, 'attention.value', places) + linear(w, 'attention.query', query)
+    return np.tanh(inside) @ w['attention.score.weight'][0]
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def numpy_att2in(w, places, words):
+    "Logits [T, V] of Att2in, in the form that its weights have."
+    embedded = 'embed_places.linear.weight' in w
+    if embedded:
+        places = relu(linear(w, 'embed_places.linear', places))
+    table = relu(w['words.weight']) if embedded else w['words.weight']
+    h = c = np.zeros(table.shape[1])
+    rows = []
+    for word in words:
+        seen = softmax(numpy_scores(w, places, h)) @ places
+        h, c = numpy_maxout(w, 'cell', table[word], h, c, seen)
+        rows.append(linear(w, 'head', h))
+    return np.stack(rows)
+
+
+def numpy_adaatt(w, places, words):
+    "Logits [T, V] of AdaAtt; extra layers where the weights have them."
+    extra = 'output_layer.weight' in w
+    mean = relu(linear(w, 'embed_mean.linear', places.mean(0)))
+    places = relu(linear(w, 'embed_places.linear', places))
+    table = relu(w['words.weight']) if extra else w['words.weight']
+    h = m = np.zeros(len(mean))
+    rows = []
+    for word in words:
+        x = np.concatenate([table[word], mean])
+        gate = sigmoid(linear(w, 'gate_input', x) + linear(w, 'gate_hidden', h))
+        h, m = numpy_lstm(w, 'cell', x, h, m)
+        sentinel, read = gate * np.tanh(m), h
+        if extra:
+            sentinel = relu(linear(w, 'sentinel_layer', sentinel))
+            read = np.tanh(linear(w, 'hidden_layer', h))
+        inside = linear(w, 'sentinel_key', sentinel) + linear(w, 'attention.query', read)
+        e = np.append(
+            numpy_scores(w, places, read), np.tanh(inside) @ w['attention.score.weight'][0]
+        )
+        out = softmax(e) @ np.vstack([places, sentinel]) + read
+        if extra:
+            out = np.tanh(linear(w, 'output_layer', out))
+        rows.append(linear(w, 'head', out))
+    return np.stack(rows)
+
+
+def numpy_top_down(w, places, words):
+    "Logits [T, V] of Top-Down."
+    mean = relu(linear(w, 'embed_mean.linear', places.mean(0)))
+    places = relu(linear(w, 'embed_places.linear', places))
+    h1 = c1 = h2 = c2 = np.zeros(len(mean))
+    rows = []
+    for word in words:
+        x = np.concatenate([h2, mean, relu(w['words.weight'][word])])
+        h1, c1 = numpy_lstm(w, 'look_cell', x, h1, c1)
+        seen = softmax(numpy_scores(w, places, h1)) @ places
+        h2, c2 = numpy_lstm(w, 'word_cell', np.concatenate([seen, h1]), h2, c2)
+        rows.append(linear(w, 'head', h2))
+    return np.stack(rows)
+
+
 @dataclass
 class Case:
     "What the tests know of a system."
@@ -127,6 +199,11 @@ CASES = {
     'fc': Case(numpy_show_tell(numpy_maxout)),
     'st-published': Case(numpy_show_tell(numpy_lstm)),
     'hlstm': Case(numpy_hlstm),
+    'att2in': Case(numpy_att2in, attends=True),
+    'att2in2': Case(numpy_att2in, attends=True),
+    'adaatt': Case(numpy_adaatt, attends=True),
+    'adaatt-code': Case(numpy_adaatt, attends=True),
+    'topdown': Case(numpy_top_down, attends=True),
 }
 
 

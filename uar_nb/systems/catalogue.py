@@ -10,12 +10,16 @@ from pathlib import Path
 
 from ..core import UARError
 from ..model import UAR
+from .captioners import AdaAtt, Att2in, TopDown
 from .sentences import HLSTM
 from .writers import ShowTell, Writer
 
 # %% ../../nbs/wings/systems/20_catalogue.ipynb #506cb00d
 SYSTEMS = {
     'show_tell': ShowTell,
+    'att2in': Att2in,
+    'adaatt': AdaAtt,
+    'top_down': TopDown,
     'hlstm': HLSTM,
 }
 

@@ -123,22 +123,29 @@ class GridFeatures(nn.Module):
             )
         return places.unflatten(1, (self.config.views, -1)).mean(2).flatten(1)
 
-# %% ../../nbs/wings/systems/01_writers.ipynb #e459c13f
+# %% ../../nbs/wings/systems/01_writers.ipynb #2c80bc3b
 class ImageEmbedding(nn.Module):
     "Features to width d: Linear, ReLU and dropout; a Linear alone; or the features themselves."
 
     def __init__(
         self,
-        width: int,  # of the features
+        channels: int,  # width of the features
         config: SystemConfig,  # d, image_embedding, image_dropout
+        width: int | None = None,  # that the decoder needs; None: it takes any
     ):
         super().__init__()
         self.kind = config.image_embedding
         self.dropout = config.image_dropout
-        self.width = width if self.kind == 'none' else config.d
-        self.linear = None if self.kind == 'none' else nn.Linear(width, config.d)
+        self.width = channels if self.kind == 'none' else config.d
+        if width not in (None, self.width):
+            raise UARError(
+                f'the image has width {self.width}, {config.writer!r} needs {width}',
+                field='model.image_embedding',
+                remedy="set it to 'linear' or 'relu'",
+            )
+        self.linear = None if self.kind == 'none' else nn.Linear(channels, config.d)
 
-    def forward(self, x):  # [..., width] → [..., self.width]
+    def forward(self, x):  # [..., channels] → [..., width]
         if self.linear is None:
             return x
         if self.kind == 'linear':
@@ -367,7 +374,7 @@ def from_pretrained(cls: Writer, name, **hub):
     folder = find_model(name, **hub)
     return cls.from_saved(read_model_config(folder), folder)
 
-# %% ../../nbs/wings/systems/01_writers.ipynb #18478959
+# %% ../../nbs/wings/systems/01_writers.ipynb #041ee363
 class MaxoutLSTMCell(nn.Module):
     "Rennie's LSTM cell: its input is the larger of two linear maps, and not a tanh."
 
@@ -409,14 +416,7 @@ class ShowTell(Writer):
         config: SystemConfig,  # cell: 'lstm', or 'maxout' for Rennie's FC model
     ):
         super().__init__(config)
-        self.embed_mean = ImageEmbedding(self.grid.mean_width, config)
-        width = self.embed_mean.width
-        if width != config.d:
-            raise UARError(
-                f'the image has width {width}, words have {config.d}',
-                field='model.image_embedding',
-                remedy="set it to 'linear' or 'relu'",
-            )
+        self.embed_mean = ImageEmbedding(self.grid.mean_width, config, width=config.d)
         if config.cell == 'maxout':
             self.cell = MaxoutLSTMCell(config.d, config.d)
         else:
@@ -433,7 +433,7 @@ class ShowTell(Writer):
         state['h'], state['c'] = self.cell(self.embed_words(ids), (state['h'], state['c']))
         return state['h']
 
-# %% ../../nbs/wings/systems/01_writers.ipynb #ffb32abe
+# %% ../../nbs/wings/systems/01_writers.ipynb #eff4f84c
 def learn_by_heart(
     model,  # a system, or UAR
     batch,  # a few studies
@@ -445,12 +445,14 @@ def learn_by_heart(
     optimizer = torch.optim.Adam(model.parameters(), lr)
     losses = []
     model.train()
-    while len(losses) < steps and (not losses or losses[-1] > until):
+    for _ in range(steps):
         loss = model(batch).total
+        losses.append(float(loss.detach()))
+        if losses[-1] < until:
+            break
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        losses.append(float(loss.detach()))
     model.eval()
     return losses
