@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from test_views import write_dicom
 from uar_nb.apps.audit import audit
 from uar_nb.apps.cli import main
 from uar_nb.apps.reporter import Reporter, notes_on_views, read_study
+from uar_nb.checkpoint import load_checkpoint
 from uar_nb.core import UARError
 from uar_nb.data.load import load_studies
 from uar_nb.data.study import View, ViewChoice
+from uar_nb.data.text import Vocabulary
 from uar_nb.phantom.generator import make_studies
 
 
@@ -178,3 +181,15 @@ def test_audit_shows_what_decided_on_the_views(tmp_path, phantom):
     text = str(found)
     assert 'views of 4 images: 3 by the header, 1 by their order, a guess' in text
     assert '3 images are made upright as their files say: 0.dcm (mirrored)' in text
+
+
+def test_a_report_in_chinese_has_no_blanks_between_characters(tmp_path, phantom):
+    "Its words are characters; as a text they stand as people write them."
+    checkpoint = load_checkpoint('phantom-small')
+    words = checkpoint.vocabulary.words
+    characters = [chr(0x4E00 + n) if n > 4 else word for n, word in enumerate(words)]
+    reporter = Reporter(replace(checkpoint, vocabulary=Vocabulary(characters)))
+    [report] = reporter([[save(tmp_path / 'frontal.png', phantom[0])]], beams=1)
+    assert len(report.words) > 5 and '.' in report.words
+    assert report.text == ' '.join(report.words).replace(' ', '').replace('.', ' . ').strip()
+    assert report.to_dict()['text'] == report.text

@@ -324,7 +324,7 @@ def table(bits, entries, first=0):
         (14, 2000, 16383),
         (16, 30_000, 65535),
         (16, 65_535, 65535),
-        (16, 4095, 4095),  # 16 declared for 12: known of one maker's software
+        (16, 4095, 4095),  # 16 declared for 12: how they are stored
         (8, 1000, 1023),  # fewer declared than used
     ],
 )
@@ -333,6 +333,29 @@ def test_white_of_a_voi_table(tmp_path, bits, largest, white):
     path = dicom(tmp_path / 'a.dcm', VOILUTSequence=[table(bits, entries)])
     expected = entries[chest()] * 255 / white
     np.testing.assert_allclose(read_dicom(path), expected, atol=0.01)
+    mended = dicom_info(path).white
+    assert mended == ('' if white == 2**bits - 1 else f'{white:,}, not {2**bits - 1:,}')
+
+
+def test_a_white_that_is_mended_is_told(tmp_path):
+    "By a folder, a table, an audit without headers, and a report."
+    from uar_nb.apps.audit import audit
+    from uar_nb.apps.reporter import notes_on_views, read_study
+    from uar_nb.data.load import load_studies
+
+    entries = np.linspace(0, 4095, 4096).round()
+    (tmp_path / 'set').mkdir()
+    dicom(tmp_path / 'set' / 'odd.dcm', VOILUTSequence=[table(16, entries)])
+    dicom(tmp_path / 'set' / 'fine.dcm', VOILUTSequence=[table(12, entries)])
+    said = '1 images have a DICOM table that cannot mean its own white: odd.dcm (4,095, not 65,535)'
+    assert load_studies(tmp_path / 'set').facts.texts('turned') == (said,)
+    (tmp_path / 'set' / 'reports.csv').write_text('id,image\n1,odd.dcm\n2,fine.dcm\n')
+    assert audit(tmp_path / 'set').notes.count(said) == 1
+    notes = [
+        notes_on_views(read_study([tmp_path / 'set' / name])) for name in ('odd.dcm', 'fine.dcm')
+    ]
+    assert any('cannot mean its white: 4,095, not 65,535' in note for note in notes[0])
+    assert not any('white' in note for note in notes[1])
 
 
 def groups(**macros):

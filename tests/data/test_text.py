@@ -5,6 +5,8 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from uar_nb.apps.audit import audit
@@ -12,7 +14,13 @@ from uar_nb.apps.pipeline import check_reports, check_training, configure
 from uar_nb.core import UARError
 from uar_nb.data.load import load_studies, note_cleaning, rules_for
 from uar_nb.data.study import facts_of
-from uar_nb.data.text import Vocabulary, clean_report, cleaning_loss, rules_of_layout
+from uar_nb.data.text import (
+    Vocabulary,
+    clean_report,
+    cleaning_loss,
+    join_words,
+    rules_of_layout,
+)
 from uar_nb.experiment.prepare import prepare, settle_rules
 from uar_nb.phantom.generator import make_studies
 from uar_nb.phantom.language import STYLES
@@ -241,6 +249,102 @@ def test_audit_says_the_rules_that_it_used(tmp_path):
     forced = audit(folder, 'iu_xray', baselines=False, with_images=False)
     assert forced.rules == 'iu_xray' and any('normallungs' in note for note in forced.notes)
     assert sum('cleaned by' in note for note in forced.notes) == 1
+
+
+def r2gen_layout(folder, name):
+    "An annotation.json of three studies in R2Gen's layout, with these ids."
+    entry = dict(report='Heart normal.Lungs clear.', split='train', image_path=['x.png'])
+    studies = [dict(entry, id=name.format(n)) for n in range(3)]
+    content = dict(train=studies, val=[], test=[])
+    folder.mkdir()
+    (folder / 'annotation.json').write_text(json.dumps(content))
+    return folder / 'annotation.json'
+
+
+def test_rules_of_foreign_ids_in_r2gens_layout_are_told_by_all(tmp_path, capsys):
+    """Nobody has moved R2Gen's ids: own ids get our rules, and whoever loads, audits or trains
+    reads why, and how to have R2Gen's."""
+    file = r2gen_layout(tmp_path / 'own', 'case {}')
+    expected = (
+        "reports are cleaned by corrected (our rules, as the ids are not R2Gen's; "
+        "data.rules=iu_xray takes R2Gen's)"
+    )
+    assert load_studies(file, check=False).facts.texts('cleaning') == (expected,)
+    assert expected in audit(file, baselines=False, with_images=False).notes
+    config = configure(changes={'data.min_count': 1})
+    check_training(file, config, tmp_path / 'run', progress=True, check=False)
+    assert expected in capsys.readouterr().out
+
+
+def test_reports_are_looked_at_once(tmp_path, monkeypatch):
+    "The rules of the layout are those of the training: it is not counted again."
+    import uar_nb.data.load as module
+
+    calls = []
+
+    def counted(reports, rules):
+        calls.append(rules)
+        return cleaning_loss(reports, rules)
+
+    monkeypatch.setattr(module, 'cleaning_loss', counted)
+    folder = write_table(tmp_path / 'own', ['Heart normal.Lungs clear.'] * 3)
+    audit(folder, baselines=False, with_images=False)
+    check_training(folder, configure(changes={'data.min_count': 1}), tmp_path / 'run')
+    assert calls == ['corrected'] * 2
+    audit(folder, 'iu_xray', baselines=False, with_images=False)
+    assert calls == ['corrected'] * 3 + ['iu_xray']
+
+
+PIECES = [
+    '心影',
+    '正常',
+    '。',
+    '两肺',
+    ' ',
+    'CT',
+    '5mm',
+    '1.5',
+    '心',
+    'หัวใจ',
+    '๓',
+    '５',
+    'ปกติ',
+    '、',
+]
+PIECES += [
+    'Herz',
+    "d'un",
+    'T12-L1',
+    '心臓は',
+    'です',
+    '심장',
+    'قلب',
+    '\n',
+    '.',
+    'ཀ',
+    '1',
+    'က',
+    '〇',
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_words_as_a_text_are_the_same_words(pieces):
+    "Whoever reads a report and cleans it gets the words that the model wrote."
+    words = clean_report(''.join(pieces), 'corrected').split()
+    text = join_words(words)
+    assert clean_report(text, 'corrected').split() == words
+    assert text.replace(' ', '') == ''.join(words) and '  ' not in text
+
+
+def test_words_of_scripts_with_blanks_are_joined_by_blanks():
+    for report in ('Heart normal. No effusion.', 'Сердце не увеличено', '심장 크기 정상', ''):
+        words = clean_report(report, 'corrected').split()
+        assert join_words(words) == ' '.join(words)
+    assert (
+        join_words('心 影 正 常 . 两 肺 清 晰 ct 5mm .'.split()) == '心影正常 . 两肺清晰 ct 5mm .'
+    )
 
 
 def test_letters_that_are_lost_are_counted():

@@ -570,11 +570,13 @@ class Audit:
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c027
 def _turned(known, facts):
-    "A note on images that are not stored upright, where the reader of the data set has none."
+    "Notes on images that are not read as they are stored, where the reader of the set has none."
     log = ViewLog()
     for fact in facts:
         if fact.turned:
             log.turned.add(f'{Path(fact.file).name} ({fact.turned})')
+        if fact.white:
+            log.whites.add(f'{Path(fact.file).name} ({fact.white})')
     return [] if known.texts('turned') else [note.text for note in log.notes()]
 
 

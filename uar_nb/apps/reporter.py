@@ -117,6 +117,7 @@ class StudyImage(NamedTuple):
     choice: ViewChoice  # what told its view
     file: str = ''  # its name; '' where it has none
     turned: str = ''  # what made it upright: 'mirrored', 'turned' …
+    white: str = ''  # of a DICOM table whose own cannot be meant
 
 
 def _file_of(item):
@@ -128,17 +129,17 @@ def _file_of(item):
     return as_path(path, 'files')
 
 
-def _hints_and_turn(item):
-    "(`ViewHints`, what makes the image upright) of an item of a study."
+def _hints_and_header(item):
+    "(`ViewHints`, `ImageHeader`, or None of a `View`) of an item of a study."
     if isinstance(item, View):
-        return ViewHints(table=item.name), ''
+        return ViewHints(table=item.name), None
     path = _file_of(item)
     word = item[0] if isinstance(item, tuple) else None
     if word is not None and view_name(word) not in VIEWS:
         remedy = f'known views: {", ".join(VIEWS)}'
         raise UARError(f'no view {word!r}', file=path, field='view', remedy=remedy)
     header = image_header(path)
-    return ViewHints(str(path), header.told, word), header.turned
+    return ViewHints(str(path), header.told, word), header
 
 
 def _check_different(items):
@@ -155,17 +156,18 @@ def read_study(
 ) -> list:  # of `StudyImage`
     "The images of a study with their pixels, and which view each shows."
     _check_different(items)
-    found = [_hints_and_turn(item) for item in items]
+    found = [_hints_and_header(item) for item in items]
     choices = choose_views([hints for hints, _ in found])
     images = []
-    for item, choice, (_, turned) in zip(items, choices, found, strict=True):
-        if isinstance(item, View):
+    for item, choice, (_, header) in zip(items, choices, found, strict=True):
+        if header is None:
             view = View(item.name, item.path, item.image())
             choice = ViewChoice(item.name, 'caller')
+            images.append(StudyImage(view, choice, view.path.name if view.path else ''))
         else:
             path = _file_of(item)
             view = View(choice.view, path, read_image(path))
-        images.append(StudyImage(view, choice, view.path.name if view.path else '', turned))
+            images.append(StudyImage(view, choice, path.name, header.turned, header.white))
     return images
 
 
@@ -186,6 +188,8 @@ def notes_on_views(
             notes.append(f'{name} is taken for {choice}, but {" and ".join(choice.against)}')
         if image.turned:
             notes.append(f'{name} was {image.turned} to stand upright, as its file says')
+        if image.white:
+            notes.append(f'{name} has a DICOM table that cannot mean its white: {image.white}')
     views = [image.choice.view for image in images]
     for view in ('frontal', 'lateral'):
         if views.count(view) > 1:

@@ -264,13 +264,19 @@ def _read_table(item, signed):
     return first, entries[:count]
 
 
-def _white_of(item, entries):
-    "The number of a VOI table that stands for white: the largest that it declares."
+def _declared_white(item):
+    "The number that stands for white by the descriptor of a VOI table."
     _, _, bits = _three_numbers(item.LUTDescriptor)
-    needed = max(1, int(entries.max()).bit_length())
-    if bits < needed or bits > 16 or (bits == 16 and needed <= 12):
-        bits = needed
-    return 2**bits - 1
+    return 2 ** max(bits, 1) - 1
+
+
+def _white_of(item, entries):
+    "The number of a VOI table that stands for white: what it declares, where that can be meant."
+    declared = _declared_white(item)
+    needed = 2 ** max(1, int(entries.max()).bit_length()) - 1
+    cannot_be_meant = declared < needed or declared > 65535
+    is_of_storage = declared == 65535 and needed <= 4095
+    return needed if cannot_be_meant or is_of_storage else declared
 
 # %% ../../nbs/wings/data/03_dicom.ipynb #c018
 def _first(value):
@@ -1131,6 +1137,7 @@ class DicomInfo(NamedTuple):
     view: str  # 'frontal', 'lateral' or 'unknown'
     told: ToldView | None = None  # what tells the view; None where the header is silent
     turned: str = ''  # what was done to make it upright: 'mirrored', 'turned' …; '': nothing
+    white: str = ''  # of a VOI table whose own cannot be meant, e.g. '4,095, not 65,535'
 
 
 def _texts_on_view(ds):
@@ -1146,6 +1153,16 @@ def _texts_on_view(ds):
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
         texts[element] = ' '.join(part for part in values if isinstance(part, str))[:200]
     return texts
+
+
+def _mended_white(ds):
+    "White of a VOI table beside the declared one, where that cannot be meant; else ''."
+    tables = _items(ds, 'VOILUTSequence')
+    if not tables:
+        return ''
+    _, entries = _read_table(tables[0], signed=True)
+    white, declared = _white_of(tables[0], entries), _declared_white(tables[0])
+    return '' if white == declared else f'{white:,}, not {declared:,}'
 
 
 def _info(path):
@@ -1172,6 +1189,7 @@ def _facts(ds):
         view='unknown' if told is None else told.view,
         told=told,
         turned=turn.name,
+        white=_mended_white(ds),
     )
 
 

@@ -304,6 +304,7 @@ class ImageHeader(NamedTuple):
     height: int  # its rows
     told: object = None  # `ToldView` of a DICOM header; None where nothing tells the view
     turned: str = ''  # what makes it upright: 'mirrored', 'turned' …; '': it is as stored
+    white: str = ''  # of a DICOM table whose own cannot be meant; '': as declared
 
 
 def _raster_header(path, kind):
@@ -324,7 +325,7 @@ def image_header(
     if kind != 'DICOM':
         return _raster_header(path, kind)
     info = dicom_info(path)
-    return ImageHeader(kind, info.width, info.height, info.told, info.turned)
+    return ImageHeader(kind, info.width, info.height, info.told, info.turned, info.white)
 
 
 def image_info(

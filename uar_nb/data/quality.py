@@ -161,6 +161,7 @@ class ImageFacts:
     width: int = 0  # of the file, 0 where not known
     height: int = 0
     turned: str = ''  # 'mirrored', 'turned' …: what made it upright; '': it is stored so
+    white: str = ''  # of a DICOM table whose own cannot be meant; '': as declared
     spread: float = 0.0  # grey levels between the 1st and the 99th percentile
     steps: float | None = None  # stored values between the same percentiles; None: not stretched
     polarity: float = 0.0  # below 0 where the image looks inverted
@@ -217,6 +218,7 @@ def _read_format(facts, view):
         header = image_header(view.path)
         facts.format, facts.width, facts.height = header[:3]
         facts.turned = header.turned
+        facts.white = header.white
 
 
 def _pixels_of(facts, view):

@@ -331,7 +331,7 @@ NOTE_KINDS = (
     'cleaning',  # by which rules their text becomes words, and what that did to it
     'views',  # how they were decided
     'images',  # which were passed over
-    'turned',  # which are not stored upright
+    'turned',  # which are not read as they are stored: made upright, or with another white
     'fields',  # which were not used
     'rows',  # which were not whole
     'ids',  # which may be the same, though they are written otherwise
@@ -415,6 +415,7 @@ class ViewLog:
         self.neither = Counter()  # why an image is neither frontal nor lateral → images
         self.disagreements = _Examples()
         self.turned = _Examples()  # images that are not stored upright
+        self.whites = _Examples()  # images whose white is not the declared one
         self.unread = 0  # DICOM files whose headers were not asked
 
     def choose(
@@ -467,6 +468,11 @@ class ViewLog:
         if self.turned.number:
             text = f'{self.turned.number:,} images are made upright as their files say'
             notes.append(Note('turned', f'{text}: {self.turned}'))
+        if self.whites.number:
+            text = (
+                f'{self.whites.number:,} images have a DICOM table that cannot mean its own white'
+            )
+            notes.append(Note('turned', f'{text}: {self.whites}'))
         if self.unread:
             text = f'headers of {self.unread:,} DICOM files were not read (check=True reads them)'
             notes.append(Note('views', f'{text}: they may tell the view, and which are mirrored'))
@@ -914,6 +920,8 @@ class FaultLog:
         header = image_header(path)
         if header.turned:
             self.views.turned.add(f'{os.path.basename(path)} ({header.turned})')
+        if header.white:
+            self.views.whites.add(f'{os.path.basename(path)} ({header.white})')
         return header
 
     def hints(
