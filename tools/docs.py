@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import pages
+import readable
 from pages import ROOT
 
 SETTINGS = configparser.ConfigParser(delimiters=['='])
@@ -196,35 +197,6 @@ def split_imports(cells):
         ]
 
 
-def labels(cells):
-    "Labelled equations and figures of a page, in order."
-    found = []
-    for cell in cells:
-        if cell['cell_type'] == 'markdown':
-            found += re.findall(r'\{#(eq-[\w-]+)\}', source(cell))
-        elif cell['cell_type'] == 'code':
-            found += re.findall(r'^#\| *label: *(fig-[\w-]+)', source(cell), re.M)
-    return found
-
-
-def link_labels(text, own, where, here):
-    """References to an equation or figure of another page, which Quarto leaves as they are,
-    become links."""
-
-    def change(m):
-        if m[1] in own:
-            return m[0]
-        if len(where.get(m[1], ())) != 1:
-            raise SystemExit(f'@{m[1]} stands for {where.get(m[1], "nothing")}')
-        return f'[{"equation" if m[1].startswith("eq") else "figure"}]({pages.link_to(where[m[1]][0], here)}#{m[1]})'  # noqa: E501
-
-    parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`)', text, flags=re.S | re.M)
-    return ''.join(
-        part if i % 2 else re.sub(r'(?<![\w@])@((?:eq|fig)-[\w-]*\w)', change, part)
-        for i, part in enumerate(parts)
-    )
-
-
 def one_link(text):
     """A name that was the text of a link already, and that nbdev has made a link once more, is
     one link again."""
@@ -277,7 +249,7 @@ def api_page(entries, modules):
         module, lesson = modules[page], pages.link_to(page, pages.API)
         parts = [f'## {module}\n\nThe lesson: [{module}]({lesson})']
         for name, text in symbols:
-            text = re.sub(r'@(eq-[\w-]+)', rf'[equation]({lesson}#\1)', text)
+            text = readable.link_references(text, lambda anchor, to=lesson: f'{to}#{anchor}')
             parts.append(
                 f'### {module}.{name}\n\n'
                 + text.replace('[source]', f'[lesson]({lesson}#{name.lower()}) · [source]', 1)
@@ -291,20 +263,32 @@ def api_page(entries, modules):
     )
 
 
-def link_cells(cells, paths, where, page):
-    "Links to pages, equations and figures in the text and the captions of a page."
-    own = labels(cells)
+def link_cells(cells, paths, papers, page):
+    """What plain text says, as the site has it: callouts, anchors, captions, and links to pages,
+    equations and figures. `papers` knows the page of each equation of the paper."""
+    own = readable.anchors(cells)
 
-    def link(text):
-        return link_labels(text, own, where, page)
+    def way(anchor):
+        if anchor in own:
+            return f'#{anchor}'
+        return f'{pages.link_to(papers[anchor], page)}#{anchor}' if anchor in papers else None
 
+    readable.mark_captions(cells)
     for cell in cells:
         if cell['cell_type'] == 'markdown':
-            cell['source'] = link(link_pages(source(cell), paths, page))
-        else:
-            cell['source'] = re.sub(
-                r'^#\| *fig-cap:.*', lambda m: link(m[0]), source(cell), flags=re.M
-            )
+            text = readable.link_references(source(cell), way)
+            text = readable.mark_equations(readable.callouts(text))
+            cell['source'] = link_pages(text, paths, page)
+
+
+def equations_of_paper(books):
+    "The first page that shows each equation of the paper, by its anchor."
+    papers = {}
+    for page in pages.flat(pages.reading_order(books)):
+        for anchor in readable.anchors(books[page]['cells'] if page in books else []):
+            if anchor.rpartition('-')[2].isdigit():
+                papers.setdefault(anchor, page)
+    return papers
 
 
 def copy_sources(folder):
@@ -331,15 +315,12 @@ def process(folder):
     paths = {pages.page_id(p, folder / 'nbs'): p for p in pages.all_pages(folder / 'nbs')}
     modules = {page: pages.module_of(p) for page, p in paths.items()}
     books = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in paths.items()}
-    where = {}
-    for page, book in books.items():
-        for label in labels(book['cells']):
-            where.setdefault(label, []).append(page)
+    papers = equations_of_paper(books)
     for page, book in books.items():
         show_source(book['cells'])
         split_title(book['cells'])
         split_imports(book['cells'])
-        link_cells(book['cells'], paths, where, page)
+        link_cells(book['cells'], paths, papers, page)
         paths[page].write_text(json.dumps(book), encoding='utf-8')
     (folder / 'worker.py').write_text(WORKER)
     done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import docs
+import readable
 from pages import all_pages, flat, folder_of, linked_page, page_id, reading_order, relative
 
 CALLOUTS = {
@@ -80,15 +81,6 @@ class Site:
         self.title = {page: str(meta.get('title', page)) for page, meta in self.meta.items()}
         self.order = reading_order(self.books)
         self.pages = [p for p in flat(self.order) if p in self.books]
-        self.numbers = {page: self.labels(book) for page, book in self.books.items()}
-
-    def labels(self, book):
-        "Number of each labelled equation and figure of a page."
-        found = docs.labels(book['cells'])
-        return {
-            label: sum(other.split('-')[0] == label.split('-')[0] for other in found[: i + 1])
-            for i, label in enumerate(found)
-        }
 
     def link(self, url, here):
         """Links between notebooks, and those that nbdev made to the published site, as links of
@@ -123,40 +115,21 @@ class Page:
             text = re.sub(r'<p>QZKEPT(\d{4})QZ</p>|QZKEPT(\d{4})QZ', change, text)
         return text
 
-    def reference(self, m):
-        number = self.site.numbers[self.page].get(m[1])
-        if number is None:
-            raise SystemExit(f'{self.page}: @{m[1]} is not on this page')
-        return self.keep(
-            f'<a class="ref" href="#{m[1]}">{"equation" if m[1].startswith("eq") else "figure"}&nbsp;{number}</a>'
-        )
-
     def prose(self, text):
-        "Quarto's markdown as plain markdown: equations, references, callouts, links."
+        "Quarto's markdown as plain markdown: equations, callouts, links."
 
         def equation(m):
-            number = self.site.numbers[self.page].get(m[3])
-            mark = f' id="{m[3]}"' if m[3] else ''
-            return (
-                m[1]
-                + '\n'
-                + m[1]
-                + self.keep(
-                    f'<div class="equation"{mark}>{math(m[2], True)}'
-                    + (f'<span class="number">({number})</span>' if number else '')
-                    + '</div>'
-                )
-                + '\n'
-                + m[1]
-            )
+            indent, tex, tag = m.groups()
+            number = f'<span class="number">({tag})</span>' if tag else ''
+            shown = self.keep(f'<div class="equation">{math(tex, True)}{number}</div>')
+            return f'{indent}\n{indent}{shown}\n{indent}'
 
         def change(part):
-            part = re.sub(
+            return re.sub(
                 r'(?<![\\$\w])\$(?=\S)((?:[^$\n]|\n(?!\s*\n))*?(?<=\S))\$(?![\d$])',
                 lambda m: self.keep(math(m[1], False)),
                 part,
             )
-            return re.sub(r'(?<![\w@`])@((?:eq|fig)-[\w-]*\w)', self.reference, part)
 
         def callout(m):
             kind = m[1]
@@ -167,7 +140,9 @@ class Page:
         text = ''.join(
             part
             if i % 2
-            else re.sub(r'([ ]*)\$\$(.+?)\$\$(?:[ ]*\{#(eq-[\w-]+)\})?', equation, part, flags=re.S)
+            else re.sub(
+                r'([ ]*)\$\$((?:(?!\$\$).)+?)(?:\\tag\{(\w+)\}\s*)?\$\$', equation, part, flags=re.S
+            )
             for i, part in enumerate(parts)
         )
         parts = re.split(r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`|\]\([^)\s]*\))', text, flags=re.S | re.M)
@@ -179,8 +154,8 @@ class Page:
         return re.sub(r'\]\(([^)\s]+)\)', lambda m: f']({self.site.link(m[1], self.page)})', text)
 
     def code(self, cell):
-        "Options off, figures with number and caption, folded cells; the cell, and what follows it."
-        text, label = docs.source(cell), option(docs.source(cell), 'label')
+        "Options off, images with what is read aloud, folded cells; what stands before, and the cell."
+        text = docs.source(cell)
         cell['source'] = re.sub(r'^#\|.*\n?', '', text, flags=re.M).strip('\n')
         if option(text, 'echo') == 'false' or not cell['source'].strip():
             cell['metadata'] = {'tags': ['no-input']}
@@ -189,7 +164,7 @@ class Page:
             for o in cell['outputs']
             if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})
         ]
-        caption = option(text, 'fig-cap')
+        alternative = option(text, 'fig-alt')
         for out in cell['outputs']:
             if 'text' in out:
                 out['text'] = ''.join(out['text'])
@@ -198,7 +173,7 @@ class Page:
                     out['data'][kind] = ''.join(value)
             if 'image/png' in out.get('data', {}):
                 out.setdefault('metadata', {})['image/png'] = {
-                    'alt': caption or 'figure made by the code above'
+                    'alt': alternative or 'figure made by the code above'
                 }
             if 'text/markdown' in out.get('data', {}):
                 out['data']['text/markdown'] = self.prose(''.join(out['data']['text/markdown']))
@@ -216,19 +191,7 @@ class Page:
                 )
             ]
             cell['metadata'] = {'tags': ['no-input']}
-        if not (label and label.startswith('fig-')):
-            return [*before, cell]
-        number = self.site.numbers[self.page][label]
-        caption = self.prose(caption or '').strip()
-        return [
-            *before,
-            cell,
-            self.markdown(
-                self.keep(f'<p class="caption" id="{label}"><b>Figure {number}.</b> ')
-                + caption
-                + self.keep('</p>')
-            ),
-        ]
+        return [*before, cell]
 
     def markdown(self, text):
         return dict(cell_type='markdown', metadata={}, source=text)
@@ -248,7 +211,7 @@ class Page:
 
     def headings(self, body):
         "Identifiers for headings as Quarto gives them; noted for the contents and the search."
-        used, cuts = set(self.site.numbers[self.page]), []
+        used, cuts = set(readable.anchors(self.site.books[self.page]['cells'])), []
 
         def head(m):
             name = base = slug(m[2])

@@ -88,7 +88,7 @@ class _Beams:
         self._keep(score > self.best, self.words[:, 0], self.logs[:, 0], score)
 
     def finished(self, length, alpha):
-        "Which studies can find nothing better any more (@eq-beam-bound)."
+        "Which studies can find nothing better any more (equation (b))."
         return self.best >= self.sums[:, 0] / length**alpha
 
     def select(self, rows):

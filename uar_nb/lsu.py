@@ -57,7 +57,7 @@ def smooth_vectors(
     d: int,  # width
     length: float = 3.0,  # how far the likeness reaches, in tokens; 0 = independent vectors
 ) -> torch.Tensor:  # [n, d], each component of variance 1
-    "Random vectors that change slowly from row to row (@eq-smooth)."
+    "Random vectors that change slowly from row to row (equation (a))."
     if length <= 0:
         return torch.randn(n, d)
     i = torch.arange(n, dtype=torch.float64)
@@ -68,7 +68,7 @@ def smooth_vectors(
 
 # %% ../nbs/02_lsu.ipynb #abb64187
 class PositionEmbedding(nn.Module):
-    "What is added to visual features: where in the grid, and in which view (@eq-place)."
+    "What is added to visual features: where in the grid, and in which view (equation (b))."
 
     def __init__(
         self,

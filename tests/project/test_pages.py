@@ -194,12 +194,6 @@ def test_prose_links_to_pages_and_to_the_repository():
     assert link('[c](../data/README.md)', '04_cra') == f'[c]({blob}/data/README.md)'
     with pytest.raises(SystemExit):
         link('[x](../../elsewhere.md)', '04_cra')
-    assert (
-        docs.link_labels(
-            '@eq-gate and @eq-own', ['eq-own'], {'eq-gate': ['04_cra']}, 'wings/data/03_dicom'
-        )
-        == '[equation](../../04_cra.ipynb#eq-gate) and @eq-own'
-    )
 
 
 def test_the_readme_stands_one_folder_higher():

@@ -16,6 +16,7 @@ import docs
 import glossary
 import lessons
 import pages
+import readable
 import website
 from pages import ROOT, bare, cells_of, find_page, html_of, kind_of, linked_page, module_of, page_id
 
@@ -466,17 +467,16 @@ def test_pages_are_whole(rendered):
         assert not left, f'{name}: {left[:5]}'
 
 
-def test_equations_and_figures_have_numbers(site):
+def test_equations_and_figures_can_be_linked(site):
     lesson = pages.lessons()['cra']
     text = (site / html_of(page_id(lesson))).read_text(encoding='utf-8')
-    wanted = docs.labels(cells_of(lesson))
-    for kind, shown in (
-        ('eq', r'id="{}">.*?class="number">\({}\)'),
-        ('fig', r'id="{}"><b>Figure {}\.'),
-    ):
-        for i, label in enumerate([label for label in wanted if label.startswith(kind)], 1):
-            assert re.search(shown.format(label, i), text, re.S), label
-    assert re.search(r'<a class="ref" href="#eq-fuse">equation&nbsp;\d', text)
+    own = readable.anchors(cells_of(lesson))
+    assert {'equation-9', 'equation-a', 'figure-a'} <= set(own)
+    for anchor in own:
+        assert f'id="{anchor}"' in text, anchor
+    assert re.search(r'<a href="#equation-9">Eq. 9</a>', text)
+    assert re.search(r'<a href="06_losses.html|<a href="losses.html#equation-10">Eq. 10</a>', text)
+    assert '<span class="number">(9)</span>' in text and r'\tag' not in text
     assert 'class CRA' in re.sub(r'<[^>]+>', '', text)  # a lesson shows the code that it exports
 
 

@@ -39,7 +39,7 @@ def _strength(view, bare, boxes):
 def visibility(
     study,  # a phantom of `make_studies`
 ) -> dict:  # key of a finding → (size in pixels, contrast in grey values, view)
-    "How large and how strong each finding is, in the view that shows it best (@eq-strength)."
+    "How large and how strong each finding is, in the view that shows it best (equation (a))."
     visible = {}
     for finding, views in without_each(study):
         strengths = [
@@ -79,7 +79,7 @@ def finding_errors(
     reports,  # one written report a study
     measure=False,  # also size, contrast, view of true findings; needs phantoms of `make_studies`
 ) -> list:  # one dict a finding that is there or stated
-    """Every finding that is there or stated, and what became of it (@eq-errors).
+    """Every finding that is there or stated, and what became of it (equation (b)).
 
     A row holds study, status ('found', 'misplaced', 'missed', 'invented'), finding, said (what
     the report says where it is misplaced or invented), kind, size, contrast and view."""
@@ -176,7 +176,7 @@ def error_table(
 
 # %% ../../nbs/wings/analysis/04_errors.ipynb #c015
 def _gap(which, outcomes, p, bins):
-    "Calibration error (@eq-ece) of outcomes whose bins are known."
+    "Calibration error (equation (c)) of outcomes whose bins are known."
     return np.abs(np.bincount(which, outcomes - p, bins)).sum() / len(p)
 
 
@@ -187,7 +187,7 @@ def reliability(
     bins=10,  # of equal width
     seed=0,  # of intervals
 ) -> dict:  # ece, expected (of a calibrated model), count, accuracy, confidence, bins
-    """Reliability curve and expected calibration error (@eq-ece).
+    """Reliability curve and expected calibration error (equation (c)).
 
     `bins` lists those that hold something: low, high, count, confidence, accuracy, interval."""
     p, outcomes = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)

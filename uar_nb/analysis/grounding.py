@@ -68,7 +68,7 @@ def cover(
     grid=14,  # tokens a side
     size=IMAGE_SIZE,  # pixels a side
 ) -> np.ndarray:  # float64 [grid·grid] in [0, 1]
-    "Which share of each token lies in the union of some boxes (@eq-cover)."
+    "Which share of each token lies in the union of some boxes (equation (a))."
     overlap = _overlap(grid, size)
     return (overlap @ box_mask(boxes, (size, size)) @ overlap.T).ravel()
 
@@ -77,7 +77,7 @@ def pixel_map(
     weights,  # [..., grid·grid]
     size=IMAGE_SIZE,  # pixels a side
 ) -> np.ndarray:  # [..., size, size] with the same sums
-    "Attention at pixel scale: each weight lies evenly on its token's square (@eq-cover)."
+    "Attention at pixel scale: each weight lies evenly on its token's square (equation (a))."
     weights = np.asarray(weights, dtype=float)
     grid = round(weights.shape[-1] ** 0.5)
     overlap = _overlap(grid, size)
@@ -88,7 +88,7 @@ def best_iou(
     weights,  # [..., n]; tokens that are not there: below 0
     covered,  # [..., n], of `cover`
 ) -> tuple:  # IoU [...] and its threshold [...] as a share of the largest weight
-    "IoU of the brightest region with the boxes, at the threshold best for each map (@eq-iou)."
+    "IoU of the brightest region with the boxes, at the threshold best for each map (equation (b))."
     weights, covered = np.asarray(weights, dtype=float), np.asarray(covered, dtype=float)
     weights, covered = np.broadcast_arrays(weights, covered)
     order = np.argsort(-weights, -1, kind='stable')
@@ -438,7 +438,7 @@ def pointing_game(
     limit=None,  # look at so many studies of each
     seed=0,  # of shuffles and intervals
 ) -> dict:  # pointing, interval, chance, random, mass, count, layer, val, shuffled, by_kind
-    "Share of sentences whose attention peaks inside their finding's boxes (@eq-pointing)."
+    "Share of sentences whose attention peaks inside their finding's boxes (equation (c))."
     on_val = finding_maps(model, val, limit=limit)
     layer = choose_map(on_val, heads=False)['layer']
     own = finding_maps(model, test, limit=limit)
@@ -501,7 +501,7 @@ def mask_maps(
 ) -> list:  # a dict a layer with a mask: layer; sigma, bias, weights [B, heads, T, N], float64
     """The mask of every word of given reports, what it adds to the logits, and the attention.
 
-    `bias` is centred over positions (@eq-centred); a mask that heads share has one head."""
+    `bias` is centred over positions (equation (d)); a mask that heads share has one head."""
     device = next(model.parameters()).device
     with evaluation_mode(model), torch.no_grad():
         trace = model(batch.to(device), trace=True).trace
@@ -535,7 +535,7 @@ def variance_shares(
     rows,  # [n, L], each centred over positions
     groups,  # name → [n] group of each row
 ) -> dict:  # 'fixed' and each name → share of the sum of squares
-    "What of the rows is one fixed map, and what goes with each grouping (@eq-shares)."
+    "What of the rows is one fixed map, and what goes with each grouping (equation (e))."
     rows = np.asarray(rows, dtype=np.float64)
     n, mean, total = len(rows), rows.mean(0), np.square(rows).sum()
     if total < 1e-20 * max(rows.size, 1):

@@ -79,7 +79,7 @@ def _chance(right, ks):
     above = np.zeros(n)  # P(rank > 1), …, P(rank > n)
     counts, rows = np.unique(right.sum(1), return_counts=True)
     for p, share in zip(counts, rows / len(right), strict=True):
-        above = above + share * np.cumprod(np.maximum(n - p - j, 0) / (n - j))  # @eq-chance
+        above = above + share * np.cumprod(np.maximum(n - p - j, 0) / (n - j))  # equation (b)
     below = np.concatenate([[0.0], 1 - above])  # P(rank <= 0), …, P(rank <= n)
     numbers = {f'recall@{k}': float(below[min(k, n)]) for k in ks}
     numbers['median_rank'] = float(np.argmax(below >= 0.5 - 1e-12))
@@ -112,7 +112,7 @@ def rank_numbers(
     samples=1000,  # resamples of the queries
     seed=0,  # of the resamples
 ) -> dict:  # recall@k, median_rank, mrr → (value, low, high), 95 % interval
-    "Numbers of a list of ranks, with intervals (@eq-rank-numbers)."
+    "Numbers of a list of ranks, with intervals (equation (c))."
     distinct, place = np.unique(np.asarray(ranks, dtype=np.int64), return_inverse=True)
     if not len(distinct) or distinct[0] < 1:
         raise UARError(
@@ -192,7 +192,7 @@ def retrieve(
     keys=None,  # notion → [n] keys, right where equal; None: the study's own report alone
     ks=(1, 5, 10),  # which recalls
 ) -> Retrieval:  # prints as a table
-    "Rank all reports for each image and all images for each report (@eq-retrieval)."
+    "Rank all reports for each image and all images for each report (equation (a))."
     similarity = similarities(image, text)
     n = len(similarity)
     if keys is None:
@@ -266,7 +266,7 @@ def alignment_score(
     threshold=0.5,  # after normalisation
     pairs='matched',  # count true pairs, or 'all' cells
 ) -> float:  # share of pairs above the threshold
-    "The paper's alignment score (@eq-alignment), in either reading."
+    "The paper's alignment score (equation (d)), in either reading."
     return float((_scaled_pairs(similarity, reading, pairs) > threshold).mean())
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #0d3f31a3
@@ -276,7 +276,7 @@ def alignment_curve(
     pairs='matched',  # true pairs, or 'all' cells
     thresholds=None,  # [m] in [0, 1]; None: 0, 0.01, …, 1
 ) -> tuple:  # thresholds [m], shares [m], area below the exact curve
-    "The alignment score at every threshold (@eq-alignment-curve)."
+    "The alignment score at every threshold (equation (e))."
     scaled = np.sort(_scaled_pairs(similarity, reading, pairs))
     thresholds = np.linspace(0, 1, 101) if thresholds is None else np.asarray(thresholds)
     shares = 1 - np.searchsorted(scaled, thresholds, side='right') / len(scaled)
@@ -284,7 +284,7 @@ def alignment_curve(
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #23632878
 def _uniformity(x):
-    "Log mean Gaussian potential of all pairs (@eq-geometry)."
+    "Log mean Gaussian potential of all pairs (equation (f))."
     if len(x) < 2:
         return float('nan')
     squared = np.maximum(2 - 2 * x @ x.T, 0)[np.triu_indices(len(x), 1)]
@@ -306,7 +306,7 @@ def geometry(
     image,  # [n, d] vectors of images
     text,  # [n, d] vectors of their reports
 ) -> dict:  # gap, uniformity_image, uniformity_text, alignment, matched, other, mixing
-    "How images and reports lie in the shared space (@eq-geometry)."
+    "How images and reports lie in the shared space (equation (f))."
     u, v = _unit_pair(image, text)
     n = len(u)
     cosines = u @ v.T
@@ -439,7 +439,7 @@ def word_class(
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #7b69d099
 def _row_terms(cra, E, attended, input_gate, forget_gate):
-    "Mean gates and the shares of the three terms (@eq-gate-shares) for each row, [n, 5]."
+    "Mean gates and the shares of the three terms (equation (g)) for each row, [n, 5]."
     last = attended if cra.last_term == 'outside' else forget_gate * attended
     terms = (input_gate * torch.tanh(E + attended), forget_gate * E, last)
     lengths = torch.stack([term.norm(dim=-1) for term in terms], -1)
@@ -474,7 +474,7 @@ def gate_use(
     by='class',  # 'class' of word, 'word', or 'modality' alone
     batch_size=64,  # studies at a time
 ) -> dict:  # (modality, name) → dict(input, forget, tanh, embedding, basis, count): means
-    "What the two gates of CRA let through (@eq-gate-shares), by modality and kind of word."
+    "What the two gates of CRA let through (equation (g)), by modality and kind of word."
     check_options(by=(by, 'class', 'word', 'modality'))
     if model.cra is None or model.cra.fusion != 'dual_gate':
         raise UARError(

@@ -36,7 +36,7 @@ def ssim_map(
     a,  # images in [0, 1], [B, 1, H, W]
     b,  # the same shape
 ) -> torch.Tensor:  # [B, H-10, W-10]
-    "Structural similarity around every pixel whose window fits (@eq-ssim)."
+    "Structural similarity around every pixel whose window fits (equation (a))."
     if a.shape != b.shape:
         raise UARError(
             f'shapes {tuple(a.shape)} and {tuple(b.shape)} differ',
@@ -62,7 +62,7 @@ def ssim(
     a,  # images in [0, 1], [B, 1, H, W]
     b,  # the same shape
 ) -> float:  # mean over pixels and images
-    "Structural similarity (@eq-ssim), computed in float64."
+    "Structural similarity (equation (a)), computed in float64."
     return ssim_map(a.double(), b.double()).mean().item()
 
 # %% ../../nbs/wings/analysis/02_token_fidelity.ipynb #c012
@@ -71,7 +71,7 @@ def reconstruct(
     dvae,  # a DVAE
     x,  # images in [0, 1], [B, 1, 112, 112]
 ) -> tuple:  # (ids [B, 196], paintings [B, 1, 112, 112] in the greys of x)
-    "Images through the tokens and back, in their own mean and contrast (@eq-own-scale)."
+    "Images through the tokens and back, in their own mean and contrast (equation (b))."
     ids, target = dvae.encode(x), dvae.target(x)
     sides = dict(dim=(2, 3), keepdim=True)
     painting = (dvae.decode(ids) - target.mean(**sides)) * x.std(**sides)
@@ -119,7 +119,7 @@ def token_paint(
     place,  # which token, 0 … 195
     word,  # id to put there
 ) -> tuple:  # (change of the painting [112, 112], share of its energy in the token's square)
-    "What changes in the painting when one token becomes another (@eq-paint)."
+    "What changes in the painting when one token becomes another (equation (c))."
     ids = torch.as_tensor(ids)
     if not 0 <= place < len(ids):
         raise UARError(
@@ -158,7 +158,7 @@ def _view_pixels(views):
 
 
 def _kept(change, painted):
-    "(kept, clarity) of a finding's change and what the tokens made of it (@eq-effect)."
+    "(kept, clarity) of a finding's change and what the tokens made of it (equation (d))."
     product = (change * painted).sum().item()
     squares = change.square().sum().item()
     lengths = (squares * painted.square().sum().item()) ** 0.5
@@ -170,7 +170,7 @@ def finding_effects(
     dvae,  # a DVAE
     studies,  # phantoms of `make_studies`
 ) -> list:  # a dict a finding and view that shows it: study, kind, view, size, changed, kept, …
-    """What the tokens keep of each finding, from images with and without it (@eq-effect).
+    """What the tokens keep of each finding, from images with and without it (equation (d)).
 
     A row holds study, kind, view, severity, size, contrast, changed, kept and clarity."""
     rows, device = [], next(dvae.parameters()).device

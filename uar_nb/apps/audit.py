@@ -101,7 +101,7 @@ LISTED_IN_JSON = 1000  # rows that a list of the result holds; the count beside 
 
 @dataclass(frozen=True)
 class Leak:
-    "Studies of a later split whose property occurs in an earlier one, @eq-leak."
+    "Studies of a later split whose property occurs in an earlier one, equation (a)."
 
     count: int
     share: float  # of the later split

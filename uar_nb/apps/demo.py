@@ -226,7 +226,7 @@ def demo_dvae(
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c017
 def _summary_of(own, shuffled, baselines):
-    "The differences and ratios that say whether a model reads the image (@eq-margin)."
+    "The differences and ratios that say whether a model reads the image (equation (a))."
     nearest = [baselines.row(name)['F1'] for name in baselines if name.startswith('nearest')]
     _, best_cider = baselines.best('CIDEr')
     return dict(

@@ -482,7 +482,7 @@ class Limits:
         self,
         packed: int,  # bytes of the archive
     ) -> int:
-        "Eq. @eq-bomb: bytes that may come out of it."
+        "equation (b): bytes that may come out of it."
         return int(min(self.size, max(self.free, self.ratio * packed)))
 
 # %% ../../nbs/wings/apps/04_download.ipynb #b204bff4

@@ -135,7 +135,7 @@ def hold_out(
     n: int,  # how many training studies choose the checkpoint
     seed: int = 0,  # the choice depends on it and on the ids
 ) -> tuple[list, list]:  # (studies to train with, some as 'val'; validation studies as given)
-    "Take the studies that choose the checkpoint from the training split (@eq-held)"
+    "Take the studies that choose the checkpoint from the training split (equation (a))"
     train = [study for study in studies if study.split == 'train']
     # 'held out' names a random stream: another word would choose other studies
     names = sorted(set(map(_first_drawing, train)), key=lambda i: derive_seed('held out', seed, i))

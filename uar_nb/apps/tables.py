@@ -253,7 +253,7 @@ def compare_variants(
     number='f1',  # which
     control='no-mask',  # against which variant
 ) -> dict:  # variant → mean, difference and its half width (95 %; nan for one seed)
-    "Mean over seeds of each variant, and its difference from the control (@eq-seeds)."
+    "Mean over seeds of each variant, and its difference from the control (equation (a))."
     scores = {}
     for row in rows:
         scores.setdefault(row['variant'], []).append(row[number])

@@ -165,7 +165,7 @@ def build(
 
 # %% ../../nbs/wings/data/14_batch.ipynb #c023
 class TokenStore(MappedArrays):
-    "Visual tokens of every image: slot 0 of its resize, slots 1..K of random crops, @eq-store."
+    "Visual tokens of every image: slot 0 of its resize, slots 1..K of random crops, equation (b)."
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ def _tokenize(
     seed,  # of the crops
     protocol,  # `ImageProtocol`
 ):  # ids [n, K+1, L]
-    "Visual tokens of the direct resize and of K random crops of some images, @eq-store."
+    "Visual tokens of the direct resize and of K random crops of some images, equation (b)."
     whole = to_float(images)
     slots = [_encode(resize_image(whole, protocol.crop), tokenizer)]
     for number in range(1, crops + 1):
@@ -566,7 +566,7 @@ def _shows_crop(self: StudyData, indices, epoch):
 
 @patch
 def _image_ids(self: StudyData, indices, epoch):
-    "Visual tokens [B, V, L] of some studies, @eq-slot."
+    "Visual tokens [B, V, L] of some studies, equation (c)."
     rows = self.rows[indices]
     slots = np.zeros(len(indices), int)
     if self.tokens.crops:
@@ -656,7 +656,7 @@ def order(
     self: StudyData,
     epoch,  # number of the pass over the data
 ):  # list of positions
-    "The order of an epoch, @eq-order."
+    "The order of an epoch, equation (d)."
     draws = [derive_seed('order', self.seed, epoch, study) for study in self.ids]
     return sorted(range(len(self)), key=draws.__getitem__)
 

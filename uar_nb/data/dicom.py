@@ -143,7 +143,7 @@ def window_level(
     width,  # w
     function='LINEAR',  # 'LINEAR', 'LINEAR_EXACT' or 'SIGMOID'
 ):  # float64 in [0, 1]
-    "DICOM's window, @eq-window, as pydicom computes it."
+    "DICOM's window, equation (a), as pydicom computes it."
     if function == 'LINEAR':
         width = max(width, 1)  # the standard has none below 1: there is no grey between
     header = _header(
@@ -178,7 +178,7 @@ def value_counts(
 
 
 def _upper_end(levels, counts):
-    "The largest value that belongs to the image, @eq-marker."
+    "The largest value that belongs to the image, equation (c)."
     below = np.cumsum(counts)
     lower, upper = np.searchsorted(below, (_TAIL * below[-1], (1 - _TAIL) * below[-1]))
     spread = levels[upper] - levels[lower]
@@ -213,7 +213,7 @@ def stretch(
     values,  # of any kind and shape
     ends=None,  # (low, high); None: the real range of these values
 ):  # float32 of the same shape, 0..255
-    "The real range to 0..255, @eq-real-range; black where all values are equal."
+    "The real range to 0..255, equation (b); black where all values are equal."
     values = np.asarray(values)
     low, high = ends or real_range(*value_counts(values))
     if low == high:

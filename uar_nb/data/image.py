@@ -408,7 +408,7 @@ def crop_offsets(
     size=IMAGE_SIZE,  # S
     crop=CROP_SIZE,  # s
 ):  # (top, left)
-    "Where to cut, @eq-crop: a function of its arguments alone."
+    "Where to cut, equation (a): a function of its arguments alone."
     positions = size - crop + 1
     number = derive_seed('crop', seed, epoch, study_id, view)
     return number % positions, number // positions % positions

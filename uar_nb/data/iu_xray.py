@@ -441,7 +441,7 @@ def mirror_score(
     image,  # grey image, uint8 [H, W]
     shift=0.1,  # how far the axis may lie from the middle, in widths
 ):  # correlation in -1..1; higher for frontal images
-    "How much an image is its own mirror image (@eq-mirror)."
+    "How much an image is its own mirror image (equation (b))."
     pixels = np.asarray(image, np.float32)
     width = pixels.shape[1]
     most, best = int(width * shift), -1.0

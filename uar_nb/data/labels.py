@@ -126,7 +126,7 @@ def is_denied(
     mention,  # anything with an `end`, as a `Mention`
     cues,  # `Cue`s of the sentence, in their order
 ) -> bool:
-    "Whether a cue in the same clause denies or doubts the mention (@eq-denied)"
+    "Whether a cue in the same clause denies or doubts the mention (equation (a))"
     before = [cue.role for cue in cues if cue.start < mention.end and cue.role in _REACH_AHEAD]
     if before and before[-1] == 'opens':
         return True

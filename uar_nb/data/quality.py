@@ -51,7 +51,7 @@ def _small(images, side):
 def perceptual_hash(
     images,  # uint8 [..., 128, 128]
 ):  # uint8 [..., 32]: 256 bits
-    "What an image shows as 256 bits, @eq-hash."
+    "What an image shows as 256 bits, equation (a)."
     c = _dct(32, HASH)
     waves = (c @ _small(images, 32) @ c.T).reshape(*np.shape(images)[:-2], HASH * HASH)
     return np.packbits(waves > np.median(waves[..., 1:], -1, keepdims=True), axis=-1)
@@ -136,7 +136,7 @@ def _unit(x):
 def polarity(
     images,  # uint8 [..., 128, 128]
 ):  # float [...]: from −1 to 1; below 0 where the image looks inverted
-    "How much an image looks like a chest (1) or like its negative (−1), @eq-polarity."
+    "How much an image looks like a chest (1) or like its negative (−1), equation (b)."
     images = np.asarray(images)
     seen = _small(images, 8).reshape(*images.shape[:-2], 64)
     chests = CHESTS.reshape(2, 64).astype(np.float32)

@@ -32,7 +32,7 @@ from .study import DataSetError
 def store_key(
     **parts,  # all that the content depends on, as JSON can hold it
 ):  # hexadecimal digest
-    "Identity of a store, @eq-key: the hash of its parts and of this format's number."
+    "Identity of a store, equation (a): the hash of its parts and of this format's number."
     return sha256_of(json.dumps(dict(parts, format=1), sort_keys=True))
 
 

@@ -630,7 +630,7 @@ def random_split(
     shares=(0.7, 0.1, 0.2),  # of train, val and test
     by='study',  # 'study', or 'patient': one patient's studies stay together
 ):  # `StudyList`
-    "The same studies with a split drawn from a seed (@eq-split)."
+    "The same studies with a split drawn from a seed (equation (a))."
     if by not in ('study', 'patient'):
         raise UARError(f'unknown unit {by!r}', field='by', remedy='known: study, patient')
     _check_shares(shares)

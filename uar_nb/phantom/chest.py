@@ -137,7 +137,7 @@ def cage_width(
     body,  # a `Body`
     v,  # height, number or array
 ):  # (half width, height as a share: 1 at the lung tips, 0 at the widest place)
-    "Half width of the rib cage inside (@eq-cage)"
+    "Half width of the rib cage inside (equation (a))"
     q = np.clip((0.40 - v) / (0.40 - body.apex), 0, 1)
     return body.lung * np.sqrt(1 - q * q * q) - 0.05 * np.maximum(v - 0.40, 0), q
 
@@ -181,7 +181,7 @@ def heart_borders(
     body,  # a `Body`
     v,  # height
 ):  # (border to the image's right, to its left, both > 0; share of the way down the heart)
-    "Outline of heart and great vessels (@eq-ctr)"
+    "Outline of heart and great vessels (equation (b))"
     low = body.dome + body.dome_gap
     half = body.heart * body.lung
     top = min(-0.14, low - 1.25 * half)
@@ -262,7 +262,7 @@ def _front_trachea(
 
 # %% ../../nbs/wings/phantom/02_chest.ipynb #c020
 def _front_ribs(chest):
-    "All ribs at once: a rib is a line of constant phase (@eq-rib)"
+    "All ribs at once: a rib is a line of constant phase (equation (c))"
     body, v = chest.body, chest.v
     away = np.abs(chest.u)
     cage = chest.shapes['cage_left'] + 0.03
@@ -428,7 +428,7 @@ def chest_lines_from_side(
     body,  # a `Body`
     v,  # height, float32 number or array
 ):  # (inside of the front wall, middle of the spine, inside of the back wall) as u
-    "The lines that hold the side view (@eq-front)"
+    "The lines that hold the side view (equation (d))"
     t = np.clip((v + 0.8) / 1.5, 0, 1.2)
     front = -0.06 - 0.50 * np.sin(np.clip(t, 0, 1) * 1.72) - 0.02 * (body.depth - 21)
     bow = body.kyphosis * 2
@@ -490,7 +490,7 @@ def heart_side(
     u,  # coordinate from front to back
     v,  # height
 ):  # normalised radius: below 1 inside
-    "The heart seen from the side (@eq-side-heart)"
+    "The heart seen from the side (equation (e))"
     size = body.heart / 0.45
     low = body.dome + 0.06
     centre = (-0.24 + 0.05 * (size - 1), low - 0.27 * size)
@@ -537,7 +537,7 @@ def _side_spine(chest):
 
 
 def _side_ribs(chest):
-    "Both halves of the rib cage, a little apart (@eq-rib)"
+    "Both halves of the rib cage, a little apart (equation (c))"
     body, u, v = chest.body, chest.u, chest.v
     front, line = chest.shapes['front'], chest.shapes['spine_line']
     x = np.clip((line + 0.12 - u) / np.maximum(line + 0.12 - front, 0.05), 0, 1)

@@ -21,7 +21,7 @@ def step(
     d,  # signed distance: positive inside
     width=0.03,  # of the edge, in the same unit
 ):  # 0 outside, 1 inside
-    "Soft step of a signed distance (@eq-step)"
+    "Soft step of a signed distance (equation (a))"
     t = np.asarray(d, np.float32) * np.float32(1 / width)
     t += np.float32(0.5)
     t = t.clip(0, 1)
@@ -58,7 +58,7 @@ def _kernel(
     sigma,  # of the Gaussian, pixels
     size,  # pixels of the image's side
 ):  # (weights at distance 0 … 4σ, one over what of them lies inside the image at each pixel)
-    "Weights of a Gaussian blur (@eq-blur)"
+    "Weights of a Gaussian blur (equation (b))"
     reach = max(1, int(4 * sigma + 0.5))
     weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
     position, inside = np.arange(size), np.full(size, weights[0])
@@ -71,7 +71,7 @@ def blur(
     image,  # float32, n × n
     sigma,  # of the Gaussian, pixels
 ):  # n × n
-    "Gaussian blur (@eq-blur)"
+    "Gaussian blur (equation (b))"
     n = len(image)
     weights, norm = _kernel(float(sigma), n)
     reach = len(weights) - 1
@@ -162,7 +162,7 @@ _AIR = 0.80  # air's share of lung
 def optical_depth(
     chest,  # a `Chest`
 ):  # [128, 128]
-    "Sum of thickness times attenuation over the layers (@eq-depth)"
+    "Sum of thickness times attenuation over the layers (equation (d))"
     return _MU_SOFT * (chest.soft - _AIR * chest.air) + _MU_BONE * chest.bone + chest.metal
 
 # %% ../../nbs/wings/phantom/01_drawing.ipynb #c025
@@ -187,7 +187,7 @@ def develop(
     chest,  # a `Chest`
     noise=None,  # [128, 128] standard normal numbers; None: an image without noise
 ):  # [128, 128] grey in [0, 1]
-    "Grey image of a chest (@eq-noise, @eq-curve)"
+    "Grey image of a chest (equation (e), equation (f))"
     pose, tau = chest.pose, optical_depth(chest)
     if noise is not None:
         tau = tau + noise * np.exp(np.minimum(0.5 * tau - 1, 1.5)) * np.float32(pose.noise)

@@ -139,7 +139,7 @@ def mask_box(
     mask,  # alpha, [height, width]
     level=0.35,  # pixels above it count
 ):  # (x0, y0, x1, y1), or None where no pixel counts
-    "Tight box of a mask (@eq-box)"
+    "Tight box of a mask (equation (a))"
     inside = mask > level
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not len(rows):

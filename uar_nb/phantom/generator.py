@@ -150,7 +150,7 @@ def make_study(
     frequencies='fast',  # a name of `FREQUENCIES`
     split='train',  # 'train', 'val' or 'test'
 ):  # `Study`
-    "Phantom study number `index` of a split (@eq-seed)"
+    "Phantom study number `index` of a split (equation (a))"
     if split not in SPLITS:
         raise UARError(
             f'unknown split {split!r}', field='split', remedy=f'use one of {", ".join(SPLITS)}'

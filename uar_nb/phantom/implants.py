@@ -17,7 +17,7 @@ def curve(
     points,  # list of (u, v)
     samples=240,  # points on the curve
 ):  # [samples, 2]
-    "Points along a smooth curve through `points` (@eq-curve-points)"
+    "Points along a smooth curve through `points` (equation (a))"
     p = np.array(points, np.float64)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     position = np.linspace(0, len(points) - 1 - 1e-9, samples)

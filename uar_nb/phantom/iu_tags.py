@@ -67,7 +67,7 @@ def tag_rule(
 def coverage(
     reports,  # things with a `mesh` tuple of tags, as `read_openi` gives
 ):  # dict: tags, thoracic, counts by how, shares of the thoracic ones, coverage, missing subjects
-    "How much of what the tags say is drawn (@eq-coverage)"
+    "How much of what the tags say is drawn (equation (a))"
     tags = [tag for report in reports for tag in report.mesh]
     counts = Counter(tag_rule(tag)[0] for tag in tags)
     drawn = ('same', 'alike', 'trait')

@@ -56,9 +56,9 @@ STYLES = dict(
 @cache
 def _cumulated_chances(
     count,  # of wordings
-    skew,  # s of @eq-wording
+    skew,  # s of equation (a)
 ):  # list: chance of the first, of the first two, …
-    "Cumulated chances of the wordings (@eq-wording)"
+    "Cumulated chances of the wordings (equation (a))"
     weights = [1 / k**skew for k in range(1, count + 1)]
     total = sum(weights)
     chances, reached = [], 0

@@ -70,7 +70,7 @@ def fill(
     density=1.0,  # share of the air that is filled where alpha is 1
     soft=0.0,  # cm of tissue added
 ):
-    "Fill air with tissue (@eq-fill)"
+    "Fill air with tissue (equation (a))"
     share = density if chest.view == 'frontal' or finding.side == 'bilateral' else 0.62 * density
     chest.air *= 1 - share * mask
     if soft:

@@ -47,7 +47,7 @@ def bleu_counts(
 def corpus_bleu(
     counts,  # [..., 10]: sums of `bleu_counts` over reports
 ) -> np.ndarray:  # [..., 4]: BLEU-1 to BLEU-4
-    "BLEU of summed counts (@eq-bleu); the tiny constants are those of the COCO code."
+    "BLEU of summed counts (equation (a)); the tiny constants are those of the COCO code."
     counts = np.asarray(counts, dtype=float)
     guessed, correct = counts[..., :4], counts[..., 4:8]
     words, reference_words = counts[..., 8:9], counts[..., 9:10]
@@ -60,7 +60,7 @@ def corpus_bleu(
 def corpus_meteor(
     counts,  # [..., 23]: sums of the counts that METEOR 1.5 prints; no chunk for a perfect report
 ) -> np.ndarray:  # [...]
-    "METEOR 1.5 of summed counts (@eq-meteor): weighted F with chunk penalty, for English."
+    "METEOR 1.5 of summed counts (equation (b)): weighted F with chunk penalty, for English."
     alpha = 0.85  # weight of recall in F
     beta, gamma = 0.2, 0.6  # of the penalty
     delta = 0.75  # weight of content words
@@ -527,7 +527,7 @@ def score_reports(
     recipe: dict | None = None,  # what the caller knows: truncation, unknown_words, split, cleaning
     tokenisation='blanks',  # 'blanks' (the field's recipe) or 'ptb' (COCO's)
 ) -> Scores:  # values, per report, recipe
-    """BLEU-1..4, METEOR, ROUGE-L and CIDEr(-D) by pycocoevalcap (@eq-bleu to @eq-cider).
+    """BLEU-1..4, METEOR, ROUGE-L and CIDEr(-D) by pycocoevalcap (equation (a) to equation (d)).
 
     A score that these references cannot tell is nan, and the recipe says why."""
     reports, references, recipe = list(reports), list(references), dict(recipe or {})
@@ -566,7 +566,7 @@ def _share(part, whole):
 
 
 def _precision_recall_f1(right, wrong, missing):
-    "Precision, recall and F1 of three counts (@eq-f1)."
+    "Precision, recall and F1 of three counts (equation (e))."
     return dict(
         precision=_share(right, right + wrong),
         recall=_share(right, right + missing),
@@ -624,7 +624,7 @@ def findings_counts(
     predicted,  # list over studies of lists of `Finding`
     true,  # the same, as they are
 ) -> np.ndarray:  # [n, 3]: right, wrong, missing of each study
-    "What F1 needs to know of each study (@eq-f1): findings are sets of (kind, side, zone)."
+    "What F1 needs to know of each study (equation (e)): findings are sets of (kind, side, zone)."
     return _count_outcomes(_outcomes(predicted, true))
 
 
@@ -632,7 +632,7 @@ def findings_scores(
     predicted,  # list over studies of lists of `Finding`
     true,  # the same, as they are
 ) -> dict:  # precision, recall, f1, f1_interval (95 %), exact, true, predicted, by_kind
-    """Micro precision, recall and F1 over (kind, side, zone) (@eq-f1).
+    """Micro precision, recall and F1 over (kind, side, zone) (equation (e)).
 
     Findings are sets: saying a thing twice counts once. Shares of nothing are undefined: nan."""
     outcomes = _outcomes(predicted, true)

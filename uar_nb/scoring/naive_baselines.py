@@ -116,7 +116,7 @@ class PairScores:
         report: str,  # a prediction
         which,  # positions of references
     ) -> np.ndarray:  # ROUGE-L against each of them
-        "ROUGE-L (@eq-rouge of the metrics) by `common_length`."
+        "ROUGE-L (equation (c) of the metrics) by `common_length`."
         words = report.split()
         scores = []
         for j in which:
@@ -153,7 +153,7 @@ def constant_baseline(
     extra=(),  # further candidates, e.g. a hand-written normal report
     seed: int = 0,  # of the samples
 ) -> str:  # the report
-    "The training report that scores best when it is given for every study (@eq-constant)."
+    "The training report that scores best when it is given for every study (equation (a))."
     if by not in CONSTANT_BY:
         raise UARError(
             f'a constant cannot be chosen by {by!r}',
@@ -254,7 +254,7 @@ def _root_shares(ids, column, codes):
 
 
 def _histogram_distances(queries, keys):
-    "One minus the overlap [q, k] of the codes' shares (@eq-nearest)."
+    "One minus the overlap [q, k] of the codes' shares (equation (b))."
     codes = np.unique(queries)  # codes that no query has add nothing to the sum
     column = np.full(int(max(queries.max(), keys.max())) + 1, len(codes))  # last: all others
     column[codes] = np.arange(len(codes))
@@ -275,7 +275,7 @@ def nearest_studies(
     test,  # `StudyData` to answer for
     by='pixels',  # 'pixels', 'tokens' or 'histogram'
 ) -> np.ndarray:  # [n] position in `train` for each study of `test`
-    """The most similar training study, over the views that both have (@eq-nearest).
+    """The most similar training study, over the views that both have (equation (b)).
 
     The first one where none shares a view."""
     if by not in _DISTANCES:
@@ -354,7 +354,7 @@ def shuffle_control(
     predicted=None,  # findings that the predictions state, one list a study
     true=None,  # true findings
 ) -> dict:  # 'BLEU_1' … 'CIDEr' (and 'F1', 'exact'): mean over derangements; 'std': their std
-    "Scores of predictions that are handed to other patients (@eq-shuffle); METEOR is left out."
+    "Scores of predictions that are handed to other patients (equation (c)); METEOR is left out."
     if len(reports) != len(references):
         raise UARError(
             f'{len(reports)} reports and {len(references)} references',

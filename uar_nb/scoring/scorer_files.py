@@ -238,7 +238,7 @@ def rexrank_bleu(
     reports,  # sentences, one text a study
     references,  # as they were written
 ) -> list:  # one score a study; ReXrank shows their mean
-    "The BLEU-2 of ReXrank and CXR-Report-Metric (@eq-rexrank-bleu)."
+    "The BLEU-2 of ReXrank and CXR-Report-Metric (equation (a))."
     scores = []
     for report, reference in zip(reports, references, strict=True):
         ours, theirs = _rexrank_words(report), _rexrank_words(reference)

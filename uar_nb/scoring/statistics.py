@@ -52,7 +52,7 @@ def randomisation_test(
     draws: int = 10_000,  # exchanges; all of them where 2^n is no more
     seed: int = 0,  # exchanges depend on it alone
 ) -> float:  # p, two-sided; nan where a score is undefined
-    "How often exchanged reports differ as much as the systems do (@eq-randomisation)."
+    "How often exchanged reports differ as much as the systems do (equation (a))."
     ours, theirs, formula = _paired(ours, theirs, formula)
     both = ours.sum(0) + theirs.sum(0)
     seen = abs(float(formula(ours.sum(0)) - formula(theirs.sum(0))))
@@ -96,7 +96,7 @@ def paired_difference(
 def holm(
     p_values,  # list of p; nan is no test, and stays nan
 ) -> list:  # of corrected p, in the same order
-    "Holm's correction for several tests at once (@eq-holm)."
+    "Holm's correction for several tests at once (equation (b))."
     p_values = [float(p) for p in p_values]
     order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     corrected, before = [math.nan] * len(p_values), 0.0
@@ -126,7 +126,7 @@ def paired_over_seeds(
     ours: dict,  # seed → score of one system
     theirs: dict,  # seed → score of another
 ) -> dict:  # difference, sd, low, high (95 %), p of the paired t test, seeds: how many
-    "The difference of two systems over seeds, seed by seed (@eq-paired-seeds)."
+    "The difference of two systems over seeds, seed by seed (equation (c))."
     if set(ours) != set(theirs):
         alone = sorted(map(str, set(ours) ^ set(theirs)))
         what = f'seed {alone[0]} is of one system alone'
@@ -149,7 +149,7 @@ def detectable_difference(
     power: float = 0.8,  # probability of finding it
     level: float = 0.05,  # of the two-sided test
 ) -> float:  # nan where nothing can be found
-    "The smallest true difference that a test finds with this power (@eq-detectable)."
+    "The smallest true difference that a test finds with this power (equation (d))."
     if math.isnan(error) or degrees < 1:
         return math.nan
     if math.isinf(degrees):

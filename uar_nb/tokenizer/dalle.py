@@ -95,7 +95,7 @@ class OpenAIdVAE(nn.Module):
         self,
         x,  # [B, 1, 112, 112] in [0, 1]
     ):  # int64 [B, 196]
-        "Eq. @eq-dalle-ids: the best visual word at each position, row by row."
+        "equation (c): the best visual word at each position, row by row."
         _check_images(x)
         mapped = dalle_package().map_pixels(x.expand(-1, 3, -1, -1))
         return self.encoder(mapped).argmax(1).flatten(1)
@@ -335,7 +335,7 @@ def decode(
     self: OpenAIdVAE,
     ids,  # [B, 196]
 ):  # [B, 1, 112, 112] in [0, 1]
-    "Eq. @eq-dalle-decode: what the words keep of an image."
+    "equation (d): what the words keep of an image."
     if self.decoder is None:
         ways = 'fetch both files with `uar download dalle-dvae`, or pass decoder= to convert_pickle'
         raise UARError('this dVAE has no decoder', field='decoder', remedy=ways)

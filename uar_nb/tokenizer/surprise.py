@@ -20,14 +20,14 @@ from ..data.batch import StudyData
 from ..data.study import VIEWS
 
 # %% ../../nbs/wings/tokenizer/04_surprise.ipynb #9e616528
-PRIOR = 10.0  # images that the words of all positions weigh, a of @eq-position
+PRIOR = 10.0  # images that the words of all positions weigh, a of equation (a)
 
 
 def position_counts(
     ids,  # int [N, L]: tokens of images
     codebook_size: int,  # K
 ) -> np.ndarray:  # int64 [L, K]
-    "In how many images each word stands at each position, n of @eq-position."
+    "In how many images each word stands at each position, n of equation (a)."
     positions = ids.shape[1]
     first_cell = codebook_size * np.arange(positions)  # of each position in the flat table
     counts = np.zeros(positions * codebook_size, np.int64)
@@ -43,7 +43,7 @@ def mean_surprise(
     images: int,  # N, how many images were counted
     codebook_size: int,  # K
 ) -> np.ndarray:  # [...] nats a token
-    "The surprise of images whose words were counted, @eq-surprise."
+    "The surprise of images whose words were counted, equation (b)."
     tokens = here.shape[-1] * images
     share = (anywhere + 0.5) / (tokens + 0.5 * codebook_size)
     probability = (here + PRIOR * share) / (images + PRIOR)
@@ -66,7 +66,7 @@ def left_out_surprises(
     patients,  # N names
     codebook_size: int,  # K
 ) -> np.ndarray:  # [N] nats a token
-    "The surprise of each image by the images of all other patients, @eq-left-out."
+    "The surprise of each image by the images of all other patients, equation (c)."
     counts = position_counts(ids, codebook_size)
     total = counts.sum(0)
     positions = np.arange(ids.shape[1])

@@ -17,7 +17,7 @@ from ..core import UARError, load_tensors
 
 # %% ../../nbs/wings/variants/01_cnn.ipynb #c006
 class Bottleneck(nn.Module):
-    "The residual block of ResNet50 and deeper (@eq-bottleneck), with torchvision's names."
+    "The residual block of ResNet50 and deeper (equation (a)), with torchvision's names."
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
 
     def feature_map(self, x):  # [B, 1, H, W] in [0, 1] → [B, channels, H/32, W/32]
-        "The last feature map (@eq-bottleneck, block after block)."
+        "The last feature map (equation (a), block after block)."
         x = (x - self.mean) / self.std  # one grey channel becomes three by broadcasting
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
         for number in range(1, len(self.blocks) + 1):

@@ -12,7 +12,7 @@ from torch import nn
 
 # %% ../../nbs/wings/variants/03_local_mixing.ipynb #c014
 class LocalMixing(nn.Module):
-    "3 × 3 convolutions over the grid of each view (@eq-mixing); with no block, the identity."
+    "3 × 3 convolutions over the grid of each view (equation (a)); with no block, the identity."
 
     def __init__(
         self,

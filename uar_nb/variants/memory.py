@@ -16,7 +16,7 @@ from ..cra import BasisReader, make_basis
 
 # %% ../../nbs/wings/variants/02_memory.ipynb #c007
 class TopKAttention(MultiHeadAttention):
-    "Attention of which, in each head, only the keys of highest score take part (@eq-topk)"
+    "Attention of which, in each head, only the keys of highest score take part (equation (a))"
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TopKAttention(MultiHeadAttention):
 
 # %% ../../nbs/wings/variants/02_memory.ipynb #c012
 class Memory(BasisReader):
-    "R2GenCMN's cross-modal memory, with the call of `CRA` (@eq-memory)"
+    "R2GenCMN's cross-modal memory, with the call of `CRA` (equation (b))"
 
     def __init__(  # noqa: PLR0913 (the call of `CRA`)
         self,

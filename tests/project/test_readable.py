@@ -1,0 +1,149 @@
+"""Sources read as they stand; the site makes callouts, numbers and links of them. Each kind is
+shown as a lesson has it and as the page has it."""
+
+import re
+
+import pytest
+
+import pages
+import readable
+
+
+def markdown(text):
+    return dict(cell_type='markdown', source=text.splitlines(keepends=True))
+
+
+def code(text):
+    return dict(cell_type='code', source=text.splitlines(keepends=True), outputs=[])
+
+
+def test_a_blockquote_with_a_title_is_a_callout():
+    title = '> **The paper leaves this open.**'
+    raw = f'Before.\n\n{title} Whether $B$ is trained.\n>\n> - or not\n\nAfter.'
+    made = readable.callouts(raw)
+    assert made == (
+        'Before.\n\n::: {.callout-note title="The paper leaves this open"}\n'
+        'Whether $B$ is trained.\n\n- or not\n:::\n\n\nAfter.'
+    )
+
+
+@pytest.mark.parametrize(
+    'raw',
+    [
+        '> a subtitle, no title in bold',
+        '> **bold words** that go on',
+        '```\n> **Code.** stays\n```',
+        '    > **Indented.** is code',
+        'Some **Bold.** in a line',
+    ],
+)
+def test_other_quotes_stay(raw):
+    assert readable.callouts(raw) == raw
+
+
+def test_two_callouts_and_one_at_the_end():
+    made = readable.callouts('> **One.** a\n\n> **Not verified here.** b\n> c')
+    assert made.count('callout-note') == 1 and made.count('callout-warning') == 1
+    assert made.count('\n:::') == 2 + 1  # two ends, and the beginning of the second
+    assert made.endswith('b\nc\n:::')
+
+
+def test_a_quote_in_a_title_does_not_end_it():
+    made = readable.callouts('> **What "open" means.** x')
+    assert 'title="What &quot;open&quot; means"' in made
+
+
+def test_an_equation_with_a_tag_has_an_anchor_and_keeps_its_tag():
+    raw = 'So\n\n$$ a = b $$\n\nand\n\n$$\nc = d \\tag{9}\n$$\n\nor $$ e \\tag{b} $$'
+    made = readable.mark_equations(raw)
+    assert readable.anchors([markdown(raw)]) == ['equation-9', 'equation-b']
+    assert made.count('<span') == 2 and made.index('equation-9') > made.index('and')
+    assert re.sub(r' ?<span id="[\w-]+"></span>\n\n', '', made).replace('  ', ' ') == raw
+
+
+def test_a_caption_stands_below_and_is_read_aloud():
+    cells = [
+        code('#| echo: false\nplot()'),
+        markdown('**Figure B.** What `F` [reads](x.ipynb) of $B$, "all". Look.'),
+    ]
+    assert readable.anchors(cells) == ['figure-b']
+    readable.mark_captions(cells)
+    assert readable.source(cells[0]) == (
+        '#| echo: false\n#| fig-alt: "What F reads of B, all. Look."\nplot()'
+    )
+    text = readable.source(cells[1])
+    assert text.startswith('<span id="figure-b" class="caption"></span>**Figure B.** What `F`')
+
+
+def test_references_are_links_where_the_page_is_known():
+    known = {'equation-9': '#equation-9', 'equation-a': '#equation-a', 'figure-c': '#figure-c'}
+    raw = (
+        'Eq. 9, equation (a) and Figure C; Equation (b), figure D, Eq. 7 and Figure 3 stay. '
+        '`Eq. 9` and [Eq. 9](x.ipynb) stay; so do Eq. 9-11, Eq. 9 and 10.\n# Eq. 9\n$$ Eq. 9 $$'
+    )
+    made = readable.link_references(raw, known.get)
+    assert made == raw.replace(
+        'Eq. 9, equation (a) and Figure C;',
+        '[Eq. 9](#equation-9), [equation (a)](#equation-a) and [Figure C](#figure-c);',
+    )
+
+
+@pytest.fixture(scope='module')
+def books():
+    import json
+
+    paths = {pages.page_id(path): path for path in pages.all_pages()}
+    return {page: json.loads(path.read_text(encoding='utf-8')) for page, path in paths.items()}
+
+
+def test_no_source_needs_a_program_to_be_read(books):
+    found = []
+    for page, book in books.items():
+        for number, cell in enumerate(book['cells']):
+            text = re.sub(r'```.*?```|`[^`\n]*`', '', readable.source(cell), flags=re.S)
+            for mark in (r'^:::', r'\{#\w', r'(?<!\w)@(?:eq|fig)-', r'^#\| *(?:fig-cap|label):'):
+                if re.search(mark, text, re.M):
+                    found.append((page, number, mark))
+    assert len(books) >= 79 and not found
+
+
+def test_letters_follow_each_other(books):
+    for page, book in books.items():
+        own = readable.anchors(book['cells'])
+        assert len(own) == len(set(own)), f'{page}: {own}'
+        for kind in ('equation', 'figure'):
+            letters = [a.rpartition('-')[2] for a in own if a.startswith(kind)]
+            letters = [letter for letter in letters if not letter.isdigit()]
+            wanted = [chr(ord('a') + i) for i in range(len(letters))]
+            assert letters == wanted, f'{page}: {kind} {letters}'
+
+
+def test_every_reference_to_a_letter_stands_for_something(books):
+    for page, book in books.items():
+        own = readable.anchors(book['cells'])
+        missing = []
+
+        def way(anchor, own=own, missing=missing):
+            if anchor not in own and not anchor.rpartition('-')[2].isdigit():
+                missing.append(anchor)
+
+        for cell in book['cells']:
+            if cell['cell_type'] == 'markdown':
+                readable.link_references(readable.source(cell), way)
+        assert not missing, f'{page}: {missing}'
+
+
+def test_equations_in_callouts_stand_on_one_line(books):
+    "JupyterLab takes the mark of the quote for a part of the equation otherwise."
+    for page, book in books.items():
+        for cell in book['cells']:
+            if cell['cell_type'] == 'markdown':
+                odd = [li for li in readable.source(cell).split('\n') if li[:1] == '>']
+                assert all(line.count('$$') % 2 == 0 for line in odd), f'{page}: {odd}'
+
+
+def test_captions_stand_below_code(books):
+    for page, book in books.items():
+        for above, cell in zip(book['cells'], book['cells'][1:], strict=False):
+            if cell['cell_type'] == 'markdown' and readable.CAPTION.match(readable.source(cell)):
+                assert above['cell_type'] == 'code', f'{page}: {readable.source(cell)[:60]}'
