@@ -238,9 +238,9 @@ def tidy(book):
     return entries
 
 
-def api_page(entries, modules):
-    """One notebook with the signature of every public symbol, by module; `entries` and `modules`
-    by page id."""
+def api_page(entries, modules, ways):
+    """One notebook with the signature of every public symbol, by module; `entries`, `modules` and
+    `ways` (what leads to the equations that a lesson speaks of) by page id."""
     text = [
         f'---\ntitle: API\ndescription: "Every public function and class, with what it takes and gives"\noutput-file: {pages.bare(pages.API)}.html\n---\n'  # noqa: E501
     ]
@@ -249,7 +249,7 @@ def api_page(entries, modules):
         module, lesson = modules[page], pages.link_to(page, pages.API)
         parts = [f'## {module}\n\nThe lesson: [{module}]({lesson})']
         for name, text in symbols:
-            text = readable.link_references(text, lambda anchor, to=lesson: f'{to}#{anchor}')
+            text = readable.link_references(text, ways[page])
             parts.append(
                 f'### {module}.{name}\n\n'
                 + text.replace('[source]', f'[lesson]({lesson}#{name.lower()}) · [source]', 1)
@@ -263,20 +263,27 @@ def api_page(entries, modules):
     )
 
 
+def ways_to(own, papers, page, here):
+    """The function of an anchor that gives the link to it: on the page itself, which has the
+    anchors `own`, or where the paper's equation stands first; as seen from the page `here`."""
+
+    def way(anchor):
+        target = page if anchor in own else papers.get(anchor)
+        if target is None:
+            return None
+        return f'#{anchor}' if target == here else f'{pages.link_to(target, here)}#{anchor}'
+
+    return way
+
+
 def link_cells(cells, paths, papers, page):
     """What plain text says, as the site has it: callouts, anchors, captions, and links to pages,
     equations and figures. `papers` knows the page of each equation of the paper."""
-    own = readable.anchors(cells)
-
-    def way(anchor):
-        if anchor in own:
-            return f'#{anchor}'
-        return f'{pages.link_to(papers[anchor], page)}#{anchor}' if anchor in papers else None
-
+    ways = ways_to(readable.anchors(cells), papers, page, page)
     readable.mark_captions(cells)
     for cell in cells:
         if cell['cell_type'] == 'markdown':
-            text = readable.link_references(source(cell), way)
+            text = readable.link_references(source(cell), ways)
             text = readable.mark_equations(readable.callouts(text))
             cell['source'] = link_pages(text, paths, page)
 
@@ -316,6 +323,10 @@ def process(folder):
     modules = {page: pages.module_of(p) for page, p in paths.items()}
     books = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in paths.items()}
     papers = equations_of_paper(books)
+    ways = {
+        page: ways_to(readable.anchors(book['cells']), papers, page, pages.API)
+        for page, book in books.items()
+    }
     for page, book in books.items():
         show_source(book['cells'])
         split_title(book['cells'])
@@ -361,7 +372,9 @@ def process(folder):
         made[page].write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
     api = folder / '_proc' / f'{pages.API}.ipynb'
     api.parent.mkdir(parents=True, exist_ok=True)
-    api.write_text(json.dumps(api_page(entries, modules), ensure_ascii=False), encoding='utf-8')
+    api.write_text(
+        json.dumps(api_page(entries, modules, ways), ensure_ascii=False), encoding='utf-8'
+    )
     return folder / '_proc'
 
 

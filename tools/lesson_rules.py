@@ -97,8 +97,8 @@ def lesson_faults(path):
     if module.startswith(NO_FIGURE):
         faults = [fault for fault in faults if fault != 'no saved figure']
     of_paper = module in pages.PAPER
-    if of_paper and module not in NO_EQUATION and not re.search(r'\{#eq-[\w-]+\}', prose):
-        faults.append('no labelled equation')
+    if of_paper and module not in NO_EQUATION and not re.search(r'\\tag\{\w+\}', prose):
+        faults.append('no equation with a number')
     if '## Summary' not in prose:
         faults.append('no "## Summary"')
     exercises = re.split(r'^## (?:Exercises|Try)$', prose, maxsplit=1, flags=re.M)[1:]
