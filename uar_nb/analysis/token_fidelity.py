@@ -95,7 +95,7 @@ def band_fidelity(
     y,  # the same after the tokens
     edges=(0, 4, 8, 16, 28, 56),  # of the bands, in cycles across the image
 ) -> list:  # one dict a band: low, high, share of the power, kept, clarity
-    "What is left of coarse and of fine structure (@eq-bands)."
+    "What is left of coarse and of fine structure (equation (c))."
     before, after = _spectrum(x.double()), _spectrum(y.double())
     side = x.shape[-1]
     cycles = torch.fft.fftfreq(side, 1 / side, dtype=torch.double, device=x.device)
@@ -119,7 +119,7 @@ def token_paint(
     place,  # which token, 0 … 195
     word,  # id to put there
 ) -> tuple:  # (change of the painting [112, 112], share of its energy in the token's square)
-    "What changes in the painting when one token becomes another (equation (c))."
+    "What changes in the painting when one token becomes another (equation (d))."
     ids = torch.as_tensor(ids)
     if not 0 <= place < len(ids):
         raise UARError(
@@ -158,7 +158,7 @@ def _view_pixels(views):
 
 
 def _kept(change, painted):
-    "(kept, clarity) of a finding's change and what the tokens made of it (equation (d))."
+    "(kept, clarity) of a finding's change and what the tokens made of it (equation (e))."
     product = (change * painted).sum().item()
     squares = change.square().sum().item()
     lengths = (squares * painted.square().sum().item()) ** 0.5
@@ -170,7 +170,7 @@ def finding_effects(
     dvae,  # a DVAE
     studies,  # phantoms of `make_studies`
 ) -> list:  # a dict a finding and view that shows it: study, kind, view, size, changed, kept, …
-    """What the tokens keep of each finding, from images with and without it (equation (d)).
+    """What the tokens keep of each finding, from images with and without it (equation (e)).
 
     A row holds study, kind, view, severity, size, contrast, changed, kept and clarity."""
     rows, device = [], next(dvae.parameters()).device
@@ -233,7 +233,7 @@ def planted_effects(
     contrast=0.15,  # what the disc adds in its middle, before white cuts it off
     seed=0,  # of the places
 ) -> list:  # a dict an image and size, as `finding_effects` has them
-    "What the tokens keep of a disc that is planted in each image (@eq-effect)."
+    "What the tokens keep of a disc that is planted in each image (equation (e))."
     rows, scale = [], x.shape[-1] / 128
     device = next(dvae.parameters()).device
     x = x.to(device)

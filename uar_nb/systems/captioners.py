@@ -16,7 +16,7 @@ from .writers import ImageEmbedding, Images, MaxoutLSTMCell, Writer
 
 # %% ../../nbs/wings/systems/02_captioners.ipynb #43b58c3a
 class AdditiveAttention(nn.Module):
-    "A query looks at places by a small network over their sum (@eq-additive)"
+    "A query looks at places by a small network over their sum (equation (a))"
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ def see(
 
 # %% ../../nbs/wings/systems/02_captioners.ipynb #9ae59328
 class Att2in(Writer):
-    "Attention into the cell input of a max-out LSTM (Rennie et al. 2017; @eq-att2in)"
+    "Attention into the cell input of a max-out LSTM (Rennie et al. 2017; equation (b))"
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Att2in(Writer):
 
 # %% ../../nbs/wings/systems/02_captioners.ipynb #722f6dee
 class AdaAtt(Writer):
-    "Attention after the LSTM, with a sentinel beside the places (Lu et al. 2017; @eq-adaatt)"
+    "Attention after the LSTM, with a sentinel beside the places (Lu et al. 2017; equation (c))"
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class AdaAtt(Writer):
 
 # %% ../../nbs/wings/systems/02_captioners.ipynb #70b0a252
 class TopDown(Writer):
-    "One LSTM looks, a second writes (Anderson et al. 2018; @eq-top-down)"
+    "One LSTM looks, a second writes (Anderson et al. 2018; equation (d))"
 
     def __init__(
         self,
