@@ -333,9 +333,17 @@ class UARConfig(_Config):
 class SystemConfig(_Config):
     "Everything that decides what another system of Table 1 is; `writer` names the system."
 
-    writer: Literal['show_tell', 'att2in', 'adaatt', 'top_down', 'r2gen', 'hlstm', 'sentsat_kg'] = (
-        'show_tell'
-    )
+    writer: Literal[
+        'show_tell',
+        'att2in',
+        'adaatt',
+        'top_down',
+        'transformer',
+        'r2gen',
+        'r2gen_cmn',
+        'hlstm',
+        'sentsat_kg',
+    ] = 'show_tell'
 
     # Words and images, as in UARConfig
     text_vocab: int = Field(0, ge=0)  # |V_R| with the four special words; 0 = from the data
@@ -350,7 +358,8 @@ class SystemConfig(_Config):
     # What is seen
     visual: Literal['tokens', 'resnet101', 'small_cnn'] = 'resnet101'
     fc: Literal['mean', 'concat'] = 'mean'  # the vector of a study: over its views, or side by side
-    positions: Literal['2d', 'smooth', 'flat', 'none'] = 'none'  # added to places, as in UARConfig
+    # added to places, as in UARConfig; 'sine': sines along all places, in a Transformer alone
+    positions: Literal['2d', 'smooth', 'flat', 'sine', 'none'] = 'none'
     local_mixing: int = Field(0, ge=0)  # 3x3 convolutions over the places, as in UARConfig
     # how a place comes to width d: Linear, ReLU, dropout; a Linear alone; not at all
     image_embedding: Literal['relu', 'linear', 'none'] = 'relu'
@@ -369,7 +378,11 @@ class SystemConfig(_Config):
     heads: int = Field(8, ge=1)
     d_ff: int = Field(512, ge=1)  # width of the feed-forward layers
     layers: int = Field(3, ge=1)  # of the encoder, and of the decoder
-    memory_slots: int = Field(3, ge=1)
+    memory_slots: int = Field(3, ge=1)  # R2Gen: rows of the memory that moves with the words
+    memory_size: int = Field(2048, ge=1)  # R2GenCMN: rows of the memory that is learned
+    memory_topk: int = Field(32, ge=1)  # R2GenCMN: rows that answer, in each head
+    memory_start: Literal['small', 'normal'] = 'small'  # R2GenCMN: standard deviation 1/d, or 1
+    feature_norm: Literal['none', 'batch'] = 'none'  # R2GenCMN: what asks the memory is normalised
 
     # Reports of two levels
     word_width: int = Field(256, ge=1)  # of embedded words
@@ -380,6 +393,17 @@ class SystemConfig(_Config):
     graph_layers: int = Field(3, ge=0)  # of the graph of findings
     # <eos> of SENTSAT+KG: learned behind the sentence's step, as it is written; or before it
     end_word: Literal['after_step', 'before_step'] = 'after_step'
+
+    @model_validator(mode='after')
+    def _check(self):
+        "Rules between fields."
+        self._require(
+            self.positions != 'sine' or self.writer in ('transformer', 'r2gen', 'r2gen_cmn'),
+            'positions',
+            "set positions to 'flat' or '2d': 'sine' is for the writers transformer, r2gen, "
+            'r2gen_cmn',
+        )
+        return self
 
     @property
     def mask(self):
@@ -663,6 +687,7 @@ def model_preset(
 
 # %% ../nbs/10_config.ipynb #3d483d03
 _PLAIN_PLACES = dict(positions='none', local_mixing=0)
+_SINE_PLACES = dict(positions='sine', local_mixing=0)
 # row → the fields of SystemConfig in which it differs from the defaults
 SYSTEM_PRESETS = {
     # Show and Tell, and Rennie's FC
@@ -685,6 +710,12 @@ SYSTEM_PRESETS = {
     'topdown-published': dict(_PLAIN_PLACES, writer='top_down', word_relu=True, d=1000, d_att=512),
     # two levels
     'hlstm': dict(writer='hlstm', image_embedding='linear'),
+    'base_r2gen': dict(writer='transformer', dropout=0.1),
+    'base_r2gen-published': dict(_PLAIN_PLACES, writer='transformer', dropout=0.1),
+    'r2gen': dict(writer='r2gen', dropout=0.1),
+    'r2gen-published': dict(_PLAIN_PLACES, writer='r2gen', dropout=0.1),
+    'r2gencmn': dict(writer='r2gen_cmn', dropout=0.1),
+    'r2gencmn-published': dict(_SINE_PLACES, writer='r2gen_cmn', dropout=0.1),
 }
 # row → what its stages change: one dict for each stage
 SYSTEM_STAGES = {
@@ -692,6 +723,9 @@ SYSTEM_STAGES = {
     'att2in-published': (dict(lr=5e-4),),
     'adaatt-published': (dict(lr=5e-4, trunk_lr=1e-5),),
     'topdown-published': (dict(lr=5e-4),),
+    'base_r2gen-published': (dict(lr=1e-4, trunk_lr=5e-5),),
+    'r2gen-published': (dict(lr=1e-4, trunk_lr=5e-5),),
+    'r2gencmn-published': (dict(lr=5e-4, trunk_lr=1e-4),),
 }
 
 
@@ -733,6 +767,7 @@ _SMALL_SYSTEM = dict(
     d_ff=256,
     layers=2,
     word_width=128,
+    memory_size=256,
     local_mixing=2,
     positions='smooth',
     image_vocab=512,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy_transformers import HEADS, TOPK, numpy_transformer
 
 from uar_nb.config import system_preset
 from uar_nb.core import BOS_ID, EOS_ID, PAD_ID, numpy_rng, torch_rng
@@ -21,11 +22,13 @@ SMALL = dict(
     visual='tokens',
     d=16,
     d_att=12,
-    heads=2,
+    heads=HEADS,
     d_ff=24,
     layers=1,
     word_width=10,
     stop='joint',  # greedy as likely as it is read back; the threshold has tests of its own
+    memory_size=7,
+    memory_topk=TOPK,
 )
 
 
@@ -191,6 +194,8 @@ class Case:
     numpy: object  # (weights, places [N, c], words [T]) → logits [T, V], in float64
     same_views: bool = True  # swapping the views changes nothing
     attends: bool = False  # has attention to places
+    numbered: bool = False  # the order of places counts
+    lr: float = 2e-2  # of learning by heart
     without_gradient: set = field(default_factory=set)  # parameters that theory denies one
 
 
@@ -204,6 +209,12 @@ CASES = {
     'adaatt': Case(numpy_adaatt, attends=True),
     'adaatt-code': Case(numpy_adaatt, attends=True),
     'topdown': Case(numpy_top_down, attends=True),
+    'base_r2gen': Case(numpy_transformer(), attends=True, lr=5e-3),
+    'r2gen': Case(numpy_transformer('slots'), attends=True, lr=5e-3),
+    'r2gencmn': Case(numpy_transformer('cmn'), attends=True, lr=5e-3),
+    'r2gencmn-published': Case(
+        numpy_transformer('cmn', sines=True), attends=True, numbered=True, lr=5e-3
+    ),
 }
 
 

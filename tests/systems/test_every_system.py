@@ -105,6 +105,9 @@ def test_a_study_of_one_view_needs_no_second(name):
 def test_the_order_of_places_says_nothing(name):
     model, batch, other = small_model(name), small_batch(), small_batch()
     other.image_ids = other.image_ids[:, :, torch.tensor([3, 1, 8, 0, 2, 4, 7, 6, 5])]
+    if CASES[name].numbered:
+        assert (model(other).logits - model(batch).logits).abs().max() > 1e-4
+        return
     if CASES[name].same_views:
         for field in ('image_ids', 'view_ids', 'view_mask'):
             setattr(other, field, getattr(other, field).flip(1))
@@ -139,7 +142,7 @@ def by_heart(name, batch, until):
         for key, parameter in model.named_parameters():
             if key.startswith(('words', 'head')):
                 parameter.data.add_(0.6 * torch.randn_like(parameter))
-        optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+        optimizer = torch.optim.Adam(model.parameters(), CASES[name].lr)
         for _ in range(400):
             loss = model(batch).total
             if loss < until:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..core import UARError
 from ..model import UAR
 from .captioners import AdaAtt, Att2in, TopDown
+from .relational import R2Gen, R2GenCMN, TransformerWriter
 from .sentences import HLSTM
 from .writers import ShowTell, Writer
 
@@ -21,6 +22,9 @@ SYSTEMS = {
     'adaatt': AdaAtt,
     'top_down': TopDown,
     'hlstm': HLSTM,
+    'transformer': TransformerWriter,
+    'r2gen': R2Gen,
+    'r2gen_cmn': R2GenCMN,
 }
 
 

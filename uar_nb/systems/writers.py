@@ -65,7 +65,7 @@ class GridFeatures(nn.Module):
         self.mean_width = self.channels * (config.views if config.fc == 'concat' else 1)
         side = 4 if config.visual == 'resnet101' else config.grid
         self.positions = None
-        if config.positions != 'none':
+        if config.positions not in ('none', 'sine'):  # sines are the Transformer's own matter
             self.positions = PositionEmbedding(side, self.channels, kind=config.positions)
         self.local_mixing = LocalMixing(
             self.channels, config.local_mixing, side=side, last_norm=True
