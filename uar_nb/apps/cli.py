@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loading', 'print_table', 'phantom', 'iu_phantom',
            'real_text', 'download_iu_xray', 'download_dalle_dvae', 'audit', 'dvae', 'tokenize', 'train', 'generate',
-           'evaluate', 'export', 'compare', 'demo', 'ablation', 'refine', 'course', 'check_arguments', 'run_command',
-           'main']
+           'evaluate', 'export', 'compare', 'demo', 'ablation', 'refine', 'table', 'course', 'check_arguments',
+           'run_command', 'main']
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c003
 import functools
@@ -876,6 +876,60 @@ def refine(
             table.append([number, name, found['mean'], difference])
     print_table(['number', 'variant', 'mean', f'difference from {control}'], table)
     print(f'numbers: {out / "tir.json"}')
+
+# %% ../../nbs/wings/apps/12_cli.ipynb #f34fddeb
+@_command(
+    "Train the rows of one of the paper's tables from several seeds, and make the table.",
+    'uar table 1 --on phantom --cost',
+    'uar table 1 --on phantom --seeds 3 --jobs 2',
+    'uar table 1 --on iu-phantom --reports NLMCXR_reports.tgz --rows base,uar --jobs 2',
+    'uar table 2 --on iu_xray/ --seeds 1 --keep data/results/rows',
+)
+def table(
+    number: Annotated[str, typer.Argument(help='1, 2, 3 or 4.')],
+    on: Annotated[
+        str, typer.Option(help='phantom, iu-phantom, toy, or a data set with a test split.')
+    ] = 'phantom',
+    rows: Annotated[str, typer.Option(help='Names of rows with commas. [default: all]')] = '',
+    seeds: Annotated[int, typer.Option(min=1, max=100, help='Trainings of each row.')] = 3,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help='Trainings side by side.')] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=64, help='CPU threads of each.')] = 1,
+    out: Annotated[
+        Path, typer.Option(help='Folder to write; the same command goes on where it stopped.')
+    ] = Path('runs/table'),
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help='Folder of the small files of finished runs, which are never trained again. '
+            '[default: rows/ in --out]'
+        ),
+    ] = None,
+    reports: Annotated[
+        Path | None, typer.Option(help='NLMCXR_reports.tgz, for --on iu-phantom.')
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option('--cost', help='Only measure what the runs would cost at most.')
+    ] = False,
+    quiet: _Quiet = False,
+):
+    from uar_nb.apps import table_results
+
+    def say(line):
+        if not quiet:
+            print(line, flush=True)
+
+    names = [name.strip() for name in rows.split(',') if name.strip()]
+    common = dict(on=on, rows=names, seeds=seeds, out=out, reports=reports, say=say)
+    if cost:
+        found = table_results.cost_table(number, **common)
+        print(f'{found["minutes"]:.0f} minutes of one processor at most')
+        return
+    made, failed = table_results.run_table(number, jobs=jobs, threads=threads, keep=keep, **common)
+    print(table_results.table_text(made))
+    for name, why in failed.items():
+        print(f'{name}: {why}', file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #473acfa8
 @_command(

@@ -7,7 +7,7 @@ __all__ = ['draw_data', 'Bench', 'prepare_seed', 'finding_counts', 'shuffled_sco
            'tuned_choice', 'job_config', 'is_done', 'code_version', 'run_job', 'list_jobs', 'do_job', 'run_jobs',
            'row_cost', 'table_cost']
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #1e0fbd97
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #124d6521
 import base64
 import json
 import os
@@ -23,6 +23,7 @@ import zlib
 from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ from ..tokenizer.choose import load_tokenizer
 from ..tokenizer.dvae import DVAEConfig
 from ..training import Trainer, evaluations_since_best
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #3792458f
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #fc1b2d05
 def _first_views(study, count):
     "A study with its first images, and the boxes in them."
     if len(study.views) <= count or study.views[0].pixels is None:
@@ -89,12 +90,6 @@ def _first_views(study, count):
 
 def _real_text_studies(recipe, reports, workers, progress):
     "Real reports with drawn images: some training studies choose, the validation studies answer."
-    if reports is None:
-        raise UARError(
-            'needs the reports of IU-Xray',
-            field='--reports',
-            remedy='name NLMCXR_reports.tgz; `uar download iu-xray --reports-only` fetches it',
-        )
     drawn = iu_phantom(reports, recipe.seed, ('train', 'val'), workers=workers, progress=progress)
     learned, answered = hold_out(drawn, recipe.held_out, recipe.seed)
     return drawn.with_studies(learned + [replace(study, split='test') for study in answered])
@@ -426,7 +421,7 @@ def is_done(
         )
     return True
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #30f39968
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #d80638b1
 def _curve(run, monitor):
     "Of each validation: step, seconds, score and F1."
     rows = []
@@ -461,9 +456,8 @@ def _train(prepared, run):
 
 def code_version() -> str:
     "The commit of the clone that runs, else the version of the package."
-    here = Path(__file__).resolve().parent
     with suppress(OSError, subprocess.SubprocessError):
-        asked = ['git', '-C', str(here), 'rev-parse', '--short=12', 'HEAD']
+        asked = ['git', '-C', str(files('uar_nb')), 'rev-parse', '--short=12', 'HEAD']
         return subprocess.run(asked, capture_output=True, check=True, text=True).stdout.strip()
     return __version__
 
@@ -565,7 +559,10 @@ def run_job(
     atomic_write(job.file(bench), found)
     return found
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #177afde5
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #3447bdcb
+_STOP = getattr(signal, 'SIGTERM', signal.SIGINT)
+
+
 def list_jobs(
     table,  # a name of `TABLES`
     bench: Bench,
@@ -619,8 +616,7 @@ def do_job(
     threading.Thread(target=_end_with, args=(values['parent'],), daemon=True).start()
     end_process(lambda: run_job(Job(**values['job']), bench, values['threads']) and None)
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #7cb2bf05
-_STOP = getattr(signal, 'SIGTERM', signal.SIGINT)
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #483f86e9
 _CHILD = 'import sys; from uar_nb.apps.table_runs import do_job; do_job(sys.argv[1])'
 
 
@@ -735,14 +731,20 @@ def _note_end(one, bench, failed, say):
     failed[one.job] = one.why()
     say(f'{name} failed: {failed[one.job]}')
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #d30de7be
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #02f849f4
 def _seconds_a_step(prepared, index, steps, folder):
     "Processor seconds of a step of one stage."
     config = prepared.config
     stage = replace(config.train.stages[index], steps=steps, epochs=0, warmup=0)
     config = replace(config, train=replace(config.train, stages=(stage,)))
-    trainer = Trainer(config, prepared.model, prepared.data['train'], None, folder=folder)
-    trainer.progress = False
+    trainer = Trainer(
+        config,
+        prepared.model,
+        train=prepared.data['train'],
+        tokenizer=prepared.tokenizer,
+        folder=folder,
+        progress=False,
+    )
     start = time.process_time()
     trainer.fit()
     return (time.process_time() - start) / steps
