@@ -51,7 +51,7 @@ class Table:
             )
         return known[name]
 
-# %% ../../nbs/wings/apps/09_table_rows.ipynb #bc1f91ea
+# %% ../../nbs/wings/apps/09_table_rows.ipynb #65bcf458
 _OURS = (
     'positions, local mixing, dropout of the image side, gains of W_Q and W_K, where Eq. 10 pools, '
     'the mask and its rate: chosen on phantoms of other seeds before this table'
@@ -67,6 +67,16 @@ def _row(name, label=None, preset=None, **more):
 _TABLE_1 = (
     _row('base', 'Base', tuned_before=_INPUT, note='with visual tokens it is row (a) of Table 2'),
     _row('show_tell', 'Show and Tell', 'st', published='ST', tuned_before=_INPUT),
+    _row(
+        'att2in',
+        'Att2in',
+        'att2in2',
+        published='Att2in',
+        tuned_before=_INPUT,
+        note='the form of the public code that embeds places and words; cross-entropy alone',
+    ),
+    _row('adaatt', 'AdaAtt', published='AdaAtt', tuned_before=_INPUT, note='as printed'),
+    _row('top_down', 'TopDown', 'topdown', published='TopDown', tuned_before=_INPUT),
     _row('uar-literal', 'UAR, as printed', 'literal', published='UAR', tuned_before=_INPUT),
     _row('uar', 'UAR, our choices', published='UAR', tuned_before=_OURS),
 )
