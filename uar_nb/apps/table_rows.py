@@ -51,7 +51,7 @@ class Table:
             )
         return known[name]
 
-# %% ../../nbs/wings/apps/09_table_rows.ipynb #65bcf458
+# %% ../../nbs/wings/apps/09_table_rows.ipynb #d6612716
 _OURS = (
     'positions, local mixing, dropout of the image side, gains of W_Q and W_K, where Eq. 10 pools, '
     'the mask and its rate: chosen on phantoms of other seeds before this table'
@@ -77,6 +77,8 @@ _TABLE_1 = (
     ),
     _row('adaatt', 'AdaAtt', published='AdaAtt', tuned_before=_INPUT, note='as printed'),
     _row('top_down', 'TopDown', 'topdown', published='TopDown', tuned_before=_INPUT),
+    _row('r2gen', 'R2Gen', published='R2Gen', tuned_before=_INPUT),
+    _row('r2gencmn', 'R2GenCMN', published='R2GenCMN', tuned_before=_INPUT),
     _row('uar-literal', 'UAR, as printed', 'literal', published='UAR', tuned_before=_INPUT),
     _row('uar', 'UAR, our choices', published='UAR', tuned_before=_OURS),
 )
