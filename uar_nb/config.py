@@ -716,9 +716,23 @@ SYSTEM_PRESETS = {
     'r2gen-published': dict(_PLAIN_PLACES, writer='r2gen', dropout=0.1),
     'r2gencmn': dict(writer='r2gen_cmn', dropout=0.1),
     'r2gencmn-published': dict(_SINE_PLACES, writer='r2gen_cmn', dropout=0.1),
+    'sentsat-kg': dict(writer='sentsat_kg', image_embedding='linear'),
+    'sentsat-kg-published': dict(
+        _PLAIN_PLACES,
+        writer='sentsat_kg',
+        image_embedding='none',
+        d=512,
+        d_att=512,
+        word_width=256,
+    ),
 }
-# row → what its stages change: one dict for each stage
+# findings of the image first; then words, beside an image side that is frozen
+_TAGS_FIRST = dict(name='tags', share=0.3, lambdas=(0.0, 0.0, 0.0), stop=0.0)
+_WORDS_LAST = dict(name='words', share=0.7, tags=0.0, trunk_lr=0.0)
+# row → what its stages change: one dict for each stage; share: of the whole length
 SYSTEM_STAGES = {
+    'sentsat-kg': (_TAGS_FIRST, _WORDS_LAST),
+    'sentsat-kg-published': (dict(_TAGS_FIRST, lr=1e-6), dict(_WORDS_LAST, lr=1e-4)),
     'st-published': (dict(lr=5e-4),),
     'att2in-published': (dict(lr=5e-4),),
     'adaatt-published': (dict(lr=5e-4, trunk_lr=1e-5),),
@@ -854,12 +868,15 @@ def _one_stage(first, second, *, config):
 
 def _system_stages(first, second, *, model):
     "Stages of another system: as long as UAR's together, each with what the row changes."
-    plain = dict(first, lambdas=(1.0, 0.0, 0.0)) | _whole_length(first, second)
-    changes = SYSTEM_STAGES.get(model, ({},))
-    return tuple(
-        Stage(**(dict(plain, name=f'stage{number}') | change))
-        for number, change in enumerate(changes, 1)
-    )
+    whole = _whole_length(first, second)
+    plain = dict(first, lambdas=(1.0, 0.0, 0.0))
+    stages = []
+    for number, change in enumerate(SYSTEM_STAGES.get(model, ({},)), 1):
+        own = dict(plain, name=f'stage{number}') | change
+        share = own.pop('share', 1.0)
+        length = {unit: round(share * amount) for unit, amount in whole.items()}
+        stages.append(Stage(**(own | length)))
+    return tuple(stages)
 
 
 def run_preset(

@@ -237,16 +237,20 @@ class Validator:
         self.data = data if data is not None and len(data) else None
         self.monitor, self.why = _choose_monitor(settings, self.data)
 
-    def is_better(self, score, best):
+    def monitor_of(self, stage):
+        "The score that judges a stage; one that gives words no weight is judged by its loss."
+        return self.monitor if stage.lambdas[0] or self.monitor == 'none' else 'loss'
+
+    def is_better(self, score, best, monitor=None):
         "Whether a score of the monitor replaces the best so far; of equal ones the later."
         if best is None:
             return True
-        return score < best if self.monitor == 'loss' else score >= best
+        return score < best if (monitor or self.monitor) == 'loss' else score >= best
 
     def judge(self, model, stage, accelerator) -> dict:
         "Losses, and scores of written reports where the metrics can be had."
         scores = self.losses(model, stage, accelerator)
-        if self.monitor != 'loss' or not self.why:
+        if stage.lambdas[0] and (self.monitor != 'loss' or not self.why):
             scores.update(self.scores(model, accelerator))
         return scores
 
@@ -306,7 +310,7 @@ class ProgressTable:
 
     def __init__(self, shown):
         self.shown = shown
-        self.has_head = False
+        self.head = None  # names of the scores that the last head named
         self.losses = []  # of training, since the last line
 
     def say(self, text):
@@ -320,7 +324,7 @@ class ProgressTable:
     def line(self, row, better):
         "The line of a validation row; a star marks the best of its stage so far."
         names = [k for k in ('loss', 'findings_f1', 'BLEU_4', 'CIDEr') if k in row]
-        if not self.has_head:
+        if names != self.head:
             titles = ' '.join(f'{"val loss" if k == "loss" else k:>11}' for k in names)
             self.say(f'{"stage":>8} {"step":>7} {"epoch":>5} {"train":>8} {titles} {"seconds":>8}')
         train = sum(self.losses) / len(self.losses) if self.losses else math.nan
@@ -328,7 +332,7 @@ class ProgressTable:
         numbers = ' '.join(f'{row[k]:>11.4f}' for k in names)
         star = ' *' if better else ''
         self.say(f'{place} {train:>8.4f} {numbers} {row["seconds"]:>8.0f}{star}')
-        self.has_head = True
+        self.head = names
         self.losses = []
 
 # %% ../nbs/09_training.ipynb #4c710ee8
@@ -555,7 +559,7 @@ def _stop_asked(self: Trainer):
 @patch
 def _has_settled(self: Trainer, stage):
     "Whether the validation of a stage has not risen for as long as `patience` says."
-    patience, monitor = self.config.train.patience, self.validator.monitor
+    patience, monitor = self.config.train.patience, self.validator.monitor_of(stage)
     if not patience or self.validator.data is None:
         return False
     since = 0
@@ -602,11 +606,11 @@ def _validate(self: Trainer, stage, epoch):
     "Validation row, and the checkpoint where it is the best of its stage so far."
     if self.validator.data is None:
         return self._keep()
-    at, monitor = self.at, self.validator.monitor
+    at, monitor = self.at, self.validator.monitor_of(stage)
     scores = self.validator.judge(self.model, stage, self.accelerator)
     if not math.isfinite(scores['loss']):
         raise self._no_number('loss of the validation studies', scores['loss'])
-    better = self.validator.is_better(scores[monitor], at.best)
+    better = self.validator.is_better(scores[monitor], at.best, monitor)
     if better:
         at.best, at.best_step = scores[monitor], at.total
         self._keep()

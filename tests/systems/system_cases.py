@@ -10,6 +10,7 @@ from uar_nb.config import system_preset
 from uar_nb.core import BOS_ID, EOS_ID, PAD_ID, numpy_rng, torch_rng
 from uar_nb.data.batch import Batch
 from uar_nb.systems.catalogue import make_model
+from uar_nb.systems.tags import chest_graph
 
 PERIOD = 4
 SMALL = dict(
@@ -187,6 +188,61 @@ def numpy_top_down(w, places, words):
     return np.stack(rows)
 
 
+def numpy_norm(w, name, x):
+    "Batch normalisation in evaluation mode."
+    scale = w[f'{name}.weight'] / np.sqrt(w[f'{name}.running_var'] + 1e-5)
+    return (x - w[f'{name}.running_mean']) * scale + w[f'{name}.bias']
+
+
+def numpy_nodes(w, places):
+    "Nodes [K+1, c] of one view by its places [P, c], and their feature before the graph."
+    weights = np.stack([softmax(row) for row in linear(w, 'look.queries', places).T])
+    found = weights @ places
+    x = start = np.concatenate([places.mean(0, keepdims=True), found])
+    A = chest_graph().A.numpy().astype(float)
+    out, into = A.sum(1, keepdims=True), A.sum(0, keepdims=True)
+    along = A / np.sqrt(np.where(out, out, 1)) / np.sqrt(np.where(into, into, 1))
+    layers = len({key.split('.')[2] for key in w if key.startswith('graph.layers.')})
+    for number in range(layers):
+        layer = f'graph.layers.{number}'
+        paths = []
+        for name, matrix in (('own', np.eye(len(A))), ('along', along.T), ('against', along)):
+            path = matrix @ linear(w, f'{layer}.{name}', x)
+            paths.append(np.maximum(numpy_norm(w, f'{layer}.{name}_norm', path), 0))
+        update = linear(w, f'{layer}.update', np.concatenate(paths, 1))
+        x = np.maximum(x + numpy_norm(w, f'{layer}.update_norm', update), 0)
+    return x, start
+
+
+def numpy_sentsat(w, places, words):
+    "The flat log-probabilities [T, V] of SENTSAT+KG, for views of nine places."
+    embedded = linear(w, 'embed_places.linear', places)
+    views = [numpy_nodes(w, embedded[i : i + 9]) for i in range(0, len(places), 9)]
+    nothing = np.zeros_like(views[0][0])
+    views += [(nothing, nothing)] * (2 - len(views))
+    whole = np.concatenate([start[0] for _, start in views])
+    zero = np.zeros(w['head.weight'].shape[1])
+    plan = dict(h=linear(w, 'first_h', whole), c=linear(w, 'first_c', whole), word=(zero, zero))
+
+    def begin():
+        seen = []
+        for nodes, _ in views:
+            seen.append(softmax(numpy_scores(w, nodes, plan['h'])) @ nodes)
+        plan['context'] = np.concatenate(seen)
+        plan['h'], plan['c'] = numpy_lstm(w, 'sentence', plan['context'], plan['h'], plan['c'])
+
+    rows = []
+    for word in words:
+        if word in (BOS_ID, PERIOD):
+            begin()
+        x = np.concatenate([w['words.weight'][word], plan['h'], plan['context']])
+        plan['word'] = numpy_lstm(w, 'word', x, *plan['word'])
+        logits = linear(w, 'head', plan['word'][0])
+        logits[[PAD_ID, BOS_ID] if word == PERIOD else [PAD_ID, BOS_ID, EOS_ID]] = -np.inf
+        rows.append(logits - np.log(np.exp(logits).sum()))
+    return np.stack(rows)
+
+
 @dataclass
 class Case:
     "What the tests know of a system."
@@ -214,6 +270,11 @@ CASES = {
     'r2gencmn': Case(numpy_transformer('cmn'), attends=True, lr=5e-3),
     'r2gencmn-published': Case(
         numpy_transformer('cmn', sines=True), attends=True, numbered=True, lr=5e-3
+    ),
+    'sentsat-kg': Case(
+        numpy_sentsat,
+        same_views=False,  # each view has its half of a context
+        without_gradient={'classifier.linear.weight', 'classifier.linear.bias'},  # no tags here
     ),
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..core import UARError
 from ..model import UAR
 from .captioners import AdaAtt, Att2in, TopDown
+from .chestgraph import SentSATKG
 from .relational import R2Gen, R2GenCMN, TransformerWriter
 from .sentences import HLSTM
 from .writers import ShowTell, Writer
@@ -25,6 +26,7 @@ SYSTEMS = {
     'transformer': TransformerWriter,
     'r2gen': R2Gen,
     'r2gen_cmn': R2GenCMN,
+    'sentsat_kg': SentSATKG,
 }
 
 

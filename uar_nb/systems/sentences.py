@@ -36,6 +36,8 @@ class SentencesRead(NamedTuple):
 class SentenceWriter(Writer):
     "A system of two levels behind the contract of a `Writer`: its hooks are the two steps."
 
+    decides = True  # to stop is a decision of the sentence level; False: `<eos>` is a word
+
     def __init__(
         self,
         config: SystemConfig,  # sentences, sentence_words, stop, period_id
@@ -136,14 +138,16 @@ class SentenceWriter(Writer):
         wanted = batch.targets
         logs = read.logits.gather(2, wanted[..., None])[..., 0]
         counts = batch.text_mask & (logs > -torch.inf)
-        ends = wanted == EOS_ID
-        stop = -F.logsigmoid(torch.where(ends, read.stop, -read.stop))
-        words = torch.where(ends, 0.0, -logs - stop)
+        is_word = (wanted != EOS_ID) | (not self.decides)
+        stop = torch.zeros_like(logs)
+        if self.decides:
+            stop = -F.logsigmoid(torch.where(is_word, -read.stop, read.stop))
+        words = -logs - stop
         if label_smoothing:
             smooth = (1 - label_smoothing) * words + label_smoothing * _mean_surprise(read.logits)
-            words = torch.where(ends, 0.0, smooth)
+            words = torch.where(is_word, smooth, words)
         number = counts.sum().clamp(min=1)
-        parts = dict(ce=words, stop=stop)
+        parts = dict(ce=words, stop=stop) if self.decides else dict(ce=words)
         return {name: torch.where(counts, x, 0.0).sum() / number for name, x in parts.items()}
 
 
