@@ -1,0 +1,212 @@
+"The numbers of a table from its files equal those of SciPy and of loops written here."
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from table_files import STUDIES, counts_of, f1, keep_rows, made_up
+
+from uar_nb.apps.table_results import best_constants, make_table, read_results, to_markdown
+from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
+from uar_nb.core import UARError
+from uar_nb.data.study import Finding
+from uar_nb.scoring.metrics import score_reports
+
+
+@pytest.fixture
+def made(tmp_path):
+    keep_rows(tmp_path)
+    return make_table(tmp_path, '1', 'made')
+
+
+def values(row, score):
+    "A score of each seed, anew."
+    if score == 'F1':
+        return np.array([f1(counts_of(row, seed)[0]) for seed in range(3)])
+    return np.array([counts_of(row, seed)[1].mean() for seed in range(3)])
+
+
+def test_means_and_deviations_over_seeds(made):
+    for row in made['rows']:
+        for score in ('F1', 'CIDEr'):
+            found, expected = row['scores'][score], values(row['row'], score)
+            assert found['mean'] == pytest.approx(expected.mean(), abs=1e-12)
+            assert found['sd'] == pytest.approx(expected.std(ddof=1), abs=1e-12)
+            low, high = stats.t.interval(
+                0.95, 2, expected.mean(), expected.std(ddof=1) / np.sqrt(3)
+            )
+            assert (found['low'], found['high']) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_differences_over_seeds_are_those_of_a_paired_t_test(made):
+    assert len(made['differences']) == 4  # two rows, two scores
+    for found in made['differences']:
+        ours, theirs = (values(row, found['score']) for row in (found['row'], 'uar'))
+        test = stats.ttest_rel(ours, theirs)
+        interval = test.confidence_interval(0.95)
+        assert found['difference'] == pytest.approx((ours - theirs).mean(), abs=1e-12)
+        assert (found['low'], found['high']) == pytest.approx(tuple(interval), abs=1e-9)
+        assert found['p'] == pytest.approx(test.pvalue, abs=1e-9)
+    # Holm by its definition
+    ranked = sorted(made['differences'], key=lambda found: found['p'])
+    highest = 0.0
+    for rank, found in enumerate(ranked):
+        highest = max(highest, min(1.0, (len(ranked) - rank) * found['p']))
+        assert found['p_holm'] == pytest.approx(highest, abs=1e-12)
+
+
+def test_differences_over_studies_resample_pairs_with_all_seeds(made):
+    rng = np.random.default_rng(5)
+    for found in made['differences']:
+        draws = []
+        for _ in range(4000):
+            chosen = rng.integers(0, STUDIES, STUDIES)
+            scores = []
+            for row in (found['row'], 'uar'):
+                parts = [counts_of(row, seed) for seed in range(3)]
+                if found['score'] == 'F1':
+                    scores.append(f1(np.concatenate([counts[chosen] for counts, _ in parts])))
+                else:
+                    scores.append(np.mean([ciders[chosen].mean() for _, ciders in parts]))
+            draws.append(scores[0] - scores[1])
+        low, high = np.quantile(draws, [0.025, 0.975])
+        width = high - low
+        assert found['studies']['low'] == pytest.approx(low, abs=0.08 * width)
+        assert found['studies']['high'] == pytest.approx(high, abs=0.08 * width)
+
+
+def test_the_detectable_difference_has_80_percent_power(made):
+    "Simulated: three normal differences with this mean and this deviation are found so often."
+    found = made['differences'][0]
+    sd = (found['high'] - found['low']) / 2 * np.sqrt(3) / stats.t.ppf(0.975, 2)
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(found['detectable'], sd, (40_000, 3))
+    power = (stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean()
+    assert power == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    'changes, looks',
+    [
+        (dict(shuffled=dict(F1=0.05)), True),
+        (dict(shuffled=dict(F1=0.99)), False),  # its reports do as well for other patients
+    ],
+)
+def test_a_row_that_does_not_look_is_said_so(tmp_path, changes, looks):
+    keep_rows(tmp_path, base=changes)
+    made = make_table(tmp_path, '1', 'made')
+    assert made['rows'][0]['looks'] is looks
+    assert any('does not look' in note for note in made['notes']) is not looks
+
+
+def test_one_seed_that_does_not_look_is_enough(tmp_path):
+    keep_rows(tmp_path)
+    file = tmp_path / '1-made-base-2.json'
+    file.write_text(json.dumps(made_up('base', 2, shuffled=dict(F1=0.999))))
+    assert make_table(tmp_path, '1', 'made')['rows'][0]['looks'] is False
+
+
+def test_a_baseline_that_is_better_is_seen(tmp_path):
+    keep_rows(tmp_path)
+    best = dict(scores=dict(F1=0.97))
+    ceiling = dict(scores=dict(F1=1.0))  # knows the truth: no baseline to beat
+    content = dict(rows={'ceiling': ceiling})
+    (tmp_path / 'baselines-made.json').write_text(json.dumps(content))
+    assert all(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
+    (tmp_path / 'baselines-made.json').write_text(json.dumps(dict(rows=dict(nearest=best))))
+    assert not any(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
+
+
+def test_what_has_not_converged_is_compared_with_nothing(tmp_path):
+    keep_rows(tmp_path, base=dict(converged=False))
+    made = make_table(tmp_path, '1', 'made')
+    assert {found['row'] for found in made['differences']} == {'show_tell'}
+    assert 'Base (not converged)' in to_markdown(made)
+    keep_rows(tmp_path, uar=dict(converged=False))  # nothing to compare with
+    assert make_table(tmp_path, '1', 'made')['differences'] == []
+
+
+def test_scores_at_equal_seconds(made):
+    "UAR took 75 seconds: the others had come to step 75, which their validation of step 50 tells."
+    assert made['equal_seconds'] == pytest.approx(75)
+    reached = {row['row']: row['at_equal_seconds'] for row in made['rows']}
+    assert reached['uar'] == pytest.approx(0.8)
+    assert reached['base'] == pytest.approx(np.mean([0.2, 0.3, 0.4]))
+
+
+def test_runs_on_other_references_are_not_mixed(tmp_path):
+    keep_rows(tmp_path, uar=dict(references='other'))
+    with pytest.raises(UARError, match='different test studies'):
+        read_results(tmp_path, '1', 'made')
+
+
+def test_numbers_come_back_from_a_packed_text():
+    rng = np.random.default_rng(1)
+    arrays = {
+        'F1': rng.integers(0, 9, (400, 3)),
+        'METEOR': rng.random((400, 23)) * 40,
+        'CIDEr': rng.random(400) * 10,
+    }
+    found = unpack(pack(arrays))
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+        assert found[name].shape == array.shape
+        assert np.abs(found[name] - array).max() <= 5.1e-6
+
+
+class Data:
+    "What baselines ask of validation studies."
+
+    def __init__(self, references, findings):
+        self.references = references
+        self.studies = [type('Study', (), dict(findings=f)) for f in findings]
+
+    def __len__(self):
+        return len(self.references)
+
+
+REPORTS = [
+    'the heart is normal . the lungs are clear .',
+    'there is a right pneumothorax . the heart is normal .',
+    'there is moderate cardiomegaly . the lungs are clear .',
+    'the lungs are clear . no effusion is seen .',
+]
+
+
+def test_constants_are_the_best_of_all_training_reports():
+    references = [REPORTS[1], REPORTS[2], REPORTS[0], REPORTS[2]]
+    findings = [
+        (Finding('pneumothorax', 'right'),),
+        (Finding('cardiomegaly'),),
+        (),
+        (Finding('cardiomegaly'),),
+    ]
+    data = Data(references, findings)
+    best = best_constants(REPORTS, data)
+    for by in ('BLEU_4', 'CIDEr'):
+        scores = {
+            report: score_reports([report] * 4, references, metrics=('BLEU', 'CIDEr'))[by]
+            for report in REPORTS
+        }
+        assert scores[best[by]] == pytest.approx(max(scores.values()), abs=1e-9)
+    assert best['F1'] == REPORTS[2]
+
+
+def test_findings_of_kinds_ignore_side_and_zone_and_unknown_studies_count_nothing():
+    study = type('Study', (), dict(findings=(Finding('pneumothorax', 'left'),)))
+    unknown = type('Study', (), dict(findings=None))
+    report = REPORTS[1]
+    assert finding_counts([report], [study]).tolist() == [[0, 1, 1]]
+    assert finding_counts([report], [study], 'kinds').tolist() == [[1, 0, 0]]
+    assert finding_counts([report] * 2, [study, unknown], 'kinds').tolist() == [[1, 0, 0], [0] * 3]
+    assert finding_counts([report], [unknown]) is None
+    assert finding_counts([report], [study], 'none') is None
+
+
+def test_shuffled_reports_keep_nothing_of_their_patients():
+    findings = [(Finding('pneumothorax', 'right'),), (Finding('cardiomegaly'),)] * 3
+    data = Data([REPORTS[1], REPORTS[2]] * 3, findings)
+    own = shuffled_scores(data.references, data)
+    assert own['F1'] < 0.9 and own['std']['F1'] > 0
+    assert 'F1' not in shuffled_scores(data.references, data, 'none')
