@@ -8,7 +8,7 @@ __all__ = ['COLUMNS', 'COMPARED', 'best_constants', 'naive_numbers', 'baseline_f
            'novel_cells', 'tuning_cells', 'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex',
            'write_table', 'open_bench', 'run_table', 'cost_table', 'table_text']
 
-# %% ../../nbs/wings/apps/11_table_results.ipynb #4bda79e1
+# %% ../../nbs/wings/apps/11_table_results.ipynb #cf123f11
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,14 @@ from uar_nb.apps.table_rows import (
 )
 from uar_nb.apps.table_runs import (
     Bench,
-    finding_counts,
     is_done,
     list_jobs,
     prepare_seed,
     run_jobs,
     score_texts,
+    stated_findings,
     table_cost,
+    true_findings,
     unpack,
 )
 from ..core import UARError, atomic_write, read_json, sha256_of
@@ -53,7 +54,7 @@ from uar_nb.scoring.statistics import (
     paired_over_seeds,
 )
 
-# %% ../../nbs/wings/apps/11_table_results.ipynb #05b497ce
+# %% ../../nbs/wings/apps/11_table_results.ipynb #e350e48a
 def best_constants(
     known,  # reports of the training split
     val,  # `StudyData` of the validation split, whose scores choose
@@ -61,6 +62,8 @@ def best_constants(
 ) -> dict:  # 'BLEU_4', 'CIDEr' and 'F1' → the report
     "Of all training reports the best answer to every study, by each score."
     pairs = PairScores(val.references)
+    known_studies = [study for study in val.studies if study.findings is not None]
+    true = [{f.key for f in true_findings(study, findings)} for study in known_studies]
     best = {}
 
     def offer(by, score, report):
@@ -71,11 +74,16 @@ def best_constants(
         counts, cider = pairs.bleu_and_cider(report)
         offer('BLEU_4', float(corpus_bleu(counts.sum(0))[3]), report)
         offer('CIDEr', float(cider.mean()), report)
-        found = finding_counts([report] * len(val), val.studies, findings)
-        if found is not None:
-            right, wrong, missing = found.sum(0)
-            offer('F1', 2 * right / max(1, 2 * right + wrong + missing), report)
+        if true and findings != 'none':
+            offer('F1', _f1_of_constant(report, true, findings), report)
     return {by: report for by, (_, report) in best.items()}
+
+
+def _f1_of_constant(report, true, findings):
+    "F1 of one report as the answer to all studies."
+    said = {finding.key for finding in stated_findings(report, findings)}
+    right = sum(len(said & there) for there in true)
+    return 2 * right / max(1, len(said) * len(true) + sum(map(len, true)))
 
 
 def _mean_of_draws(known, test, recipe, draws=20):
