@@ -90,7 +90,7 @@ def run_notebook(path, save=True):
         k: v for k, v in os.environ.items() if k != 'UAR_RUNS' or not training
     }  # a training page walks its toy; with UAR_RUNS it would train for hours
     NotebookClient(
-        run, timeout=900, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
+        run, timeout=3600, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}
     ).execute(env=where)
     took = dict(
         seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text'])

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 # take their place.
 PARTS = [
     Part('Start', None, 'start', ['index']),
-    Part('The first evening', None, 'lesson', ['00_the_task']),
+    Part('The first evening', None, 'lesson', ['00_the_task', '01_one_evening']),
     Part('The paper', None, 'lesson', ['/']),
     Part('Wings', 'Data', 'lesson', ['wings/data/']),
     Part('Wings', 'Tokenizers', 'lesson', ['wings/tokenizer/']),
