@@ -298,7 +298,7 @@ def _differences(results, reference):
         row['p_holm'] = p
     return found
 
-# %% ../../nbs/wings/apps/11_table_results.ipynb #41cf39ab
+# %% ../../nbs/wings/apps/11_table_results.ipynb #f17f39ea
 def score_at(
     found: dict,  # of a file
     seconds: float,  # of one processor
@@ -416,6 +416,9 @@ def _notes(rows, differences, about, first):
             notes.append(f'{row["label"]}: {row["tuned_before"]}')
         if row['note']:
             notes.append(f'{row["label"]}: {row["note"]}')
+        for dataset, numbers in row['published'].items():
+            if 'note' in numbers:
+                notes.append(f'{row["label"]}, published on {dataset}: {numbers["note"]}')
     return notes
 
 
@@ -665,7 +668,7 @@ def write_table(
         atomic_write(files[-1], content)
     return files
 
-# %% ../../nbs/wings/apps/11_table_results.ipynb #d84560d5
+# %% ../../nbs/wings/apps/11_table_results.ipynb #fcd12112
 def open_bench(
     on,  # 'phantom', 'iu-phantom', 'toy', or a data set
     out='runs/table',  # gets data, dVAE, stores and run folders
@@ -709,11 +712,11 @@ def run_table(  # noqa: PLR0913 (the options of a command)
     bench = open_bench(on, out, keep, reports)
     every = list_jobs(table, bench, [row.name for row in chosen], seeds)
     failed = {}
-    if not all(is_done(job, bench) for job in every):
+    if not (all(is_done(job, bench) for job in every) and baseline_file(bench).exists()):
         say(f'{len(every)} trainings of {len(chosen)} rows; preparing the data')
         studies, dvae = bench.prepare()
-        keep_baselines(bench, lambda: _data_of(bench, studies, dvae))
         failed = run_jobs(every, bench, workers=jobs, threads=threads, say=say)
+        keep_baselines(bench, lambda: _data_of(bench, studies, dvae))
     made = make_table(bench.keep, table, bench.name)
     write_table(made, out)
     return made, {job.name(bench): why for job, why in failed.items()}
@@ -728,15 +731,26 @@ def cost_table(
     reports=None,  # of IU-Xray
     say=print,  # gets a line a row
 ) -> dict:  # of `table_cost`; also in table_N_cost.json, beside those of other data
-    "What a table will cost at most, measured before the first run."
+    "What a table will cost at most; rows that were measured before are kept."
     chosen = [row.name for row in choose_rows(find_table(table), rows)]
     bench = open_bench(on, out, reports=reports)
     bench.prepare()
     found = table_cost(table, bench, chosen, seeds, say=say)
     file = Path(out) / f'table_{table}_cost.json'
     earlier = read_json(file) if file.exists() else {}
+    found['rows'] = _with_earlier(found, earlier.get(bench.name), find_table(table))
+    found['minutes'] = round(sum(cost['minutes'] for cost in found['rows']), 1)
     atomic_write(file, {**earlier, bench.name: found})
     return found
+
+
+def _with_earlier(found, earlier, table):
+    "Costs of now, and those of other rows that were measured in the same way before."
+    alike = ('seeds', 'trials', 'measured_steps', 'processor')
+    if earlier is None or any(earlier[name] != found[name] for name in alike):
+        return found['rows']
+    costs = {cost['row']: cost for cost in [*earlier['rows'], *found['rows']]}
+    return [costs[row.name] for row in table.rows if row.name in costs]
 
 
 def table_text(
