@@ -30,6 +30,7 @@
         if (!times && !head) { score = 0; break; }
         score += head + Math.min(times, 5);
       }
+      if (/(solutions|exercises)\//.test(url)) score /= 4;  // answers come last
       if (score) scored.push([score, url, page, title, text]);
     }
     scored.sort((a, b) => b[0] - a[0]);

@@ -11,13 +11,13 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #1643f82d
+# %% ../../nbs/wings/exercises/07_align.ipynb #1b6ca850
 def _gram_schmidt_cases(rng):
     for n, d in ((4, 4), (3, 5), (5, 5)):
         yield (normal(rng, n, d),)
 
 
-def _gram_schmidt_truth(vectors, *, normed=True, project='all', columns=False):
+def _gram_schmidt_truth(vectors, *, normed=True, project='all', columns=False, sign=1):
     "Vector after vector; each projection is taken off what is left"
     rows = exact(vectors)
     if project == 'qr':
@@ -28,7 +28,7 @@ def _gram_schmidt_truth(vectors, *, normed=True, project='all', columns=False):
     for v in rows.T if columns else rows:
         u = v.copy()
         for b in {'all': done, 'last': done[-1:], 'none': []}[project]:
-            u -= (u if normed else v) @ b * b
+            u -= sign * ((u if normed and sign == 1 else v) @ b) * b
         done.append(u / np.linalg.norm(u) if normed else u)
     made = np.stack(done)
     return made.T if columns else made
@@ -97,10 +97,15 @@ def gram_schmidt(vectors):
             wrote='return torch.linalg.qr(vectors.mT).Q.mT',
             project='qr',
         ),
+        Slip(
+            'The projections are added, not subtracted.',
+            wrote={'u = u - (v @ b) * b': 'u = u + (v @ b) * b'},
+            sign=-1,
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #31aa04b0
+# %% ../../nbs/wings/exercises/07_align.ipynb #c3c5589b
 def _read_basis_cases(rng):
     for tokens, n, d in ((3, 7, 4), (5, 6, 8)):
         E, B, gamma, beta = (normal(rng, *shape) for shape in [(tokens, d)] + [(n, d)] * 3)
@@ -114,12 +119,29 @@ def _softmax(x, axis=-1):
 
 
 def _read_basis_truth(  # noqa: PLR0913 (the symbols of Eq. 6 and 7)
-    E, B, gamma, beta, W_q, W_k, W_v, *, root='d', axis=-1, value='adjusted', key='adjusted'
+    E,
+    B,
+    gamma,
+    beta,
+    W_q,
+    W_k,
+    W_v,
+    *,
+    root='d',
+    axis=-1,
+    value='adjusted',
+    key='adjusted',
+    adjust='right',
 ):
     "Eq. 6 and 7 with one head"
     E, B, gamma, beta, W_q, W_k, W_v = exact(E, B, gamma, beta, W_q, W_k, W_v)
-    adjusted = gamma * B + beta
-    keys = {'adjusted': adjusted, 'raw': B}[key] @ W_k
+    adjusted = {
+        'right': gamma * B + beta,
+        'order': gamma * (B + beta),
+        'gain': gamma * B,
+        'bias': B + beta,
+    }[adjust]
+    keys = {'adjusted': adjusted @ W_k, 'raw': B @ W_k, 'plain': adjusted}[key]
     values = {'adjusted': adjusted @ W_v, 'raw': B @ W_v, 'plain': adjusted}[value]
     scale = {'d': E.shape[1] ** 0.5, 'none': 1.0, 'square': E.shape[1]}[root]
     return _softmax(E @ W_q @ keys.T / scale, axis) @ values
@@ -189,10 +211,35 @@ def read_basis(E, B, gamma, beta, W_q, W_k, W_v):
             wrote={'adjusted @ W_v': 'B @ W_v'},
             value='raw',
         ),
+        Slip(
+            'The keys are not projected: W_K is missing.',
+            wrote={'adjusted @ W_k': 'adjusted'},
+            key='plain',
+        ),
+        Slip(
+            'The keys are made of B, not of the adjusted basis.',
+            wrote={'adjusted @ W_k': 'B @ W_k'},
+            key='raw',
+        ),
+        Slip(
+            'The bias beta is multiplied by gamma too; Eq. 6 multiplies first and then adds.',
+            wrote={'gamma * B + beta': 'gamma * (B + beta)'},
+            adjust='order',
+        ),
+        Slip(
+            'The bias beta of Eq. 6 is missing.',
+            wrote={'gamma * B + beta': 'gamma * B'},
+            adjust='gain',
+        ),
+        Slip(
+            'The gain gamma of Eq. 6 is missing.',
+            wrote={'gamma * B + beta': 'B + beta'},
+            adjust='bias',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #9ebc52ab
+# %% ../../nbs/wings/exercises/07_align.ipynb #33ef27ad
 def _fuse_cases(rng):
     for tokens, d in ((5, 3), (2, 4)):
         E, A = normal(rng, tokens, d), normal(rng, tokens, d)
@@ -204,16 +251,34 @@ def _sigmoid(x):
 
 
 def _fuse_truth(  # noqa: PLR0913 (the symbols of Eq. 8 and 9)
-    E, A, W1_I, W2_I, W1_F, W2_F, *, last='outside', swap=False, bump='both', gate='sigmoid'
+    E,
+    A,
+    W1_I,
+    W2_I,
+    W1_F,
+    W2_F,
+    *,
+    last='outside',
+    swap=False,
+    bump='both',
+    gate='sigmoid',
+    see='both',
 ):
     "Eq. 8 and 9 as printed"
     E, A, W1_I, W2_I, W1_F, W2_F = exact(E, A, W1_I, W2_I, W1_F, W2_F)
     squash = {'sigmoid': _sigmoid, 'tanh': np.tanh, 'none': np.asarray}[gate]
-    G_I, G_F = squash(E @ W1_I + A @ W2_I), squash(E @ W1_F + A @ W2_F)
+    X, Y = {'both': (E, A), 'turned': (A, E), 'E': (E, 0 * A), 'A': (0 * E, A)}[see]
+    G_I, G_F = squash(X @ W1_I + Y @ W2_I), squash(X @ W1_F + Y @ W2_F)
     if swap:
         G_I, G_F = G_F, G_I
-    inside = {'both': np.tanh(E + A), 'A': np.tanh(A), 'plain': E + A}[bump]
-    rest = {'outside': G_F * E + A, 'inside': G_F * (E + A), 'none': G_F * E}[last]
+    inside = {'both': np.tanh(E + A), 'A': np.tanh(A), 'E': np.tanh(E), 'plain': E + A}[bump]
+    rest = {
+        'outside': G_F * E + A,
+        'inside': G_F * (E + A),
+        'none': G_F * E,
+        'turned': G_F * A + E,
+        'open': E + A,
+    }[last]
     return G_I * inside + rest
 
 
@@ -287,10 +352,43 @@ def fuse(E, A, W1_I, W2_I, W1_F, W2_F):
             },
             gate='tanh',
         ),
+        Slip(
+            'The forget gate multiplies A and E passes in full; it is the other way round.',
+            wrote={'G_F * E + A': 'G_F * A + E'},
+            last='turned',
+        ),
+        Slip(
+            'The forget gate is missing: E passes in full.',
+            wrote={'G_F * E + A': 'E + A'},
+            last='open',
+        ),
+        Slip(
+            'The tanh takes only E; Eq. 9 has tanh(E + F~).',
+            wrote={'tanh(E + A)': 'tanh(E)'},
+            bump='E',
+        ),
+        Slip(
+            'The matrices of the gates have changed places: W_1 belongs to E, W_2 to A.',
+            wrote={
+                'E @ W1_I + A @ W2_I': 'A @ W1_I + E @ W2_I',
+                'E @ W1_F + A @ W2_F': 'A @ W1_F + E @ W2_F',
+            },
+            see='turned',
+        ),
+        Slip(
+            'The gates look at E alone; they look at both, E W_1 + A W_2.',
+            wrote={' + A @ W2_I': '', ' + A @ W2_F': ''},
+            see='E',
+        ),
+        Slip(
+            'The gates look at A alone; they look at both, E W_1 + A W_2.',
+            wrote={'E @ W1_I + ': '', 'E @ W1_F + ': ''},
+            see='A',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #28dcd2f1
+# %% ../../nbs/wings/exercises/07_align.ipynb #e5959c50
 def _rows_read_cases(rng):
     for tokens, n in ((3, 8), (4, 5)):
         weights = torch.softmax(2 * normal(rng, tokens, n), dim=-1)
@@ -302,8 +400,9 @@ def _rows_read_cases(rng):
 def _rows_read_truth(weights, *, kind='exp', axis=-1, zeros='nothing'):
     "exp of the entropy, with 0 log 0 = 0"
     w = exact(weights)
-    if kind == 'squares':
-        return 1 / (w**2).sum(axis)
+    if kind in ('squares', 'largest', 'there'):
+        squares, largest = (w**2).sum(axis), w.max(axis)
+        return {'squares': 1 / squares, 'largest': 1 / largest, 'there': (w > 0).sum(axis)}[kind]
     logs = np.log(w, out=np.full_like(w, -np.inf), where=w > 0)
     terms = w * logs if zeros == 'nan' else np.where(w > 0, w * np.where(w > 0, logs, 0), 0)
     entropy = -terms.sum(axis)
@@ -312,6 +411,7 @@ def _rows_read_truth(weights, *, kind='exp', axis=-1, zeros='nothing'):
         'entropy': entropy,
         'bits': np.exp(entropy / np.log(2)),
         'sign': np.exp(-entropy),
+        'share': entropy / np.log(w.shape[axis]),
     }[kind]
 
 
@@ -375,10 +475,26 @@ def rows_read(weights):
             wrote='return 1 / weights.square().sum(-1)',
             kind='squares',
         ),
+        Slip(
+            'This is 1 / the largest weight, another effective number; '
+            'asked is exp of the entropy.',
+            wrote='return 1 / weights.amax(dim=-1)',
+            kind='largest',
+        ),
+        Slip(
+            'This is the entropy as a share of its largest value, ln n; '
+            'the number of rows is exp of the entropy.',
+            wrote={
+                'torch.exp(-(weights * logs).sum(dim=-1))': (
+                    '-(weights * logs).sum(dim=-1) / torch.log(torch.tensor(weights.shape[-1]))'
+                )
+            },
+            kind='share',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #1dd901f0
+# %% ../../nbs/wings/exercises/07_align.ipynb #a6bfd0d3
 def _pool_cases(rng):
     for B, N, d in ((3, 5, 2), (4, 6, 3)):
         mask = torch.tensor(rng.random((B, N)) < 0.6)
@@ -388,11 +504,15 @@ def _pool_cases(rng):
         yield normal(rng, B, N, d), mask
 
 
-def _pool_truth(x, mask, *, count='there', ignore=False, empty='zero'):
+def _pool_truth(x, mask, *, count='there', ignore=False, empty='zero', turn=False, top=False):
     "Study after study"
     rows = []
     for study, there in zip(exact(x), mask.numpy(), strict=True):
+        there = ~there if turn else there
         chosen = study if ignore else study[there]
+        if top:
+            rows.append(chosen.max(0) if len(chosen) else np.full(study.shape[1], np.nan))
+            continue
         number = {'there': len(chosen), 'all': len(study), 'one': 1}[count]
         lowest = 0 if empty == 'nan' else 1
         with np.errstate(all='ignore'):
@@ -446,14 +566,19 @@ def pool(x, mask):
             wrote={' / there.sum(dim=1).clamp(min=1)': ''},
             count='one',
         ),
+        Slip(
+            'The mask is the wrong way round: True means that the token is there.',
+            wrote={'there = mask': 'there = (~mask)'},
+            turn=True,
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #faaf172e
+# %% ../../nbs/wings/exercises/07_align.ipynb #76252d91
 def _triplet_cases(rng):
-    for B, d in ((4, 3), (6, 4), (5, 2)):
+    for B, d, noise in ((7, 3, 0.7), (8, 4, 0.7), (9, 2, 0.7), (4, 8, 0.2)):
         text = normal(rng, B, d)
-        yield 0.7 * text + 0.7 * normal(rng, B, d), text, 0.4
+        yield 0.5 * text + noise * normal(rng, B, d), text, 0.4
 
 
 def _triplet_truth(  # noqa: PLR0913 (each switch is a mistake)
@@ -468,6 +593,7 @@ def _triplet_truth(  # noqa: PLR0913 (each switch is a mistake)
     relu=True,
     total='mean',
     sign=1,
+    edge=1,
 ):
     "Study after study, as Eq. 10 is printed"
     image, text = exact(image, text)
@@ -483,9 +609,11 @@ def _triplet_truth(  # noqa: PLR0913 (each switch is a mistake)
             'image': choose([image[j] @ text[i] for j in others]),
         }
         wanted = ['text', 'image'] if directions == 'both' else [directions]
-        gaps = [margin + sign * (parts[name] - image[i] @ text[i]) for name in wanted]
+        alpha = {1: margin, 0: 0, -1: -margin}[edge]
+        gaps = [alpha + sign * (parts[name] - image[i] @ text[i]) for name in wanted]
         losses.append(sum(max(gap, 0) if relu else gap for gap in gaps))
-    return np.array(sum(losses) / (len(losses) if total == 'mean' else 1))
+    whole = {'mean': len(losses), 'sum': 1, 'both': 2 * len(losses)}[total]
+    return np.array(sum(losses) / whole)
 
 
 TRIPLET = Exercise(
@@ -587,10 +715,31 @@ def triplet_loss(image, text, margin):
             },
             sign=-1,
         ),
+        Slip(
+            'The margin is missing.',
+            wrote={
+                '(margin - own + wrong_text)': '(wrong_text - own)',
+                '(margin - own + wrong_image)': '(wrong_image - own)',
+            },
+            edge=0,
+        ),
+        Slip(
+            'The margin is subtracted; it is added, so that right pairs must be better by it.',
+            wrote={
+                '(margin - own + wrong_text)': '(wrong_text - own - margin)',
+                '(margin - own + wrong_image)': '(wrong_image - own - margin)',
+            },
+            edge=-1,
+        ),
+        Slip(
+            'The two halves are averaged; Eq. 10 adds them.',
+            wrote={'loss.mean()': 'loss.mean() / 2'},
+            total='both',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #d8a8621f
+# %% ../../nbs/wings/exercises/07_align.ipynb #217a87a4
 def _negatives_cases(rng):
     for B in (5, 6):
         keys = torch.tensor(rng.integers(0, 3, size=B))
@@ -643,6 +792,11 @@ def negatives(keys):
             'The wrong way round: this is True where both reports are the same.',
             wrote={'!=': '=='},
             invert=True,
+        ),
+        Slip(
+            'Each pair stands here once; j is a negative of i and i one of j.',
+            wrote={'keys[:, None] != keys[None, :]': '(keys[:, None] != keys[None, :]).triu()'},
+            upper=True,
         ),
     ),
 )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/06_attend.ipynb #57f03d6d
+# %% ../../nbs/wings/exercises/06_attend.ipynb #59824a91
 def _attention_cases(rng):
     for B, T, L, d in ((2, 3, 5, 4), (1, 4, 6, 9)):
         yield 2 * normal(rng, B, T, d), 2 * normal(rng, B, L, d), normal(rng, B, L, d)
@@ -24,16 +24,16 @@ def _softmax(x, axis=-1):
     return e / e.sum(axis, keepdims=True)
 
 
-def _attention_truth(q, k, v, *, scale='root', axis=-1, soft=True, late=False):
+def _attention_truth(q, k, v, *, scale='root', axis=-1, soft=True, late=False, read='v'):
     "PyTorch's own with 64 bits; the mistakes in NumPy"
-    if scale == 'root' and axis == -1 and soft and not late:
+    if scale == 'root' and axis == -1 and soft and not late and read == 'v':
         return F.scaled_dot_product_attention(q.double(), k.double(), v.double()).numpy()
     q, k, v = exact(q, k, v)
     scores = q @ k.swapaxes(-1, -2)
     d = q.shape[-1]
     root = {'root': d**0.5, 'none': 1, 'd': d, 'times': d**-0.5, 'keys': k.shape[1] ** 0.5}[scale]
     weights = _softmax(scores if late else scores / root, axis) if soft else scores / root
-    return weights @ v / (root if late else 1)
+    return weights @ (v if read == 'v' else k) / (root if late else 1)
 
 
 ATTENTION = Exercise(
@@ -107,10 +107,15 @@ return torch.softmax(scores, dim=-1) @ v / q.shape[-1] ** 0.5
             wrote={'k.transpose(-1, -2)': 'k.T'},
             raises='RuntimeError|IndexError',
         ),
+        Slip(
+            'The mean is taken of the keys; it is the values that are read.',
+            wrote={'@ v': '@ k'},
+            read='k',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/06_attend.ipynb #1404e00f
+# %% ../../nbs/wings/exercises/06_attend.ipynb #b2c3445e
 def _masked_weights_cases(rng):
     for B, T, L in ((2, 3, 5), (3, 2, 4)):
         allowed = torch.tensor(rng.random((B, L)) < 0.6)
@@ -122,6 +127,8 @@ def _masked_weights_truth(scores, allowed, *, how='before'):
     "Row after row, over the keys that are there"
     numbers, there = exact(scores), allowed.numpy()
     made = np.zeros_like(numbers)
+    if how == 'words':
+        return _softmax(np.where(there[:, None], numbers, -np.inf), axis=1)
     for b in range(len(numbers)):
         for t in range(numbers.shape[1]):
             row, keep = numbers[b, t], there[b]
@@ -129,7 +136,9 @@ def _masked_weights_truth(scores, allowed, *, how='before'):
                 keep = ~keep
             if how == 'none':
                 keep = np.ones_like(keep)
-            if how == 'after':
+            if how == 'minus one':
+                made[b, t] = _softmax(np.where(keep, row, -1))
+            elif how == 'after':
                 made[b, t] = _softmax(row) * keep
             elif how == 'zero':
                 made[b, t] = _softmax(row * keep)
@@ -190,6 +199,11 @@ def masked_weights(scores, allowed):
             'The mask is not used.',
             wrote='return torch.softmax(scores, dim=-1)',
             how='none',
+        ),
+        Slip(
+            'Barred scores get a small number, which still gets weight: use minus infinity.',
+            wrote={"float('-inf')": '-1'},
+            how='minus one',
         ),
     ),
 )
@@ -323,7 +337,7 @@ def split_heads(x, heads):
     ),
 )
 
-# %% ../../nbs/wings/exercises/06_attend.ipynb #d5096ada
+# %% ../../nbs/wings/exercises/06_attend.ipynb #379fa5b8
 def _cached_step_cases(rng):
     for B, done, d in ((2, 3, 4), (1, 1, 5), (2, 0, 3)):
         new = [normal(rng, B, 1, d) for _ in range(3)]
@@ -338,12 +352,12 @@ def _cached_step_truth(  # noqa: PLR0913 (what comes in, and four mistakes)
     behind = order == 'behind'
     all_k = np.concatenate([keys, k] if behind else [k, keys], axis=1)
     all_v = np.concatenate([values, v] if behind else [v, values], axis=1)
-    seen_k, seen_v = (all_k, all_v) if see == 'all' else (keys, values)
+    seen_k, seen_v = {'all': (all_k, all_v), 'old': (keys, values), 'new': (k, v)}[see]
     if not seen_k.shape[1]:
         return None
     scores = q @ seen_k.swapaxes(1, 2) / (q.shape[-1] ** 0.5 if root else 1)
     out = _softmax(scores) @ seen_v
-    return (out, all_k, all_v) if give == 'all' else (out, keys, values)
+    return out, (keys if give == 'old' else all_k), (all_v if give == 'all' else values)
 
 
 CACHED_STEP = Exercise(
@@ -408,10 +422,25 @@ return weights @ all_values, keys, values
             wrote={' / q.shape[-1] ** 0.5': ''},
             root=False,
         ),
+        Slip(
+            'The new value is not kept: the old values are given back.',
+            wrote='''
+keys = torch.cat([keys, k], dim=1)
+all_values = torch.cat([values, v], dim=1)
+weights = torch.softmax(q @ keys.mT / q.shape[-1] ** 0.5, dim=-1)
+return weights @ all_values, keys, values
+''',
+            give='old values',
+        ),
+        Slip(
+            'The new word sees only itself; it sees all words before it too.',
+            wrote='return v, torch.cat([keys, k], dim=1), torch.cat([values, v], dim=1)',
+            see='new',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/06_attend.ipynb #e1b90fab
+# %% ../../nbs/wings/exercises/06_attend.ipynb #95ee5bbc
 def _receptive_field_cases(rng):
     yield ([(7, 2), (3, 2), (3, 1)],)
     for n in (3, 4, 5):
@@ -420,14 +449,14 @@ def _receptive_field_cases(rng):
         yield (layers,)
 
 
-def _receptive_field_truth(layers, *, stride='before', whole=False, order=1):
+def _receptive_field_truth(layers, *, stride='before', whole=False, order=1, start=1):
     "From the last layer back to the image: which pixels one number needs"
-    if stride == 'before' and not whole and order == 1:
+    if stride == 'before' and not whole and order == 1 and start == 1:
         first, last = 0, 0
         for kernel, step in reversed(layers):
             first, last = first * step, last * step + kernel - 1
         return last - first + 1
-    field, jump = 1, 1
+    field, jump = start, 1
     for kernel, step in layers[::order]:
         if stride == 'after':
             jump *= step
@@ -489,6 +518,11 @@ return field
             'The layers are walked from the last to the first with the rule for first to last.',
             wrote={'in layers:': 'in reversed(layers):'},
             order=-1,
+        ),
+        Slip(
+            'The field begins at 0; without any layer a number sees its own pixel: begin at 1.',
+            wrote={'field, jump = 1, 1': 'field, jump = 0, 1'},
+            start=0,
         ),
     ),
 )

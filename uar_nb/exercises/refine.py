@@ -12,7 +12,7 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #5f852b39
+# %% ../../nbs/wings/exercises/08_refine.ipynb #8a364c6c
 def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -27,8 +27,15 @@ def _masked_logits_truth(
 ):
     "Eq. 11, number after number"
     queries, keys, mask = exact(q, k, M)
-    d = {'d': queries.shape[1], 'L': len(keys)}[size] ** 0.5
-    sigma = {'sigmoid': _sigmoid(mask), 'none': mask, 'inverse': 1 - _sigmoid(mask)}[squash]
+    d = {'d': queries.shape[1], 'L': len(keys), 'square': queries.shape[1] ** 2}[size] ** 0.5
+    sigma = {
+        'sigmoid': _sigmoid(mask),
+        'none': mask,
+        'inverse': 1 - _sigmoid(mask),
+        'inside': _sigmoid(scale_of_mask * mask) / scale_of_mask,
+        'one': _sigmoid(mask) / scale_of_mask,
+        'tanh': np.tanh(mask),
+    }[squash]
     made = np.zeros(mask.shape)
     for i in range(len(queries)):
         for j in range(len(keys)):
@@ -107,10 +114,30 @@ def masked_logits(q, k, M, scale):
             wrote={'q.shape[-1]': 'len(k)'},
             size='L',
         ),
+        Slip(
+            'The constant k stands inside the sigmoid; it multiplies the sigmoid.',
+            wrote={'scale * torch.sigmoid(M)': 'torch.sigmoid(scale * M)'},
+            squash='inside',
+        ),
+        Slip(
+            'The constant k is missing.',
+            wrote={'scale * torch.sigmoid(M)': 'torch.sigmoid(M)'},
+            squash='one',
+        ),
+        Slip(
+            'Everything is divided by d; it is the square root of d.',
+            wrote={' ** 0.5': ''},
+            size='square',
+        ),
+        Slip(
+            'The mask goes through tanh; Eq. 11 has a sigmoid, between 0 and 1.',
+            wrote={'torch.sigmoid(M)': 'torch.tanh(M)'},
+            squash='tanh',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #052e8a41
+# %% ../../nbs/wings/exercises/08_refine.ipynb #7b2149e9
 def _mask_effect_cases(rng):
     for T, L, d in ((3, 5, 4), (4, 7, 16)):
         M = 2 * normal(rng, T, L)
@@ -118,13 +145,15 @@ def _mask_effect_cases(rng):
         yield M, 100.0, d
 
 
-def _mask_effect_truth(M, scale, d, *, of='logits', axis=1, unbiased=False, mean=True):
+def _mask_effect_truth(M, scale, d, *, of='logits', axis=1, unbiased=False, mean=True, power=1):
     "Word after word"
     sigma = _sigmoid(exact(M))
-    values = {'logits': scale * sigma / d**0.5, 'sigma': sigma, 'outside': scale * sigma}[of]
+    values = {'logits': scale * sigma / d**0.5, 'sigma': sigma, 'outside': scale * sigma}
+    values |= {'M': exact(M), 'raw': scale * exact(M) / d**0.5, 'd': scale * sigma / d}
+    values = values[of]
     if axis is None:
         return np.array(values.std(ddof=int(unbiased)))
-    each = values.std(axis=axis, ddof=int(unbiased))
+    each = values.std(axis=axis, ddof=int(unbiased)) ** power
     return np.array(each.mean()) if mean else each
 
 
@@ -187,10 +216,25 @@ def mask_effect(M, scale, d):
             wrote={'.mean()': ''},
             mean=False,
         ),
+        Slip(
+            'This is the variance; the standard deviation is its square root.',
+            wrote={'.std(dim=1, correction=0)': '.var(dim=1, correction=0)'},
+            power=2,
+        ),
+        Slip(
+            'The sigmoid around M is missing.',
+            wrote={'torch.sigmoid(M)': 'M'},
+            of='raw',
+        ),
+        Slip(
+            'The division is by d; it is the square root of d.',
+            wrote={'d**0.5': 'd'},
+            of='d',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #44097ea4
+# %% ../../nbs/wings/exercises/08_refine.ipynb #f13f0d4f
 def _mask_loss_cases(rng):
     for B, T, L in ((2, 5, 4), (3, 4, 6)):
         words = torch.arange(T)[None] < torch.tensor(rng.integers(1, T + 1, size=B))[:, None]
@@ -198,7 +242,7 @@ def _mask_loss_cases(rng):
         yield torch.sigmoid(normal(rng, B, T, L)), words
 
 
-def _mask_loss_truth(sigma, words, *, padding=False, total='reports', turn=True):
+def _mask_loss_truth(sigma, words, *, padding=False, total='reports', turn=True, gap='plain'):
     "Report after report"
     numbers, there = exact(sigma), words.numpy()
     sums, places = [], 0
@@ -206,7 +250,8 @@ def _mask_loss_truth(sigma, words, *, padding=False, total='reports', turn=True)
         if padding == 'open':
             report = report * kept[:, None]
         chosen = report if padding else report[kept]
-        sums.append((1 - chosen).sum() if turn else chosen.sum())
+        gaps = {'plain': 1 - chosen, 'square': (1 - chosen) ** 2, 'log': -np.log(chosen)}[gap]
+        sums.append(gaps.sum() if turn else chosen.sum())
         places += chosen.size
     whole = {'reports': len(sums), 'none': 1, 'places': places, 'words': there.sum()}[total]
     return np.array(sum(sums) / whole)
@@ -268,6 +313,16 @@ def mask_loss(sigma, words):
             'The mean over the reports is missing.',
             wrote={' / len(sigma)': ''},
             total='none',
+        ),
+        Slip(
+            'The gap is squared; Eq. 12 sums 1 - sigma(M) as it is.',
+            wrote={'(1 - sigma)': '(1 - sigma) ** 2'},
+            gap='square',
+        ),
+        Slip(
+            'This is -log sigma(M), a cross-entropy; Eq. 12 sums 1 - sigma(M).',
+            wrote={'(1 - sigma)': '-sigma.log()'},
+            gap='log',
         ),
     ),
 )
@@ -353,7 +408,7 @@ def mask_gradient(M):
     ),
 )
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #d6007425
+# %% ../../nbs/wings/exercises/08_refine.ipynb #4dcbe588
 def _gated_weights_cases(rng):
     for T, L in ((3, 5), (2, 7)):
         M = 2 * normal(rng, T, L)
@@ -377,6 +432,8 @@ def _gated_weights_truth(scores, M, *, how='gate'):
         x = x + _sigmoid(mask)
     if how == 'mask':
         x = x + mask
+    if how == 'minus':
+        x = x + np.logaddexp(0, -mask)
     with np.errstate(all='ignore'):
         e = np.exp(x - x.max(1, keepdims=True))
         weights = e / e.sum(1, keepdims=True)
@@ -443,10 +500,15 @@ def gated_weights(scores, M):
             wrote={'F.logsigmoid(M)': 'M'},
             how='mask',
         ),
+        Slip(
+            'log sigma(M) is subtracted: a shut gate would raise the weight.',
+            wrote={'scores + F': 'scores - F'},
+            how='minus',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #0330f3ec
+# %% ../../nbs/wings/exercises/08_refine.ipynb #7a368783
 def _share_inside_cases(rng):
     for rows, columns, T in ((4, 6, 3), (5, 3, 2)):
         weights = torch.softmax(2 * normal(rng, T, rows * columns), dim=-1)
@@ -455,7 +517,7 @@ def _share_inside_cases(rng):
 
 
 def _share_inside_truth(
-    weights, columns, box, *, order='rows', end='outside', axes='xy', mean=False
+    weights, columns, box, *, order='rows', end='outside', axes='xy', mean=False, what='sum'
 ):
     "Token after token"
     numbers = exact(weights)
@@ -475,6 +537,10 @@ def _share_inside_truth(
         if left <= column < right and top <= row < bottom:
             made += numbers[:, token]
             count += 1
+    if what == 'area':
+        return np.full(len(numbers), count / numbers.shape[1])
+    if what == 'outside':
+        made = numbers.sum(1) - made
     return made / count if mean else made
 
 
@@ -529,10 +595,24 @@ def share_inside(weights, columns, box):
             wrote={'.sum(': '.mean('},
             mean=True,
         ),
+        Slip(
+            'This is the share of the image that the box covers; the weights are not used.',
+            wrote={
+                'grid[:, top:bottom, left:right].sum(dim=(1, 2))': (
+                    '0 * grid.sum((1, 2)) + (right - left) * (bottom - top) / weights.shape[1]'
+                )
+            },
+            what='area',
+        ),
+        Slip(
+            'This is the share outside the box.',
+            wrote={'return grid[': 'return weights.sum(1) - grid['},
+            what='outside',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #754de110
+# %% ../../nbs/wings/exercises/08_refine.ipynb #586b27fa
 def _total_loss_cases(rng):
     numbers = [torch.tensor(float(x)) for x in rng.uniform(0.5, 3, size=6)]
     ce, triplet, mask = numbers[:3]
@@ -550,7 +630,8 @@ def _total_loss_truth(losses, weights, *, weighted=True, skip=True, mean=False):
         if weights[name] == 0 and skip:
             continue
         parts.append((weights[name] if weighted else 1) * value)
-    return np.array(sum(parts) / (len(parts) if mean else 1))
+    whole = {False: 1, True: len(parts), 'weights': sum(weights.values())}[mean]
+    return np.array(sum(parts) / whole)
 
 
 TOTAL_LOSS = Exercise(
@@ -593,6 +674,11 @@ parts = [weights[name] * loss for name, loss in losses.items() if weights[name]]
 return sum(parts) / len(parts)
 ''',
             mean=True,
+        ),
+        Slip(
+            'The sum is divided by the sum of the weights; Eq. 13 is a plain weighted sum.',
+            wrote={'if weights[name])': 'if weights[name]) / sum(weights.values())'},
+            mean='weights',
         ),
     ),
 )

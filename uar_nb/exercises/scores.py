@@ -13,7 +13,7 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/10_scores.ipynb #30261c81
+# %% ../../nbs/wings/exercises/10_scores.ipynb #43b5e47b
 _WORDS = 'the heart is normal large clear lungs are'.split()
 
 
@@ -40,10 +40,13 @@ def _bleu_1_truth(reports, references, *, clip=True, short=True, over='corpus', 
         hits = mine = theirs = 0
         for report, reference in some:
             left = list(reference)
+            if clip == 'sets':
+                report, left = sorted(set(report)), list(set(reference))
+                reference = left
             for word in report:
                 if word in left:
                     hits += 1
-                    if clip:
+                    if clip is True:
                         left.remove(word)
             mine, theirs = mine + len(report), theirs + len(reference)
         penalty = math.exp(1 - theirs / mine) if mine < theirs else 1.0
@@ -130,10 +133,19 @@ return total / len(reports)
             wrote={'hits / c': 'hits / r'},
             share='reference',
         ),
+        Slip(
+            'Different words are counted, not words: a set loses how often a word stands.',
+            wrote={
+                'Counter(report.split()), Counter(reference.split())': (
+                    'Counter(set(report.split())), Counter(set(reference.split()))'
+                )
+            },
+            clip='sets',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/10_scores.ipynb #a7b4ecb7
+# %% ../../nbs/wings/exercises/10_scores.ipynb #a0e68ebd
 def _rouge_l_cases(rng):
     for n, m in ((7, 9), (9, 6), (8, 8)):
         common = _draw_report(rng, 4).split()
@@ -167,7 +179,8 @@ def _rouge_l_truth(report, reference, *, beta=1.2, together=False, bag=False, on
         common = sum(min(a.count(w), b.count(w)) for w in set(a))
     precision, recall = common / len(a), common / len(b)
     if only:
-        return {'precision': precision, 'recall': recall}[only]
+        both = precision + recall
+        return {'precision': precision, 'recall': recall, 'mean': both / 2}[only]
     square = {'turned': 1 / 1.44}.get(beta, beta if isinstance(beta, str) else beta**2)
     if not precision + recall:
         return 0.0
@@ -247,10 +260,19 @@ def rouge_l(report, reference):
             },
             beta='turned',
         ),
+        Slip(
+            'This is the plain mean of P and R; F is a harmonic one.',
+            wrote={
+                '(1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)': (
+                    '(precision + recall) / 2'
+                )
+            },
+            only='mean',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/10_scores.ipynb #236e825a
+# %% ../../nbs/wings/exercises/10_scores.ipynb #8cf5524f
 _KINDS = 'effusion nodule cardiomegaly pneumothorax'.split()
 
 
@@ -367,10 +389,20 @@ return total / len(kinds)
             wrote={'2 * right / (stated + there)': 'right / there'},
             what='recall',
         ),
+        Slip(
+            'This is the accuracy over all kinds: findings that are rightly left out count as '
+            'right, and they are most.',
+            wrote='''
+kinds = 'effusion nodule cardiomegaly pneumothorax'.split()
+pairs = [(k in a, k in b) for a, b in zip(predicted, true) for k in kinds]
+return sum(a == b for a, b in pairs) / len(pairs)
+''',
+            what='accuracy',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/10_scores.ipynb #7b6cb4d9
+# %% ../../nbs/wings/exercises/10_scores.ipynb #688e5846
 def _paired_interval_cases(rng):
     for N, draws in ((12, 60), (9, 80)):
         a = torch.tensor(rng.random(N)).float()
@@ -392,6 +424,9 @@ def _paired_interval_truth(a, b, rows, *, what='means', ends=(0.025, 0.975), sig
         return np.array([middle - 1.96 * spread, middle + 1.96 * spread])
     if what == 'first':
         values = sign * x[rows.numpy()].mean(1)
+    if what == 'error':
+        spread = (x - y).std(ddof=1) / len(x) ** 0.5
+        return (x - y).mean() + 1.96 * spread * np.array([-1.0, 1.0])
     return np.quantile(values, ends)
 
 
@@ -454,6 +489,20 @@ values = (a - b)[rows].mean(dim=1)
 return values.mean() + 1.96 * values.std() * torch.tensor([-1.0, 1.0])
 ''',
             what='normal',
+        ),
+        Slip(
+            'These are the smallest and the largest draw; '
+            'the middle 95 % leaves 2.5 % at each end.',
+            wrote={'0.025, 0.975': '0.0, 1.0'},
+            ends=(0.0, 1.0),
+        ),
+        Slip(
+            'The draws are not used: this is the mean +- 1.96 standard errors.',
+            wrote='''
+gap = a - b
+return gap.mean() + 1.96 * gap.std() / len(gap) ** 0.5 * torch.tensor([-1.0, 1.0])
+''',
+            what='error',
         ),
     ),
 )
@@ -557,7 +606,7 @@ def shuffle_gap(table, order):
     ),
 )
 
-# %% ../../nbs/wings/exercises/10_scores.ipynb #1de8ab6e
+# %% ../../nbs/wings/exercises/10_scores.ipynb #0c87f0e9
 def _recall_at_cases(rng):
     for N, k in ((42, 2), (45, 3), (40, 1), (41, 4), (43, 2), (44, 3), (46, 2)):
         yield normal(rng, N, N) + 1.2 * torch.eye(N), k
@@ -566,6 +615,7 @@ def _recall_at_cases(rng):
 def _recall_at_truth(similarity, k, *, axis='reports', count='at most', least=False, what='share'):
     "How many others are more similar than the own report?"
     numbers = exact(similarity)
+    k = 1 if what == 'first' else k
     numbers = numbers.T if axis == 'images' else numbers
     numbers = -numbers if least else numbers
     found = []
@@ -574,7 +624,7 @@ def _recall_at_truth(similarity, k, *, axis='reports', count='at most', least=Fa
         found.append(
             before < k if count == 'at most' else before < k + {'more': 1, 'less': -1}[count]
         )
-    return np.array(float(np.mean(found)) if what == 'share' else float(np.sum(found)))
+    return np.array(float(np.sum(found) if what == 'number' else np.mean(found)))
 
 
 RECALL_AT = Exercise(
@@ -628,6 +678,11 @@ return ((similarity > own).sum(dim=1) <= k).float().mean()
             'This is the number of images; asked is the share.',
             wrote={'.float().mean()': '.float().sum()'},
             what='number',
+        ),
+        Slip(
+            'Only the most similar report counts here; asked are the k most similar ones.',
+            wrote={'topk(k, dim=1)': 'topk(1, dim=1)'},
+            what='first',
         ),
     ),
 )

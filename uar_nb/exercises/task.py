@@ -90,7 +90,7 @@ def finding_rates(studies):
     ),
 )
 
-# %% ../../nbs/wings/exercises/03_task.ipynb #e713baef
+# %% ../../nbs/wings/exercises/03_task.ipynb #baf22c46
 _SENTENCES = [
     ('the heart is normal in size .', False),
     ('there is a small left effusion .', True),
@@ -123,6 +123,8 @@ def _abnormal_share_truth(reports, *, unit='words', over='corpus', normal=False,
             mine += size * (abnormal != normal)
         shares.append(mine / all_here)
         there, whole = there + mine, whole + all_here
+    if over == 'ratio':
+        return there / (whole - there)
     return there / whole if over == 'corpus' else sum(shares) / len(shares)
 
 
@@ -187,10 +189,16 @@ return sum(shares) / len(shares)
             wrote={'len(sentence.split())': "len(sentence.replace('.', '').split())"},
             dots=False,
         ),
+        Slip(
+            'The words about findings are divided by the other words; '
+            'a share is divided by all words.',
+            wrote={'about / total': 'about / (total - about)'},
+            over='ratio',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/03_task.ipynb #65e32c43
+# %% ../../nbs/wings/exercises/03_task.ipynb #3c58ed72
 def _constant_report_cases(rng):
     texts = ['lungs are clear .', 'heart is large .', 'no change .', 'a longer report than all .']
     for n in (7, 10):
@@ -208,6 +216,8 @@ def _constant_report_truth(reports, *, by='frequent', tie='first'):
     counts = Counter(reports)
     if by == 'longest':
         return max(reports, key=len)
+    if by == 'shortest':
+        return min(reports, key=len)
     if by == 'rarest':
         return min(reports, key=lambda r: (counts[r], reports.index(r)))
     best = [r for r in dict.fromkeys(reports) if counts[r] == max(counts.values())]
@@ -260,6 +270,11 @@ def constant_report(reports):
             'This is the rarest report.',
             wrote='counts = Counter(reports)\nreturn min(reports, key=counts.get)',
             by='rarest',
+        ),
+        Slip(
+            'This is the shortest report; asked is the most frequent one.',
+            wrote='return min(reports, key=len)',
+            by='shortest',
         ),
     ),
 )
@@ -326,7 +341,7 @@ def always_normal(labels):
     ),
 )
 
-# %% ../../nbs/wings/exercises/03_task.ipynb #642c5365
+# %% ../../nbs/wings/exercises/03_task.ipynb #fb519256
 def _cosines_cases(rng):
     for images, texts, d in ((3, 5, 4), (6, 2, 3)):
         yield 3 * normal(rng, images, d), normal(rng, texts, d)
@@ -337,6 +352,10 @@ def _cosines_truth(images, texts, *, unit='both', axis=1, turn=False):
     a, b = exact(images, texts)
     if unit == 'both':
         a = a / np.linalg.norm(a, axis=axis, keepdims=True)
+    if unit == 'images':
+        a = a / np.linalg.norm(a, axis=axis, keepdims=True)
+    if unit == 'whole':
+        a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
     if unit in ('both', 'texts'):
         b = b / np.linalg.norm(b, axis=axis, keepdims=True)
     made = np.array([[x @ y for y in b] for x in a])
@@ -392,6 +411,20 @@ def cosines(images, texts):
             'Rows and columns have changed places: images are rows, reports columns.',
             wrote={'a @ b.mT': 'b @ a.mT'},
             turn=True,
+        ),
+        Slip(
+            'The vectors of the reports are not divided by their lengths.',
+            wrote={'texts / texts.norm(dim=1, keepdim=True)': 'texts'},
+            unit='images',
+        ),
+        Slip(
+            'The whole table is divided by one number; each vector has a length of its own: '
+            'norm(dim=1).',
+            wrote={
+                'images.norm(dim=1, keepdim=True)': 'images.norm()',
+                'texts.norm(dim=1, keepdim=True)': 'texts.norm()',
+            },
+            unit='whole',
         ),
     ),
 )

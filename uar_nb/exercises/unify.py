@@ -11,7 +11,7 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/05_unify.ipynb #63f42fb1
+# %% ../../nbs/wings/exercises/05_unify.ipynb #18a24f97
 def _token_grid_cases(rng):
     yield 112, 112, 8, 1
     for views in (2, 3):
@@ -20,10 +20,13 @@ def _token_grid_cases(rng):
         yield int(rows) * factor, int(columns) * factor, factor, views
 
 
-def _token_grid_truth(height, width, factor, views, *, swap=False, once=False, per_view=False):
+def _token_grid_truth(
+    height, width, factor, views, *, swap=False, once=False, per_view=False, square=True
+):
     "Squares counted one by one along each side"
     rows, columns = len(range(0, height, factor)), len(range(0, width, factor))
     tokens = height * width // factor if once else rows * columns
+    tokens = tokens if square else rows + columns
     tokens = tokens if per_view else tokens * views
     return (columns, rows, tokens) if swap else (rows, columns, tokens)
 
@@ -67,10 +70,15 @@ def token_grid(height, width, factor, views):
             wrote={'views * rows': 'rows'},
             per_view=True,
         ),
+        Slip(
+            'Rows and columns are added; a grid has rows times columns squares.',
+            wrote={'views * rows * columns': 'views * (rows + columns)'},
+            square=False,
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/05_unify.ipynb #58417a1c
+# %% ../../nbs/wings/exercises/05_unify.ipynb #87ea1113
 def _token_box_cases(rng):
     yield 15, 14, 8
     for columns, factor in ((5, 4), (7, 8), (9, 6)):
@@ -78,11 +86,11 @@ def _token_box_cases(rng):
         yield index, columns, factor
 
 
-def _token_box_truth(index, columns, factor, *, order='xy', unit='pixels', end='outside'):
+def _token_box_truth(index, columns, factor, *, order='xy', unit='pixels', end='outside', first=0):
     "The grid is walked through until the index is met"
     count = 0
     row = column = 0
-    while count < index:
+    while count < index - first:
         column += 1
         row, column = (row + 1, 0) if column == columns else (row, column)
         count += 1
@@ -143,6 +151,11 @@ def token_box(index, columns, factor):
             'This is (left, top, width, height); asked are right and bottom.',
             wrote={'left + factor, top + factor': 'factor, factor'},
             order='size',
+        ),
+        Slip(
+            'Everything is one token too early: tokens are counted from 0.',
+            wrote={'divmod(index, columns)': 'divmod(index - 1, columns)'},
+            first=1,
         ),
     ),
 )
@@ -214,7 +227,7 @@ def one_hot(ids, size):
     ),
 )
 
-# %% ../../nbs/wings/exercises/05_unify.ipynb #c2582dc2
+# %% ../../nbs/wings/exercises/05_unify.ipynb #5be18134
 def _table_gradient_cases(rng):
     for tokens, rows, d in ((6, 4, 3), (9, 5, 2)):
         ids = torch.tensor(rng.integers(0, rows - 1, size=tokens))  # the last row is never named
@@ -235,6 +248,8 @@ def _table_gradient_truth(ids, upstream, rows, *, how='sum'):
             made[row] = numbers[ids.numpy() == row].mean(0)
         if how == 'first':
             made[row] = numbers[ids.tolist().index(row)]
+        if how == 'sign':
+            made[row] = -numbers[ids.numpy() == row].sum(0)
         if how == 'count':
             made[row] = (ids.numpy() == row).sum()
     return made
@@ -293,6 +308,15 @@ return made
                 'return made': 'return made / ids.bincount(minlength=rows).clamp(min=1)[:, None]'
             },
             how='mean',
+        ),
+        Slip(
+            'This counts how often each id stands; their upstream gradients add up.',
+            wrote={
+                'made.index_add_(0, ids, upstream)': (
+                    'made += ids.bincount(minlength=rows)[:, None]'
+                )
+            },
+            how='count',
         ),
     ),
 )
@@ -381,7 +405,7 @@ def once_each(ids, table, layer):
     ),
 )
 
-# %% ../../nbs/wings/exercises/05_unify.ipynb #844003db
+# %% ../../nbs/wings/exercises/05_unify.ipynb #f334cbcc
 def _add_places_cases(rng):
     for B, rows, columns, d in ((2, 2, 3, 4), (3, 4, 2, 5)):
         F = normal(rng, B, rows * columns, d)
@@ -397,12 +421,8 @@ def _add_places_truth(F, rows, columns, *, root='all', by='rows', use='both'):
         for c in range(len(Q)):
             place = r * len(Q) + c if by == 'rows' else c * len(P) + r
             added = {'both': P[r] + Q[c], 'rows': P[r], 'columns': Q[c]}[use]
-            factors = {
-                'all': (scale, scale),
-                'none': (1, 1),
-                'F': (scale, 1),
-                'square': (scale**2,) * 2,
-            }
+            factors = {'all': (scale, scale), 'none': (1, 1), 'F': (scale, 1)}
+            factors |= {'places': (1, scale), 'square': (scale**2,) * 2, 'divide': (1 / scale,) * 2}
             made[:, place] = factors[root][0] * numbers[:, place] + factors[root][1] * added
     return made
 
@@ -456,6 +476,29 @@ grid = rows.repeat_interleave(len(columns), dim=0)
 return F.shape[-1] ** 0.5 * (F + grid)
 ''',
             use='rows',
+        ),
+        Slip(
+            'The square root of d multiplies the places only, not the features.',
+            wrote={'F.shape[-1] ** 0.5 * (F + grid)': 'F + F.shape[-1] ** 0.5 * grid'},
+            root='places',
+        ),
+        Slip(
+            'Everything is divided by the square root of d; it is multiplied by it.',
+            wrote={'F.shape[-1] ** 0.5 * (F + grid)': '(F + grid) / F.shape[-1] ** 0.5'},
+            root='divide',
+        ),
+        Slip(
+            'The factor is d; it is the square root of d.',
+            wrote={' ** 0.5': ''},
+            root='square',
+        ),
+        Slip(
+            'The vectors of the rows are missing.',
+            wrote='''
+grid = columns.repeat(len(rows), 1)
+return F.shape[-1] ** 0.5 * (F + grid)
+''',
+            use='columns',
         ),
     ),
 )

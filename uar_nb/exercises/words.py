@@ -90,7 +90,7 @@ def clean(report):
     ),
 )
 
-# %% ../../nbs/wings/exercises/04_words.ipynb #55d0b93a
+# %% ../../nbs/wings/exercises/04_words.ipynb #b2235841
 _VOCABULARY = 'heart is large normal clear lungs no effusion'.split()
 _SPECIALS = ['<pad>', '<bos>', '<eos>', '<unk>']
 
@@ -115,8 +115,8 @@ def _build_vocabulary_truth(
     number = {w: words.count(w) for w in dict.fromkeys(words)}
     lowest = min_count if limit == 'least' else min_count + 1
     kept = [w for w in number if number[w] >= lowest]
-    if order == 'letters':
-        kept = sorted(kept)
+    if order in ('letters', 'back'):
+        kept = sorted(kept, reverse=order == 'back')
     if order == 'count':
         kept = sorted(kept, key=lambda w: -number[w])
     return {'first': _SPECIALS + kept, 'last': kept + _SPECIALS, 'none': kept}[specials]
@@ -192,10 +192,15 @@ def build_vocabulary(reports, min_count):
             },
             specials='last',
         ),
+        Slip(
+            'The words stand in reverse order.',
+            wrote={'if counts[word] >= min_count)': ('if counts[word] >= min_count)[::-1]')},
+            order='back',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/04_words.ipynb #b01812ae
+# %% ../../nbs/wings/exercises/04_words.ipynb #bd545cdc
 def _encode_cases(rng):
     words = _SPECIALS + sorted(_VOCABULARY)
     for length, most in ((3, 8), (7, 5), (4, 5), (5, 5)):
@@ -211,6 +216,9 @@ def _encode_truth(report, words, max_words, *, end='kept', unknown='unk', bos=Fa
     ids = [1, *ids] if bos else ids
     if end == 'none':
         return ids[:max_words]
+    if end == 'padded':
+        kept = [*ids[: max_words - 1], 2]
+        return kept + [0] * (max_words - len(kept))
     if end == 'cut':
         return [*ids, 2][:max_words]
     if end == 'longer':
@@ -273,6 +281,17 @@ def encode(report, words, max_words):
             '(the decoder adds <bos> to its input).',
             wrote={'found = [': 'found = [1] + ['},
             bos=True,
+        ),
+        Slip(
+            'Short reports are padded; here a report is as long as it is '
+            '(padding belongs to the batch).',
+            wrote={
+                'return [*found[: max_words - 1], 2]': (
+                    'kept = [*found[: max_words - 1], 2]\n    '
+                    'return kept + [0] * (max_words - len(kept))'
+                )
+            },
+            end='padded',
         ),
     ),
 )
@@ -349,14 +368,14 @@ def patches(images, size):
     ),
 )
 
-# %% ../../nbs/wings/exercises/04_words.ipynb #ae26c17e
+# %% ../../nbs/wings/exercises/04_words.ipynb #ef5bafaa
 def _nearest_code_cases(rng):
     for n, K, d in ((60, 9, 4), (50, 12, 3)):
         codebook = normal(rng, K, d) * torch.linspace(0.3, 2, K)[:, None]
         yield normal(rng, n, d), codebook
 
 
-def _nearest_code_truth(z, codebook, *, measure='euclid', most=False, axis=1):
+def _nearest_code_truth(z, codebook, *, measure='euclid', most=False, axis=1, give='ids'):
     "Distance after distance"
     points, codes = exact(z, codebook)
     if measure == 'euclid':
@@ -369,7 +388,8 @@ def _nearest_code_truth(z, codebook, *, measure='euclid', most=False, axis=1):
         lengths = np.linalg.norm(points, axis=1)[:, None] * np.linalg.norm(codes, axis=1)
         table = -(points @ codes.T) / lengths
     table = np.array(table)
-    return table.argmax(axis) if most else table.argmin(axis)
+    ids = table.argmax(axis) if most else table.argmin(axis)
+    return {'ids': ids, 'vectors': codes[ids % len(codes)]}[give]
 
 
 NEAREST_CODE = Exercise(
@@ -427,10 +447,19 @@ return (unit(z, dim=1) @ unit(codebook, dim=1).mT).argmax(dim=1)
             wrote={'dim=1': 'dim=0'},
             axis=0,
         ),
+        Slip(
+            'These are the vectors of the nearest words; asked are their ids.',
+            wrote={
+                'return torch.cdist(z, codebook).argmin(dim=1)': (
+                    'return codebook[torch.cdist(z, codebook).argmin(dim=1)]'
+                )
+            },
+            give='vectors',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/04_words.ipynb #ff28fa30
+# %% ../../nbs/wings/exercises/04_words.ipynb #a6684ba8
 def _gumbel_softmax_cases(rng):
     for n, K, temperature in ((4, 5, 0.5), (3, 6, 2.0)):
         yield normal(rng, n, K), torch.tensor(rng.uniform(0.05, 0.95, (n, K))).float(), temperature
@@ -451,7 +480,11 @@ def _gumbel_softmax_truth(logits, uniform, temperature, *, noise='gumbel', divid
         'none': x + g,
         'logits': x / temperature + g,
         'times': (x + g) * temperature,
+        'noise': x + g / temperature,
+        'hard': x + g,
     }[divide]
+    if divide == 'hard':
+        return np.eye(y.shape[1])[y.argmax(1)]
     e = np.exp(y - y.max(axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
 
@@ -525,6 +558,20 @@ def gumbel_softmax(logits, uniform, temperature):
             'The softmax runs over the patches; the choice is among the K words.',
             wrote={'dim=-1': 'dim=0'},
             axis=0,
+        ),
+        Slip(
+            'Only the noise is divided by the temperature; logits and noise together are.',
+            wrote={'(logits + noise) / temperature': 'logits + noise / temperature'},
+            divide='noise',
+        ),
+        Slip(
+            'This is the hard choice, one-hot; asked is the soft one, which has a gradient.',
+            wrote={
+                'torch.softmax((logits + noise) / temperature, dim=-1)': (
+                    'torch.eye(logits.shape[1])[(logits + noise).argmax(dim=1)]'
+                )
+            },
+            divide='hard',
         ),
     ),
 )

@@ -209,7 +209,7 @@ def cross_entropy(logits, targets, there):
     ),
 )
 
-# %% ../../nbs/wings/exercises/09_write.ipynb #8ddf0eb8
+# %% ../../nbs/wings/exercises/09_write.ipynb #aaacc188
 def _learning_rate_cases(rng):
     warmup, steps = int(rng.integers(4, 9)), int(rng.integers(30, 60))
     peak = float(rng.uniform(1, 3))
@@ -227,6 +227,7 @@ def _learning_rate_truth(
         'behind': (step - warmup) / (steps - warmup),
         'whole': step / steps,
         'mixed': (step - warmup) / steps,
+        'next': (step + 1 - warmup) / (steps - warmup),
     }[done]
     if curve == 'line':
         return peak * (1 - share)
@@ -319,13 +320,19 @@ def learning_rate(step, steps, peak, warmup):
             wrote={'math.pi': '2 * math.pi'},
             curve='two pi',
         ),
+        Slip(
+            'The cosine is one step ahead: the first step after the warm-up has the highest rate.',
+            wrote={'(step - warmup) /': '(step + 1 - warmup) /'},
+            done='next',
+        ),
     ),
 )
 
-# %% ../../nbs/wings/exercises/09_write.ipynb #a8a82d7e
+# %% ../../nbs/wings/exercises/09_write.ipynb #7577df5c
 def _greedy_cases(rng):
-    for V, most in ((7, 6), (9, 5), (6, 8)):
+    for V, most in ((7, 6), (9, 5), (6, 8), (8, 6), (9, 4)):
         table = normal(rng, V, V)
+        table[0, 2] = -9.0
         table[:, 1] = -9.0
         way = [int(w) for w in rng.permutation(np.arange(3, V))[:3]]
         for before, after in zip([1, *way], [*way, 2 if V != 9 else 3], strict=True):
@@ -333,10 +340,10 @@ def _greedy_cases(rng):
         yield table, most
 
 
-def _greedy_truth(table, most, *, begin=False, end='kept', runs=False, pick='max'):
+def _greedy_truth(table, most, *, begin=False, end='kept', runs=False, pick='max', start=1):
     "Word after word"
     rows = exact(table).tolist()
-    word, words = 1, [1] if begin else []
+    word, words = start, [1] if begin else []
     for _ in range(most):
         row = rows[word]
         word = row.index(max(row) if pick == 'max' else min(row))
@@ -395,6 +402,11 @@ def greedy(table, most):
             'This takes the least likely word.',
             wrote={'argmax': 'argmin'},
             pick='min',
+        ),
+        Slip(
+            'Writing begins after word 0, the padding; it begins after <bos>, id 1.',
+            wrote={'word, words = 1, []': 'word, words = 0, []'},
+            start=0,
         ),
     ),
 )
@@ -499,19 +511,19 @@ def beam_search(table, beams, most):
     ),
 )
 
-# %% ../../nbs/wings/exercises/09_write.ipynb #544264d6
+# %% ../../nbs/wings/exercises/09_write.ipynb #cbff0d37
 def _decoder_size_cases(rng):
     for least in (2, 8):
         yield int(rng.integers(least, least + 6)), int(rng.integers(20, 40))
 
 
-def _decoder_size_truth(d, d_ff, *, bias=True, norms=3, attentions=2, matrices=4, ff=True):
+def _decoder_size_truth(d, d_ff, *, bias=True, norms=3, attentions=2, matrices=4, ff=2):
     "PyTorch's own layer, counted; the mistakes by formula"
-    if bias and norms == 3 and attentions == 2 and matrices == 4 and ff:
+    if bias and norms == 3 and attentions == 2 and matrices == 4 and ff == 2:
         layer = nn.TransformerDecoderLayer(d, 1, d_ff)
         return sum(p.numel() for p in layer.parameters())
     attention = attentions * matrices * (d * d + d * bias)
-    forward = (2 * d * d_ff + (d_ff + d) * bias) * ff
+    forward = ff * d * d_ff + (d_ff + d) * bias * (ff > 0)
     return attention + forward + norms * 2 * d
 
 
@@ -569,7 +581,17 @@ def decoder_size(d, d_ff):
         Slip(
             'The feed-forward part is missing.',
             wrote={' + feed_forward': ''},
-            ff=False,
+            ff=0,
+        ),
+        Slip(
+            'The feed-forward part has two matrices, there and back.',
+            wrote={'d * d_ff + d_ff + d_ff * d + d': 'd * d_ff + d_ff + d'},
+            ff=1,
+        ),
+        Slip(
+            'A LayerNorm has a gain and a bias: 2 d numbers.',
+            wrote={'3 * 2 * d': '3 * d'},
+            norms=1.5,
         ),
     ),
 )
