@@ -890,6 +890,12 @@ def run_preset(
             field='preset',
             remedy='known presets: ' + ', '.join(RUN_PRESETS),
         )
+    if model not in VARIANTS and model not in SYSTEM_PRESETS:
+        raise UARError(
+            f'no model preset {model!r}',
+            field='model',
+            remedy='known presets: ' + ', '.join((*VARIANTS, *SYSTEM_PRESETS)),
+        )
     preset = RUN_PRESETS[name]
     is_system = model in SYSTEM_PRESETS
     if is_system:

@@ -128,9 +128,9 @@ def all_source():
 
 @cache
 def settings():
-    "Dotted names of the fields of a run."
-    names = {re.sub(r'\.\d+', '', name) for name in leaves(run_preset('iu_xray').to_dict())}
-    return names | {'train.stages'}
+    "Dotted names of the fields of a run: of UAR, and of another system."
+    runs = [leaves(run_preset('iu_xray', model).to_dict()) for model in ('uar', 'st')]
+    return {re.sub(r'\.\d+', '', name) for run in runs for name in run} | {'train.stages'}
 
 
 def bad_options(remedy):
