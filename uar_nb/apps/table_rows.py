@@ -135,7 +135,7 @@ def choose_rows(
     wanted = [table.row(name) for name in dict.fromkeys(names)]
     return [row for row in table.rows if not names or row in wanted]
 
-# %% ../../nbs/wings/apps/09_table_rows.ipynb #3957b805
+# %% ../../nbs/wings/apps/09_table_rows.ipynb #a2e22018
 @dataclass(frozen=True)
 class Recipe:
     "What all rows share on one kind of data: studies, image side, steps, tuning, search."
@@ -151,11 +151,11 @@ class Recipe:
     dvae_steps: int = 300  # training steps of the dVAE that all rows share
     preset: str = 'phantom'  # run preset: sizes, batch
     changes: tuple = ()  # ('field', value) pairs that change it
-    steps: int = 6000  # most steps of a row's main stage, at a constant learning rate
-    cool: int = 1000  # steps in which the rate then falls to zero
+    steps: int = 5000  # most steps of a row's main stage, at a constant learning rate
+    cool: int = 800  # steps in which the rate then falls to zero
     before: int = 1500  # steps of each stage before the main one
     later: int = 200  # steps of each stage behind: the mask of UAR, rewards
-    eval_every: int = 300  # steps between validations
+    eval_every: int = 250  # steps between validations
     patience: int = 5  # validations without a rise that end the main stage
     trial_steps: int = 600  # steps of a tuning trial
     rates: tuple = (1e-3, 2e-3, 4e-3)  # learning rates that are tried
