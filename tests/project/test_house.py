@@ -146,6 +146,7 @@ STREAMS = [
     'look',
     'memory',
     'order',
+    'planted discs',
     'pose',
     'random floor',
     'random places',
@@ -182,7 +183,7 @@ def test_random_streams_keep_their_names():
         for path in package_modules(ROOT / 'uar_nb').values()
         for s in stream_strings(path.read_text(encoding='utf-8'))
     }
-    assert sorted(found) == STREAMS and len(STREAMS) == 30
+    assert sorted(found) == STREAMS and len(STREAMS) == 31
     assert list(
         stream_strings('core.numpy_rng(\n    seed,\n    "new", *(["late"] if rank else []))')
     ) == ['new', 'late']
