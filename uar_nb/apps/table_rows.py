@@ -79,6 +79,15 @@ _TABLE_1 = (
     _row('top_down', 'TopDown', 'topdown', published='TopDown', tuned_before=_INPUT),
     _row('r2gen', 'R2Gen', published='R2Gen', tuned_before=_INPUT),
     _row('r2gencmn', 'R2GenCMN', published='R2GenCMN', tuned_before=_INPUT),
+    _row(
+        'sentsat-kg',
+        'SENTSAT+KG',
+        published='SENTSAT+KG',
+        also_trained_on='findings of the training studies',
+        tuned_before=_INPUT,
+        note='its image side is trained by findings and then frozen',
+        main=1,
+    ),
     _row('uar-literal', 'UAR, as printed', 'literal', published='UAR', tuned_before=_INPUT),
     _row('uar', 'UAR, our choices', published='UAR', tuned_before=_OURS),
 )

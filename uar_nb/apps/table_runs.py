@@ -436,6 +436,8 @@ def _curve(run, monitor):
     "Of each validation: step, seconds, score and F1."
     rows = []
     for row in read_log(run, 'val'):
+        if monitor not in row:  # of a stage that learns no words
+            continue
         point = dict(step=row['total'], stage=row['stage'], score=row[monitor])
         if 'findings_f1' in row:
             point['F1'] = row['findings_f1']
