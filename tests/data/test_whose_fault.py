@@ -1,6 +1,7 @@
 """Who is at fault: a file is called damaged for what it holds, and not for want of memory, for
 Ctrl-C or for a slip of this package; and one rule says what a file is meant to be."""
 
+import ast
 import errno
 import struct
 import types
@@ -407,3 +408,37 @@ def test_what_unpickling_raises_is_the_files_fault(monkeypatch, error):
     monkeypatch.setattr(dalle.torch, 'load', raising(error))
     with pytest.raises(UARError, match=f'damaged or not a checkpoint .{type(error).__name__}'):
         dalle.read_pickle(b'anything')
+
+
+# %% The rule itself
+
+ALL_CATCHERS = {  # (module, function) that may catch every exception, and why
+    ('core.py', 'find_model'): 'what the hub and the network raise',
+    ('data/decoding.py', 'serve'): 'what a decoder raises, in its own process',
+    ('tokenizer/dalle.py', '_of_pickle'): 'what unpickling raises, but for memory',
+}
+
+
+def catchers(path):
+    "Functions of a module that catch `Exception` and do not raise it again."
+    for function in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            names = ['BaseException'] if node.type is None else [ast.unparse(node.type)]
+            again = any(isinstance(n, ast.Raise) and n.exc is None for n in ast.walk(node))
+            if names[0] in ('Exception', 'BaseException') and not again:
+                yield function.name
+
+
+def test_no_reader_catches_every_exception():
+    package = Path(dicom_module.__file__).parent.parent
+    found = {
+        (path.relative_to(package).as_posix(), name)
+        for path in package.rglob('*.py')
+        if path.relative_to(package).parts[0] not in ('apps', 'show', 'exercises')
+        for name in catchers(path)
+    }
+    assert found == set(ALL_CATCHERS)
