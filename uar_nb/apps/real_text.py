@@ -226,10 +226,13 @@ def answer_of(
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c020
 def best_stage(
     folder,  # run folder with log.jsonl
+    stages=None,  # names of those that are asked; None: all
 ) -> tuple[str, float]:  # (name of the stage, its best held-out score)
     "The stage whose best checkpoint the held-out studies prefer; the later one where they're equal"
     best = {}
     for row in read_log(folder, 'val'):
+        if stages is not None and row['stage'] not in stages:
+            continue
         sign = -1 if row['monitor'] == 'loss' else 1
         score = sign * row[row['monitor']]
         best[row['stage']] = max(score, best.get(row['stage'], -float('inf')))

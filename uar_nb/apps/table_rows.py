@@ -51,7 +51,7 @@ class Table:
             )
         return known[name]
 
-# %% ../../nbs/wings/apps/09_table_rows.ipynb #d6612716
+# %% ../../nbs/wings/apps/09_table_rows.ipynb #cd3d1c56
 _OURS = (
     'positions, local mixing, dropout of the image side, gains of W_Q and W_K, where Eq. 10 pools, '
     'the mask and its rate: chosen on phantoms of other seeds before this table'
@@ -231,7 +231,7 @@ def find_recipe(
         )
     return Recipe(str(Path(data)), views=2, changes=(('train.beam', 1), ('train.log_every', 100)))
 
-# %% ../../nbs/wings/apps/09_table_rows.ipynb #ca47c653
+# %% ../../nbs/wings/apps/09_table_rows.ipynb #9daa9a5c
 def _main_stage(stage, recipe, rate):
     "A stage that trains at a constant rate until validation settles."
     length = dict(steps=recipe.steps, epochs=0)
@@ -311,13 +311,10 @@ def trial_config(
 ) -> RunConfig:
     "A tuning trial: the row up to its main stage, for fewer steps, judged at the end."
     config = row_config(table, row, recipe, trial_choices(recipe)[number], threads=threads)
-    before, main = config.train.stages[: row.main], config.train.stages[row.main]
-    train = replace(
-        config.train,
-        stages=(*before, replace(_shortened(main, recipe.trial_steps), schedule='cosine')),
-        eval_every=recipe.trial_steps,
-        patience=0,
-    )
+    steps = recipe.trial_steps
+    before = [_shortened(stage, steps) for stage in config.train.stages[: row.main]]
+    main = replace(_shortened(config.train.stages[row.main], steps), schedule='cosine')
+    train = replace(config.train, stages=(*before, main), eval_every=steps, patience=0)
     return replace(config, train=train)
 
 

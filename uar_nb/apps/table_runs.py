@@ -431,12 +431,12 @@ def is_done(
         )
     return True
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #d80638b1
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #ca5637a1
 def _curve(run, monitor):
     "Of each validation: step, seconds, score and F1."
     rows = []
     for row in read_log(run, 'val'):
-        if monitor not in row:  # of a stage that learns no words
+        if row['monitor'] != monitor:  # of a stage that learns no words
             continue
         point = dict(step=row['total'], stage=row['stage'], score=row[monitor])
         if 'findings_f1' in row:
@@ -499,10 +499,11 @@ def _processor():
                 return line.partition(':')[2].strip()
     return platform.processor() or platform.machine()
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #27782d31
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #60459f63
 def _best_checkpoint(run, config):
     "(stage, folder) of the checkpoint that validation prefers over all stages."
-    stage, _ = best_stage(run)
+    writing = [stage.name for stage in config.train.stages if stage.lambdas[0]]
+    stage, _ = best_stage(run, writing)
     last = config.train.stages[-1].name
     return stage, run / ('checkpoint' if stage == last else f'checkpoint_{stage}')
 
@@ -743,7 +744,7 @@ def _note_end(one, bench, failed, say):
     failed[one.job] = one.why()
     say(f'{name} failed: {failed[one.job]}')
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #02f849f4
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #232c257e
 def _seconds_a_step(prepared, index, steps, folder):
     "Processor seconds of a step of one stage."
     config = prepared.config
@@ -794,8 +795,7 @@ def row_cost(
         writing = _writing_seconds(prepared, recipe.beams) * len(prepared.data['test'])
     every = config.train.eval_every
     run = sum(a_step[s.name] * s.steps + judging * -(-s.steps // every) for s in stages)
-    trial = sum(a_step[s.name] * s.steps for s in stages[: row.main])
-    trial += a_step[stages[row.main].name] * recipe.trial_steps + judging
+    trial = sum(a_step[s.name] * recipe.trial_steps + judging for s in stages[: row.main + 1])
     return dict(
         row=row.name,
         seconds_a_step={name: round(value, 4) for name, value in a_step.items()},
