@@ -11,7 +11,7 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #1b6ca850
+# %% ../../nbs/wings/exercises/07_align.ipynb #61daa3ec
 def _gram_schmidt_cases(rng):
     for n, d in ((4, 4), (3, 5), (5, 5)):
         yield (normal(rng, n, d),)
@@ -26,10 +26,10 @@ def _gram_schmidt_truth(vectors, *, normed=True, project='all', columns=False, s
         return None  # so many columns cannot be orthonormal
     done = []
     for v in rows.T if columns else rows:
-        u = v.copy()
+        u = v / np.linalg.norm(v) if normed == 'early' else v.copy()
         for b in {'all': done, 'last': done[-1:], 'none': []}[project]:
             u -= sign * ((u if normed and sign == 1 else v) @ b) * b
-        done.append(u / np.linalg.norm(u) if normed else u)
+        done.append(u / np.linalg.norm(u) if normed is True else u)
     made = np.stack(done)
     return made.T if columns else made
 
@@ -73,6 +73,16 @@ def gram_schmidt(vectors):
             '(v @ b) * b is the projection only where b has length 1.',
             wrote={' / u.norm()': ''},
             normed=False,
+        ),
+        Slip(
+            'The rows are divided by their length before the projections are taken off; '
+            'afterwards they are shorter than 1 again.',
+            wrote={
+                'u = v.clone()': 'u = v / v.norm()',
+                '(v @ b)': '(u @ b)',
+                'u / u.norm()': 'u',
+            },
+            normed='early',
         ),
         Slip(
             'Only the projection on the row just before is taken off; '
