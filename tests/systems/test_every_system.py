@@ -1,6 +1,7 @@
 """What holds for every system of Table 1: the contract with search, training and checkpoint."""
 
 import signal
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -32,6 +33,10 @@ def apart(a, b):
 
 def test_each_system_has_a_case():
     assert {small_config(name).writer for name in CASES} == set(SYSTEMS)
+
+
+def test_the_config_knows_the_systems_that_are_there():
+    assert set(get_args(get_type_hints(SystemConfig)['writer'])) == set(SYSTEMS)
 
 
 @every_system
