@@ -668,7 +668,7 @@ def write_table(
         atomic_write(files[-1], content)
     return files
 
-# %% ../../nbs/wings/apps/11_table_results.ipynb #fcd12112
+# %% ../../nbs/wings/apps/11_table_results.ipynb #4c65a7ee
 def open_bench(
     on,  # 'phantom', 'iu-phantom', 'toy', or a data set
     out='runs/table',  # gets data, dVAE, stores and run folders
@@ -708,7 +708,8 @@ def run_table(  # noqa: PLR0913 (the options of a command)
     say=print,  # gets a line whenever something happens
 ) -> tuple:  # (the table, job → why it failed)
     "Train what is not there yet, and make the table of all that is."
-    chosen = choose_rows(find_table(table), rows)
+    about = find_table(table)
+    chosen = choose_rows(about, rows)
     bench = open_bench(on, out, keep, reports)
     every = list_jobs(table, bench, [row.name for row in chosen], seeds)
     failed = {}
@@ -717,9 +718,23 @@ def run_table(  # noqa: PLR0913 (the options of a command)
         studies, dvae = bench.prepare()
         failed = run_jobs(every, bench, workers=jobs, threads=threads, say=say)
         keep_baselines(bench, lambda: _data_of(bench, studies, dvae))
+    failed = {job.name(bench): why for job, why in failed.items()}
+    if failed and not _any_run(bench, about):
+        name, why = next(iter(failed.items()))
+        raise UARError(
+            f'no run of table {about.name} has finished; {name}: {why}',
+            file=bench.folder,
+            remedy='mend what it says; the same command goes on',
+        )
     made = make_table(bench.keep, table, bench.name)
     write_table(made, out)
-    return made, {job.name(bench): why for job, why in failed.items()}
+    return made, failed
+
+
+def _any_run(bench, table):
+    "Whether a run of the table has left its file."
+    stems = [f'{table.name}-{bench.name}-{row.name}' for row in table.rows]
+    return any(True for stem in stems for _ in bench.keep.glob(f'{stem}-[0-9]*.json'))
 
 
 def cost_table(
