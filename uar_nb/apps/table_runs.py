@@ -431,7 +431,7 @@ def is_done(
         )
     return True
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #ca5637a1
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #4d60f795
 def _curve(run, monitor):
     "Of each validation: step, seconds, score and F1."
     rows = []
@@ -454,16 +454,25 @@ def _has_converged(run, config, main):
     return since >= config.train.patience
 
 
+def _steps_done(run):
+    "Steps of the latest state of a run."
+    state = find_state(run)
+    return read_position(state / 'position.json').total if state else 0
+
+
 def _train(prepared, run):
     "Train what is left of a run: (what `fit` gives, processor seconds of a step)."
-    state = find_state(run)
-    before = read_position(state / 'position.json').total if state else 0
-    start = time.process_time()
-    trained = fit(prepared, run, progress=False)
-    steps = trained['steps'] - before
-    if steps > 0:
-        return trained, (time.process_time() - start) / steps
-    return trained, trained['seconds'] / max(1, trained['steps'])
+    before, start, file = _steps_done(run), time.process_time(), run / 'processor.json'
+    try:
+        trained = fit(prepared, run, progress=False)
+    finally:  # also when it is stopped: each process adds its own steps
+        steps, seconds = _steps_done(run) - before, time.process_time() - start
+        if steps > 0:
+            earlier = read_json(file) if file.exists() else dict(steps=0, seconds=0.0)
+            so_far = dict(steps=earlier['steps'] + steps, seconds=earlier['seconds'] + seconds)
+            atomic_write(file, so_far)
+    known = read_json(file) if file.exists() else dict(steps=trained['steps'], seconds=0.0)
+    return trained, known['seconds'] / max(1, known['steps'])
 
 
 def code_version() -> str:
@@ -629,7 +638,7 @@ def do_job(
     threading.Thread(target=_end_with, args=(values['parent'],), daemon=True).start()
     end_process(lambda: run_job(Job(**values['job']), bench, values['threads']) and None)
 
-# %% ../../nbs/wings/apps/10_table_runs.ipynb #483f86e9
+# %% ../../nbs/wings/apps/10_table_runs.ipynb #b1252458
 _CHILD = 'import sys; from uar_nb.apps.table_runs import do_job; do_job(sys.argv[1])'
 
 
@@ -734,11 +743,14 @@ def _start_some(waiting, running, failed, bench, workers, threads, say):
 
 
 def _note_end(one, bench, failed, say):
-    "Say how a job ended; the run folder of one that left its file is no longer needed."
+    "Say how a job ended; the state of one that left its file is no longer needed."
     name = one.job.name(bench)
     minutes = (time.monotonic() - one.began) / 60
     if one.process.returncode == 0 and one.job.file(bench).exists():
-        shutil.rmtree(bench.folder / 'runs' / name / 'state', ignore_errors=True)
+        run = bench.folder / 'runs' / name
+        for left in ('latest.json', 'processor.json'):
+            (run / left).unlink(missing_ok=True)
+        shutil.rmtree(run / 'state', ignore_errors=True)
         say(f'{name} done in {minutes:.1f} minutes')
         return
     failed[one.job] = one.why()
