@@ -12,8 +12,8 @@ import pages
 MAX_KB = 900
 CHECKS = re.compile(r'\b(test_\w+|expect_fail|assert|gradcheck)\b')
 # Modules of the paper's parts (pages.PAPER) whose job has no equation in the paper or elsewhere
-# Modules whose pages are lists of exercises, or what these are made of
-NO_FIGURE = 'exercises.'
+# Modules whose pages are lists of exercises, or what these are made of; the parts of a command
+NO_FIGURE = ('exercises.', 'apps.table_')
 NO_EQUATION = {'core', 'checkpoint', 'config'}
 
 

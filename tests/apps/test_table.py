@@ -66,7 +66,7 @@ def children_of(cwd):
     return found
 
 
-@pytest.mark.slow  # two minutes: eight small trainings in processes of their own
+@pytest.mark.slow  # 2 min: eight small trainings in processes of their own
 @pytest.mark.skipif(not POSIX, reason='needs SIGKILL and /proc')
 def test_a_table_that_is_killed_goes_on_and_trains_nothing_twice(tmp_path):
     first = table(tmp_path)
@@ -97,7 +97,7 @@ def test_a_table_that_is_killed_goes_on_and_trains_nothing_twice(tmp_path):
     assert again.returncode == 0 and 'preparing' not in out and 'done in' not in out
 
 
-@pytest.mark.slow  # a minute: a table with a row that cannot be trained
+@pytest.mark.slow  # 1 min: a table with a row that cannot be trained
 @pytest.mark.skipif(not POSIX, reason='needs a process that ends by itself')
 def test_a_row_that_fails_is_named_and_the_rest_goes_on(tmp_path):
     run = tmp_path / 'o' / 'toy' / 'runs' / '1-toy-base-1'

@@ -678,6 +678,9 @@ def open_bench(
     "The place of a table's runs: one folder for each kind of data."
     recipe, out = find_recipe(on), Path(out).resolve()
     keep = out / 'rows' if keep is None else Path(keep)
+    if keep.exists() and not keep.is_dir():
+        remedy = 'name a folder: it is made where there is none'
+        raise UARError('is a file, not a folder', file=keep, field='keep', remedy=remedy)
     bench = Bench(out / recipe.short_name, keep, recipe, reports)
     if recipe.data == 'iu-phantom' and reports is None and not bench.data.exists():
         raise UARError(

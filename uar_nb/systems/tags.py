@@ -223,7 +223,7 @@ class Graph(NamedTuple):
 def chest_graph(
     kind='zhang20',  # of `chest_nodes`
 ) -> Graph:
-    "The whole image speaks to all findings, findings of one organ to each other (Zhang et al. 2020)."
+    "The image speaks to all findings, findings of one organ to each other (Zhang et al. 2020)."
     nodes = chest_nodes(kind)
     A = torch.zeros(len(nodes) + 1, len(nodes) + 1)
     A[0, 1:] = 1
