@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 SOURCES := nbs tests tools benchmarks setup.py
 # Analyses compare trained models where `uar ablation` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
+# The tests run as two processes on two cores: these, and all others
+HALF := tests/apps tests/data tests/experiment tests/phantom
 
 .PHONY: help setup demo demo-long ablation format types test test-all fuzz lab lessons measure readme docs clean
 
@@ -55,7 +57,9 @@ test: setup
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES) uar_nb
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	$(BIN)/python -m pytest tests --durations=10
+	@$(BIN)/python -m pytest $(HALF) --durations=10 > $(VENV)/half.log 2>&1 & half=$$!; \
+	$(BIN)/python -m pytest tests $(HALF:%=--ignore=%) --durations=10; rest=$$?; \
+	wait $$half; half=$$?; cat $(VENV)/half.log; exit $$((half + rest))
 
 # Both tiers: also cells with `#| slow` and tests with the mark `slow`; their minutes stand beside them
 test-all: setup

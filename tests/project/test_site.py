@@ -331,7 +331,8 @@ def test_one_page_has_every_page_and_what_it_took():
         for name, cost in rows.items()
         if name not in took and name != kept
     )
-    assert not measured - set(took), (
+    waiting = measured - set(took) - set(lessons.NOT_MEASURED)
+    assert not waiting and not set(lessons.NOT_MEASURED) & set(took), (
         f'python tools/lessons.py --measure {" ".join(f"nbs/{n}.ipynb" for n in sorted(measured - set(took)))}'  # noqa: E501
     )
     assert f"**{sum(n['seconds'] for name, n in took.items() if name in rows) / 60:.1f}**" in table
