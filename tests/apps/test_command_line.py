@@ -297,7 +297,10 @@ def opened_without_encoding(text):
         if not isinstance(node, ast.Call):
             continue
         name = getattr(node.func, 'id', getattr(node.func, 'attr', ''))
-        owner = getattr(getattr(node.func, 'value', None), 'id', '')
+        value = getattr(node.func, 'value', None)
+        owner = getattr(value, 'id', '')
+        if getattr(getattr(value, 'func', None), 'id', '') == 'super':  # a method of that name
+            continue
         given = [keyword.arg for keyword in node.keywords]
         texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
         if name in ('read_text', 'write_text'):
@@ -348,6 +351,7 @@ BASE = {  # arguments with which each command comes as far as reading what it wa
     'export': ['nowhere', '--for', 'radeval', '--out', 'OUT'],
     'compare': ['nowhere', 'file', '--draws', '100'],
     'course': ['cra', '--out', 'OUT'],
+    'table': ['1', '--on', 'nowhere', '--out', 'OUT'],
     'demo': ['--plan', 'nowhere', '--out', 'OUT'],
     'ablation': ['--plan', 'nowhere', '--out', 'OUT'],
     'refine': ['set', '--plan', 'nowhere', '--out', 'OUT'],

@@ -479,7 +479,8 @@ def code_version() -> str:
     "The commit of the clone that runs, else the version of the package."
     with suppress(OSError, subprocess.SubprocessError):
         asked = ['git', '-C', str(files('uar_nb')), 'rev-parse', '--short=12', 'HEAD']
-        return subprocess.run(asked, capture_output=True, check=True, text=True).stdout.strip()
+        done = subprocess.run(asked, capture_output=True, check=True, encoding='utf-8')
+        return done.stdout.strip()
     return __version__
 
 
