@@ -299,7 +299,8 @@ def opened_without_encoding(text):
         name = getattr(node.func, 'id', getattr(node.func, 'attr', ''))
         value = getattr(node.func, 'value', None)
         owner = getattr(value, 'id', '')
-        if getattr(getattr(value, 'func', None), 'id', '') == 'super':  # a method of that name
+        of_super = getattr(getattr(value, 'func', None), 'id', '') == 'super'
+        if owner == 'self' or of_super:  # a method of that name
             continue
         given = [keyword.arg for keyword in node.keywords]
         texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
