@@ -348,6 +348,12 @@ class DecoderCache:
 
 # %% ../nbs/03_attention.ipynb #c053
 @patch
+def split_context(self: DecoderLayer, context):
+    "(the three norms, what `cross.prepare` made of the image); a subclass may know more."
+    return (self.norm1, self.norm2, self.norm3), context
+
+
+@patch
 def forward(
     self: DecoderLayer,
     x: torch.Tensor,  # words [R, T, d]
@@ -358,6 +364,7 @@ def forward(
     weights: bool = False,  # also the cross-attention weights
 ):
     "(x [R, T, d], what the cross-attention gave)"
+    norms, image = self.split_context(context)
 
     def read_words(h):
         kv = self.attention.keys_values(h)
@@ -366,14 +373,14 @@ def forward(
         return self.attention.attend(h, remember(kv))
 
     def read_image(h):
-        return self.cross.read(h, context, image_allowed, weights=weights, start=start)
+        return self.cross.read(h, image, image_allowed, weights=weights, start=start)
 
     def feed_forward(h):
         return Attended(self.feed_forward(h))
 
-    x, _ = self.add(x, self.norm1, read_words)
-    x, attended = self.add(x, self.norm2, read_image)
-    x, _ = self.add(x, self.norm3, feed_forward)
+    x, _ = self.add(x, norms[0], read_words)
+    x, attended = self.add(x, norms[1], read_image)
+    x, _ = self.add(x, norms[2], feed_forward)
     return x, attended
 
 # %% ../nbs/03_attention.ipynb #c056

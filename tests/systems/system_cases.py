@@ -11,6 +11,7 @@ from uar_nb.core import BOS_ID, EOS_ID, PAD_ID, numpy_rng, torch_rng
 from uar_nb.data.batch import Batch
 from uar_nb.systems.catalogue import make_model
 from uar_nb.systems.tags import chest_graph
+from uar_nb.training import Trainer
 
 PERIOD = 4
 SMALL = dict(
@@ -322,3 +323,17 @@ def small_batch(reports=REPORTS, seed=0):
         torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in rows]),
         torch.arange(len(rows)),
     )
+
+
+def train_and_watch(made, folder):
+    "Train what `prepare` made; the weights before, and after each stage."
+    weights = [{k: v.clone() for k, v in made.model.state_dict().items()}]
+
+    class Watched(Trainer):
+        def train_stage(self, index, bar):
+            super().train_stage(index, bar)
+            weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
+
+    parts = made.data['train'], made.data['val'], None
+    Watched(made.config, made.model, *parts, folder, progress=False).fit()
+    return weights

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from system_cases import small_batch, small_config, small_model
+from system_cases import small_batch, small_config, small_model, train_and_watch
 
 from uar_nb.config import Stage, run_preset, system_preset
 from uar_nb.core import BOS_ID, EOS_ID, UARError, torch_rng
@@ -16,7 +16,7 @@ from uar_nb.phantom.generator import make_studies
 from uar_nb.systems.catalogue import make_model
 from uar_nb.systems.chestgraph import GraphEncoder, GraphLayer, NodeAttention, normalise
 from uar_nb.systems.tags import Graph, chest_graph, node_labels, positive_weights
-from uar_nb.training import Trainer, enter_stage, set_train_mode
+from uar_nb.training import enter_stage, set_train_mode
 
 PERIOD = 4
 
@@ -236,15 +236,7 @@ def test_labels_and_their_weights_come_from_the_training_studies(studies):
 def test_the_stages_teach_what_they_say(studies, tmp_path):
     "First the image side by the tags, then the rest by the words; what is frozen keeps its bits."
     made = prepare(settings(), studies)
-    weights = [{k: v.clone() for k, v in made.model.state_dict().items()}]
-
-    class Watched(Trainer):
-        def train_stage(self, index, bar):
-            super().train_stage(index, bar)
-            weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
-
-    parts = made.data['train'], made.data['val'], None
-    Watched(made.config, made.model, *parts, tmp_path / 'r', progress=False).fit()
+    weights = train_and_watch(made, tmp_path / 'r')
     first, second = (
         {key.split('.')[0] for key in before if not torch.equal(before[key], after[key])}
         for before, after in itertools.pairwise(weights)

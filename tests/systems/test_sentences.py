@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_two_levels import SIZES, images_of
+from test_two_levels import SIZES, all_strings, images_of, log_probability
 from torch import nn
 
 from uar_nb.config import SystemConfig, system_preset
@@ -54,21 +54,8 @@ def small(cls=HLSTM, **changes):
     return model
 
 
-def all_strings(most):
-    for length in range(most + 1):
-        yield from itertools.product(WORDS, repeat=length)
-
-
 def study(model, number):
     return model.encode_image(images_of()).select(torch.tensor([number]))
-
-
-@torch.no_grad()
-def log_probability(model, images, text):
-    "Of a string with its end, for one study."
-    ids = torch.tensor([[BOS_ID, *text, EOS_ID]])
-    logs = word_log_probs(model.unroll(ids[:, :-1], images).logits)
-    return float(logs.gather(2, ids[:, 1:, None]).sum())
 
 
 @pytest.mark.parametrize(
@@ -78,7 +65,7 @@ def test_all_strings_share_one_probability(cls, sentences, words):
     model = small(cls, sentences=sentences, sentence_words=words)
     for number in range(3):
         one = study(model, number)
-        found = [log_probability(model, one, s) for s in all_strings(sentences * words)]
+        found = [log_probability(model, one, s) for s in all_strings(sentences * words, WORDS)]
         assert abs(sum(map(math.exp, found)) - 1) < 1e-9
 
 
@@ -173,7 +160,7 @@ def test_a_wide_beam_finds_the_best_string():
     found = generate(model, images_of(), beams=200)
     for number in range(3):
         one = study(model, number)
-        scored = {s: log_probability(model, one, s) for s in all_strings(4)}
+        scored = {s: log_probability(model, one, s) for s in all_strings(4, WORDS)}
         assert found.ids[number] == list(max(scored, key=scored.get))
         assert abs(found.scores[number] - max(scored.values())) < 1e-9
 

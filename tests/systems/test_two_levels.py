@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from system_cases import train_and_watch
 from torch import nn
 
 from uar_nb.config import DataConfig, RunConfig, Stage, SystemConfig, TrainConfig, run_preset
@@ -19,7 +20,6 @@ from uar_nb.generation import generate, score_written, word_log_probs
 from uar_nb.phantom.generator import make_studies
 from uar_nb.systems import catalogue
 from uar_nb.systems.writers import Images, Writer
-from uar_nb.training import Trainer
 
 PERIOD, A, B = 4, 5, 6
 FORCED = [B, A, PERIOD]
@@ -132,10 +132,10 @@ def images_of(studies=3):
     return Batch([str(i) for i in range(studies)], ids, None, torch.zeros(studies, 1).long(), there)
 
 
-def all_strings(most):
-    "Every string of the three words up to a length."
+def all_strings(most, words=(PERIOD, A, B)):
+    "Every string of some words up to a length."
     for length in range(most + 1):
-        yield from itertools.product((PERIOD, A, B), repeat=length)
+        yield from itertools.product(words, repeat=length)
 
 
 def log_probability(model, images, text):
@@ -321,15 +321,7 @@ def test_a_two_level_system_is_trained_with_its_extras(tmp_path, monkeypatch):
     made = prepare(config, studies)
     assert made.model.config.period_id == PERIOD  # as the toy takes it
     assert made.data['val'].batch([0, 1]).extras['tags'].shape == (2,)
-    weights = [{k: v.clone() for k, v in made.model.state_dict().items()}]
-
-    class Watched(Trainer):
-        def train_stage(self, index, bar):
-            super().train_stage(index, bar)
-            weights.append({k: v.clone() for k, v in self.model.state_dict().items()})
-
-    parts = made.data['train'], made.data['val'], None
-    Watched(made.config, made.model, *parts, tmp_path / 'r', progress=False).fit()
+    weights = train_and_watch(made, tmp_path / 'r')
     first, second = (
         {key for key in before if not torch.equal(before[key], after[key])}
         for before, after in itertools.pairwise(weights)

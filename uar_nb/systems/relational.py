@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from uar_nb.attention import (
-    Attended,
     Decoder,
     DecoderLayer,
     Encoder,
@@ -217,35 +216,14 @@ class MemoryDecoderLayer(DecoderLayer):
         self.norm2 = ConditionalNorm(d, d_memory)
         self.norm3 = ConditionalNorm(d, d_memory)
 
-    def forward(  # noqa: PLR0913 (the call of `DecoderLayer`)
+    def split_context(
         self,
-        x: torch.Tensor,  # words [R, T, d]
         context: ImageAndMemory,  # the image, and the memory after each word
-        image_allowed: torch.Tensor | None = None,  # bool, fits [R or B, h, T, N]
-        remember=None,  # one step: KeyValue -> KeyValue of all words so far
-        start: int = 0,  # position of the first word
-        weights: bool = False,  # also the attention to the image
     ):
-        "(x [R, T, d], what the attention to the image gave)"
+        "(the three norms, which listen to the memory; what the attention reads of the image)"
         image, memory = context
-
-        def read_words(h):
-            kv = self.attention.keys_values(h)
-            if remember is None:
-                return self.attention.attend(h, kv, causal=True)
-            return self.attention.attend(h, remember(kv))
-
-        def read_image(h):
-            return self.cross.read(h, image, image_allowed, weights=weights, start=start)
-
-        def feed_forward(h):
-            return Attended(self.feed_forward(h))
-
         norms = [partial(norm, memory=memory) for norm in (self.norm1, self.norm2, self.norm3)]
-        x, _ = self.add(x, norms[0], read_words)
-        x, attended = self.add(x, norms[1], read_image)
-        x, _ = self.add(x, norms[2], feed_forward)
-        return x, attended
+        return norms, image
 
 # %% ../../nbs/wings/systems/03_relational.ipynb #7ff6594f
 class R2Gen(TransformerWriter):

@@ -7,29 +7,18 @@ __all__ = ['Grid', 'GridFeatures', 'ImageEmbedding', 'Images', 'WriterState', 'W
            'learn_by_heart']
 
 # %% ../../nbs/wings/systems/01_writers.ipynb #fd1727d3
-from pathlib import Path
 from typing import NamedTuple
 
-import huggingface_hub
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
 from ..config import SystemConfig
-from uar_nb.core import (
-    UARError,
-    dropout,
-    evaluation_mode,
-    find_model,
-    fit_weights,
-    read_model_config,
-    torch_rng,
-    write_model,
-)
+from ..core import UARError, dropout, evaluation_mode
 from ..losses import combine, cross_entropy, pool
 from ..lsu import PositionEmbedding
-from ..model import UAROutput, Unrolled
+from ..model import SavedModel, UAROutput, Unrolled
 from ..variants.cnn import ResNet101, SmallCNN
 from ..variants.local_mixing import LocalMixing
 
@@ -203,22 +192,17 @@ class WriterState:
             self.images = self.images.select(studies)
 
 # %% ../../nbs/wings/systems/01_writers.ipynb #1609e838
-class Writer(nn.Module, huggingface_hub.PyTorchModelHubMixin):
+class Writer(SavedModel):
     "What training, search and evaluation ask of a system; three hooks make a new one."
+
+    config_class = SystemConfig
 
     def __init__(
         self,
         config: SystemConfig,  # with text_vocab filled in
         word_width: int = 0,  # of embedded words; 0 = d
     ):
-        super().__init__()
-        if config.text_vocab < 5:
-            raise UARError(
-                'the vocabulary is not filled in',
-                field='text_vocab',
-                remedy="use config.override({'text_vocab': len(vocabulary)})",
-            )
-        self.config = config
+        super().__init__(config)
         self.grid = GridFeatures(config)
         self.words = nn.Embedding(config.text_vocab, word_width or config.d)
         self.head = nn.Linear(config.d, config.text_vocab)
@@ -334,45 +318,6 @@ def cross_attention(self: Writer, batch):
             remedy='choose a system that attends, e.g. att2in',
         )
     return attention
-
-
-@patch
-def card(self: Writer):
-    "What config.json says of the model itself."
-    return dict(model=self.config.to_dict())
-
-
-@patch
-def save_pretrained(self: Writer, folder, *, push_to_hub=False, repo_id=None, **hub):
-    "Write config.json and model.safetensors into a folder; with push_to_hub also to the hub."
-    write_model(folder, self.card(), self.state_dict())
-    if push_to_hub:
-        return self.push_to_hub(repo_id or Path(folder).name, **hub)
-
-
-@patch(cls_method=True)
-def from_saved(
-    cls: Writer,
-    values: dict,  # config.json as `read_model_config` gave it
-    folder: Path,  # where model.safetensors lies
-):
-    "A system in evaluation mode; anything that does not fit is one error."
-    try:
-        config = SystemConfig.from_dict(values['model'])
-    except UARError as e:
-        file = folder / 'config.json'
-        raise UARError(e.what, file=file, field=e.field, remedy=e.remedy) from e
-    with torch_rng('load'):
-        model = cls(config)
-    fit_weights(model, folder / 'model.safetensors')
-    return model.eval()
-
-
-@patch(cls_method=True)
-def from_pretrained(cls: Writer, name, **hub):
-    "A system of a folder, of a name that ships with the package, or owner/name on the hub."
-    folder = find_model(name, **hub)
-    return cls.from_saved(read_model_config(folder), folder)
 
 # %% ../../nbs/wings/systems/01_writers.ipynb #041ee363
 class MaxoutLSTMCell(nn.Module):
