@@ -424,6 +424,10 @@ class Stage(_Config):
     mask_contrast: float = Field(0.0, ge=0)  # weight: M prefers the own image (ours)
     stop: float = Field(1.0, ge=0)  # weight: where a report ends, of systems with two levels
     tags: float = Field(1.0, ge=0)  # weight: findings of the image, of systems that learn them
+    # what reports that the model draws are paid for; none: no report is drawn
+    reward: Literal['none', 'cider', 'bleu4'] = 'none'
+    rl_weight: float = Field(0.99, ge=0, le=1)  # share of the reward's loss; the rest: all others
+    samples: int = Field(1, ge=1)  # reports drawn of each study; from 2 on they are compared
     mask_on: bool = False  # whether the mask of Eq. 11 takes part
     lr: float = Field(5e-4, ge=0)  # highest learning rate
     mask_lr: float | None = Field(None, ge=0)  # of the mask's own parameters; none = lr
@@ -688,6 +692,8 @@ def model_preset(
 # %% ../nbs/10_config.ipynb #3d483d03
 _PLAIN_PLACES = dict(positions='none', local_mixing=0)
 _SINE_PLACES = dict(positions='sine', local_mixing=0)
+_R2GEN_SIZES = dict(d=512, heads=8, d_ff=512, layers=3, memory_size=2048)
+_CMM = dict(writer='r2gen_cmn', feature_norm='batch', memory_start='normal')
 # row → the fields of SystemConfig in which it differs from the defaults
 SYSTEM_PRESETS = {
     # Show and Tell, and Rennie's FC
@@ -710,12 +716,13 @@ SYSTEM_PRESETS = {
     'topdown-published': dict(_PLAIN_PLACES, writer='top_down', word_relu=True, d=1000, d_att=512),
     # two levels
     'hlstm': dict(writer='hlstm', image_embedding='linear'),
+    # a Transformer, with a memory that moves, or one that is learned
     'base_r2gen': dict(writer='transformer', dropout=0.1),
-    'base_r2gen-published': dict(_PLAIN_PLACES, writer='transformer', dropout=0.1),
+    'base_r2gen-published': dict(_R2GEN_SIZES, **_PLAIN_PLACES, writer='transformer', dropout=0.1),
     'r2gen': dict(writer='r2gen', dropout=0.1),
-    'r2gen-published': dict(_PLAIN_PLACES, writer='r2gen', dropout=0.1),
+    'r2gen-published': dict(_R2GEN_SIZES, **_PLAIN_PLACES, writer='r2gen', dropout=0.1),
     'r2gencmn': dict(writer='r2gen_cmn', dropout=0.1),
-    'r2gencmn-published': dict(_SINE_PLACES, writer='r2gen_cmn', dropout=0.1),
+    'r2gencmn-published': dict(_R2GEN_SIZES, **_SINE_PLACES, writer='r2gen_cmn', dropout=0.1),
     'sentsat-kg': dict(writer='sentsat_kg', image_embedding='linear'),
     'sentsat-kg-published': dict(
         _PLAIN_PLACES,
@@ -725,6 +732,11 @@ SYSTEM_PRESETS = {
         d_att=512,
         word_width=256,
     ),
+    # with a second stage that is paid for scores of reports
+    'att2in-rl': dict(writer='att2in', image_embedding='none'),
+    'topdown-rl': dict(writer='top_down', word_relu=True),
+    'cmm_rl': dict(_CMM, dropout=0.1),
+    'cmm_rl-published': dict(_R2GEN_SIZES, **_SINE_PLACES, **_CMM, dropout=0.1),
 }
 # findings of the image first; then words, beside an image side that is frozen
 _TAGS_FIRST = dict(name='tags', share=0.3, lambdas=(0.0, 0.0, 0.0), stop=0.0)
@@ -740,6 +752,13 @@ SYSTEM_STAGES = {
     'base_r2gen-published': (dict(lr=1e-4, trunk_lr=5e-5),),
     'r2gen-published': (dict(lr=1e-4, trunk_lr=5e-5),),
     'r2gencmn-published': (dict(lr=5e-4, trunk_lr=1e-4),),
+    'att2in-rl': ({}, dict(reward='cider')),
+    'topdown-rl': ({}, dict(reward='cider')),
+    'cmm_rl': ({}, dict(reward='bleu4')),
+    'cmm_rl-published': (
+        dict(lr=5e-4, trunk_lr=1e-4),
+        dict(reward='bleu4', lr=1e-5, trunk_lr=1e-6, warmup=0, schedule='constant'),
+    ),
 }
 
 
@@ -867,15 +886,18 @@ def _one_stage(first, second, *, config):
 
 
 def _system_stages(first, second, *, model):
-    "Stages of another system: as long as UAR's together, each with what the row changes."
-    whole = _whole_length(first, second)
-    plain = dict(first, lambdas=(1.0, 0.0, 0.0))
+    """Stages of another system, each with what the row changes: as long as UAR's together, or a
+    share of that. One with a reward comes behind and is as long as UAR's second."""
+    words = dict(lambdas=(1.0, 0.0, 0.0))
+    plain = first | words | _whole_length(first, second)
+    paid = {name: value for name, value in second.items() if name != 'mask_lr'} | words
     stages = []
     for number, change in enumerate(SYSTEM_STAGES.get(model, ({},)), 1):
-        own = dict(plain, name=f'stage{number}') | change
+        begin = paid if 'reward' in change else plain
+        own = begin | dict(name=f'stage{number}') | change
         share = own.pop('share', 1.0)
-        length = {unit: round(share * amount) for unit, amount in whole.items()}
-        stages.append(Stage(**(own | length)))
+        units = [unit for unit in ('steps', 'epochs') if unit in own]
+        stages.append(Stage(**(own | {unit: round(share * own[unit]) for unit in units})))
     return tuple(stages)
 
 

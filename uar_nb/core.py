@@ -729,9 +729,11 @@ def evaluation_mode(
     model: torch.nn.Module,
 ):
     "Inside the block the model is in evaluation mode; afterwards it is as it was."
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield model
     finally:
-        model.train(was_training)
+        model.train(modes[0][1])
+        for module, mode in modes:  # parts may have a mode of their own, as a frozen encoder has
+            module.training = mode

@@ -24,8 +24,9 @@ from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
 from .config import RunConfig, config_difference
-from .core import Stopped, UARError, drop_lost_output, torch_rng
+from .core import Stopped, UARError, derive_seed, drop_lost_output, torch_rng
 from .data.batch import StudyData
+from .experiment.rewards import RewardTable, add_reward_loss, report_words
 from uar_nb.experiment.run_folder import (
     Position,
     RunFolder,
@@ -379,6 +380,11 @@ class Trainer:
         "Which tokens stand where in the training images; kept with each checkpoint."
         return TokenStatistics.from_data(self.train_data)
 
+    @cached_property
+    def rewards(self):
+        "What rewards know of the training reports; made where a stage has a reward."
+        return RewardTable(report_words(self.train_data.report_ids))
+
     @property
     def epoch_steps(self):
         "Steps of one pass over the training studies."
@@ -420,7 +426,7 @@ def train_stage(self: Trainer, index, bar):
 @patch
 def train_step(self: Trainer, net, optimizer, stage, epoch, batches):
     "Forward, loss and backward of each batch; clipping; one step of AdamW. (means, norms)"
-    settings, accelerator = self.config.train, self.accelerator
+    accelerator = self.accelerator
     studies = sum(map(len, batches))
     means = {}
     optimizer.zero_grad(set_to_none=True)
@@ -432,15 +438,25 @@ def train_step(self: Trainer, net, optimizer, stage, epoch, batches):
                 batch = self.train_data.batch(indices, epoch).to(accelerator.device)
                 share = len(indices) / studies
                 with accelerator.autocast():
-                    out = net(batch, stage.loss_weights, label_smoothing=settings.label_smoothing)
+                    out = self.batch_losses(net, batch, stage, number)
                 accelerator.backward(out.total * share)
             for name, value in {'loss': out.total, **out.losses, **out.stats}.items():
                 value = torch.as_tensor(value).detach().float()
                 means[name] = means.get(name, 0.0) + value * share
     accelerator.unscale_gradients(optimizer)
-    norms = clip_by_group(optimizer, settings.clip)
+    norms = clip_by_group(optimizer, self.config.train.clip)
     optimizer.step()
     return means, norms
+
+
+@patch
+def batch_losses(self: Trainer, net, batch, stage, number):
+    "The losses of batch `number` of a step; in a stage with a reward also that of drawn reports."
+    out = net(batch, stage.loss_weights, label_smoothing=self.config.train.label_smoothing)
+    if stage.reward == 'none':
+        return out
+    seed = derive_seed('reward', self.config.train.seed, self.at.stage, self.at.step, number)
+    return add_reward_loss(self.model, batch, out, stage=stage, table=self.rewards, seed=seed)
 
 # %% ../nbs/09_training.ipynb #070f6f5d
 @patch
@@ -491,6 +507,12 @@ def _one_sync(self: Trainer, net, is_last):
 def _begin_stage(self: Trainer, index):
     "(optimizer, model to call) of a stage: fresh averages at its start, its own where it goes on."
     stage = self.config.train.stages[index]
+    if stage.reward != 'none' and self.processes > 1:
+        raise UARError(
+            f'{stage.name} draws reports, which several processes cannot do together',
+            field=f'train.stages.{index}.reward',
+            remedy='train with one process',
+        )
     state = self.run.state if self.at.stage == index else None
     if state is None:
         self.at = replace(self.at, stage=index, step=0, best=None, best_step=None)

@@ -151,6 +151,7 @@ STREAMS = [
     'random floor',
     'random places',
     'report',
+    'reward',
     'sample',
     'slot',
     'split',
@@ -183,7 +184,7 @@ def test_random_streams_keep_their_names():
         for path in package_modules(ROOT / 'uar_nb').values()
         for s in stream_strings(path.read_text(encoding='utf-8'))
     }
-    assert sorted(found) == STREAMS and len(STREAMS) == 31
+    assert sorted(found) == STREAMS and len(STREAMS) == 32
     assert list(
         stream_strings('core.numpy_rng(\n    seed,\n    "new", *(["late"] if rank else []))')
     ) == ['new', 'late']

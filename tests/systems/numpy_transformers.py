@@ -74,19 +74,20 @@ def numpy_decoder_layer(w, name, x, image, memory):
 def numpy_transformer(memory='none', sines=False, batch_norm=False):
     "What gives the logits [T, V] of R2Gen's Base, of R2Gen or of R2GenCMN."
 
-    def ask(w, norm, x):
-        "R2GenCMN: what asks, normalised, and the answer of its memory."
+    def ask(w, norm, x, there):
+        "R2GenCMN: what asks, normalised where it is there, and the answer of its memory."
         if memory != 'cmn':
             return x
         if batch_norm:
-            x = (x - w[f'{norm}.running_mean']) / np.sqrt(w[f'{norm}.running_var'] + 1e-5)
-            x = x * w[f'{norm}.weight'] + w[f'{norm}.bias']
+            normal = (x - w[f'{norm}.running_mean']) / np.sqrt(w[f'{norm}.running_var'] + 1e-5)
+            normal = normal * w[f'{norm}.weight'] + w[f'{norm}.bias']
+            x = np.where(there[:, None], normal, x)
         rows, topk = w['memory.B'], TOPK
         return x + numpy_attention(w, 'memory.attention', x, rows, topk=topk)
 
     def logits(w, places, words):
         x = np.maximum(linear(w, 'embed_places.linear', places), 0)
-        x = ask(w, 'place_norm', x)
+        x = ask(w, 'place_norm', x, np.ones(len(x), bool))
         if sines:
             x = x + numpy_sines(*x.shape)
         h = numpy_norm(w, 'encoder.layers.0.norm1', x)
@@ -96,7 +97,7 @@ def numpy_transformer(memory='none', sines=False, batch_norm=False):
         image = numpy_norm(w, 'encoder.norm', x)
 
         y = w['words.weight'][words] * w['words.weight'].shape[1] ** 0.5
-        y = ask(w, 'word_norm', y + numpy_sines(*y.shape))
+        y = ask(w, 'word_norm', y + numpy_sines(*y.shape), np.array(words) != 0)
         slots = numpy_relational(w, y) if memory == 'slots' else None
         y = numpy_decoder_layer(w, 'decoder.layers.0', y, image, slots)
         return linear(w, 'head', numpy_norm(w, 'decoder.norm', y))

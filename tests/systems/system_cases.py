@@ -272,6 +272,7 @@ CASES = {
     'r2gencmn-published': Case(
         numpy_transformer('cmn', sines=True), attends=True, numbered=True, lr=5e-3
     ),
+    'cmm_rl': Case(numpy_transformer('cmn', batch_norm=True), attends=True, lr=5e-3),
     'sentsat-kg': Case(
         numpy_sentsat,
         same_views=False,  # each view has its half of a context

@@ -11,7 +11,7 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #61daa3ec
+# %% ../../nbs/wings/exercises/07_align.ipynb #696d0193
 def _gram_schmidt_cases(rng):
     for n, d in ((4, 4), (3, 5), (5, 5)):
         yield (normal(rng, n, d),)
@@ -43,8 +43,8 @@ GRAM_SCHMIDT = Exercise(
     text=r'''
 Gram-Schmidt, as the paper makes its basis: take the rows of a matrix one after the other,
 subtract from each its projections on the rows already made, and divide what is left by its
-length: $u_i = v_i - \sum_{j<i} \langle v_i, b_j \rangle\, b_j$ and $b_i = u_i / \lVert u_i
-\rVert$.
+length: $u_i = v_i - \sum_{j<i} \langle v_i, b_j \rangle\, b_j$ and
+$b_i = u_i / \lVert u_i \rVert$.
 ''',
     solution='''
 import torch
@@ -249,7 +249,7 @@ def read_basis(E, B, gamma, beta, W_q, W_k, W_v):
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #33ef27ad
+# %% ../../nbs/wings/exercises/07_align.ipynb #02188d96
 def _fuse_cases(rng):
     for tokens, d in ((5, 3), (2, 4)):
         E, A = normal(rng, tokens, d), normal(rng, tokens, d)
@@ -299,9 +299,10 @@ FUSE = Exercise(
     minutes=15,
     difficulty=2,
     text=r'''
-The dual gate as the paper prints it (Eq. 8 and 9), with $A = \tilde F$: $G(X, Y) = \sigma(X W_1 +
-Y W_2)$ and $F = G_I \odot \tanh(E + A) + G_F \odot E + A$. Both gates look at $(E, A)$, each with
-its own two matrices. Mind the last term: what the basis answered always passes in full.
+The dual gate as the paper prints it (Eq. 8 and 9), with $A = \tilde F$:
+$G(X, Y) = \sigma(X W_1 + Y W_2)$ and $F = G_I \odot \tanh(E + A) + G_F \odot E + A$. Both gates
+look at $(E, A)$, each with its own two matrices. Mind the last term: what the basis answered
+always passes in full.
 ''',
     solution='''
 import torch
@@ -398,7 +399,7 @@ def fuse(E, A, W1_I, W2_I, W1_F, W2_F):
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #e5959c50
+# %% ../../nbs/wings/exercises/07_align.ipynb #b67856ed
 def _rows_read_cases(rng):
     for tokens, n in ((3, 8), (4, 5)):
         weights = torch.softmax(2 * normal(rng, tokens, n), dim=-1)
@@ -433,8 +434,8 @@ ROWS_READ = Exercise(
     difficulty=2,
     text=r'''
 A token whose weights over the basis are even reads all $n$ rows, one whose weight lies on one row
-reads one. In between, the effective number is $\exp(H)$ with the entropy $H = -\sum_i w_i \ln
-w_i$, where $0 \ln 0 = 0$. Weights may be exactly 0.
+reads one. In between, the effective number is $\exp(H)$ with the entropy
+$H = -\sum_i w_i \ln w_i$, where $0 \ln 0 = 0$. Weights may be exactly 0.
 ''',
     solution='''
 import torch
@@ -584,7 +585,7 @@ def pool(x, mask):
     ),
 )
 
-# %% ../../nbs/wings/exercises/07_align.ipynb #76252d91
+# %% ../../nbs/wings/exercises/07_align.ipynb #b909c53d
 def _triplet_cases(rng):
     for B, d, noise in ((7, 3, 0.7), (8, 4, 0.7), (9, 2, 0.7), (4, 8, 0.2)):
         text = normal(rng, B, d)
@@ -635,9 +636,9 @@ TRIPLET = Exercise(
     text=r'''
 Eq. 10. With cosine similarities, for each study the hardest wrong report is the one of the
 *other* studies most similar to its image, the hardest wrong image the one most similar to its
-report: $\mathrm{ReLU}(\alpha - s_{ii} + \max_{j \ne i} s_{ij}) + \mathrm{ReLU}(\alpha - s_{ii} +
-\max_{j \ne i} s_{ji})$. Return the mean over the batch. All reports of the batch are different
-here.
+report: $\mathrm{ReLU}(\alpha - s_{ii} + \max_{j \ne i} s_{ij})$ for the report, and
+$\mathrm{ReLU}(\alpha - s_{ii} + \max_{j \ne i} s_{ji})$ for the image. Their sum is the loss of
+study i. Return the mean over the batch. All reports of the batch are different here.
 ''',
     solution='''
 import torch

@@ -12,7 +12,7 @@ import torch
 
 from .exercise import Exercise, Slip, exact, normal
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #8a364c6c
+# %% ../../nbs/wings/exercises/08_refine.ipynb #1409297b
 def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -58,9 +58,10 @@ MASKED_LOGITS = Exercise(
     minutes=10,
     difficulty=1,
     text=r'''
-Eq. 11 adds a learned mask to the scores before the square root: $A = (Q K^\top + k\,\sigma(M)) /
-\sqrt d$, one number of M for each pair of word and image token. The constant k is `scale` here.
-Queries and keys are projected already. Return A, before the softmax.
+Eq. 11 adds a learned mask to the scores before the square root:
+$A = (Q K^\top + k\,\sigma(M)) / \sqrt d$, one number of M for each pair of word and image token.
+The constant k is `scale` here. Queries and keys are projected already. Return A, before the
+softmax.
 ''',
     solution='''
 import torch
@@ -137,7 +138,7 @@ def masked_logits(q, k, M, scale):
     ),
 )
 
-# %% ../../nbs/wings/exercises/08_refine.ipynb #7b2149e9
+# %% ../../nbs/wings/exercises/08_refine.ipynb #e9b8940d
 def _mask_effect_cases(rng):
     for T, L, d in ((3, 5, 4), (4, 7, 16)):
         M = 2 * normal(rng, T, L)
@@ -166,8 +167,8 @@ MASK_EFFECT = Exercise(
     text=r'''
 softmax does not see a number that is added to all logits alike, so a row of M that is constant
 over the image does nothing, however large. Measure what a mask does: the standard deviation over
-the image tokens of what it adds to the logits, $k\,\sigma(M)/\sqrt d$, with division by L (not L
-- 1), and of that the mean over words.
+the image tokens of what it adds to the logits, $k\,\sigma(M)/\sqrt d$, with division by L (not
+L - 1), and of that the mean over words.
 ''',
     solution='''
 import torch

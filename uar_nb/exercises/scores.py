@@ -145,7 +145,7 @@ return total / len(reports)
     ),
 )
 
-# %% ../../nbs/wings/exercises/10_scores.ipynb #a0e68ebd
+# %% ../../nbs/wings/exercises/10_scores.ipynb #e4a59e86
 def _rouge_l_cases(rng):
     for n, m in ((7, 9), (9, 6), (8, 8)):
         common = _draw_report(rng, 4).split()
@@ -195,8 +195,8 @@ ROUGE_L = Exercise(
     difficulty=3,
     text=r'''
 ROUGE-L looks for the longest common *subsequence*: words in the same order, with gaps allowed.
-With its length divided by the words of the report (P) and of the reference (R), the score is $F =
-\frac{(1 + \beta^2)\,P R}{R + \beta^2 P}$ with $\beta = 1.2$, and 0 where nothing is common.
+With its length divided by the words of the report (P) and of the reference (R), the score is
+$F = \frac{(1 + \beta^2)\,P R}{R + \beta^2 P}$ with $\beta = 1.2$, and 0 where nothing is common.
 ''',
     solution='''
 def rouge_l(report, reference):

@@ -405,7 +405,7 @@ def once_each(ids, table, layer):
     ),
 )
 
-# %% ../../nbs/wings/exercises/05_unify.ipynb #f334cbcc
+# %% ../../nbs/wings/exercises/05_unify.ipynb #995cb615
 def _add_places_cases(rng):
     for B, rows, columns, d in ((2, 2, 3, 4), (3, 4, 2, 5)):
         F = normal(rng, B, rows * columns, d)
@@ -435,8 +435,8 @@ ADD_PLACES = Exercise(
     difficulty=2,
     text=r'''
 An id does not say where its square is. Add to each feature the vector of its row and of its
-column, and multiply the sum by $\sqrt d$ as the first Transformer does: $x_{(r,c)} = \sqrt
-d\,(F_{(r,c)} + P_r + Q_c)$. Tokens stand line by line.
+column, and multiply the sum by $\sqrt d$ as the first Transformer does:
+$x_{(r,c)} = \sqrt d\,(F_{(r,c)} + P_r + Q_c)$. Tokens stand line by line.
 ''',
     solution='''
 def add_places(F, rows, columns):

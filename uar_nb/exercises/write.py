@@ -209,7 +209,7 @@ def cross_entropy(logits, targets, there):
     ),
 )
 
-# %% ../../nbs/wings/exercises/09_write.ipynb #aaacc188
+# %% ../../nbs/wings/exercises/09_write.ipynb #9380952f
 def _learning_rate_cases(rng):
     warmup, steps = int(rng.integers(4, 9)), int(rng.integers(30, 60))
     peak = float(rng.uniform(1, 3))
@@ -250,8 +250,8 @@ LEARNING_RATE = Exercise(
     difficulty=1,
     text=r'''
 The learning rate of step s (from 0): during the first W warm-up steps $\eta\,(s + 1)/W$;
-afterwards half a cosine down to 0, $\tfrac{\eta}{2}\big(1 + \cos(\pi\,\tfrac{s - W}{S -
-W})\big)$, with S steps in all.
+afterwards half a cosine down to 0,
+$\tfrac{\eta}{2}\big(1 + \cos(\pi\,\tfrac{s - W}{S - W})\big)$, with S steps in all.
 ''',
     solution='''
 import math

@@ -118,7 +118,7 @@ class TransformerWriter(Writer):
 
 # %% ../../nbs/wings/systems/03_relational.ipynb #28ac1eee
 class RelationalMemory(nn.Module):
-    "A few slots that read themselves and the current word (R2Gen, Section 2.3)."
+    "A few slots that read themselves and the current word (Chen et al. 2020)."
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class RelationalMemory(nn.Module):
 
 # %% ../../nbs/wings/systems/03_relational.ipynb #d6239d45
 class ConditionalNorm(nn.LayerNorm):
-    "A LayerNorm whose gain and bias a memory shifts (R2Gen's MCLN, Section 2.4)."
+    "A LayerNorm whose gain and bias a memory shifts (R2Gen's MCLN)."
 
     def __init__(
         self,
