@@ -187,7 +187,7 @@ class ImageMemory(NamedTuple):
 
 # %% ../nbs/07_model.ipynb #23fbfb2e
 class SavedModel(nn.Module, huggingface_hub.PyTorchModelHubMixin):
-    "What UAR and every other system share: a config, and the folder that holds it with the weights."
+    "What UAR and every other system share: a config, and the folder that holds config and weights."
 
     config_class = UARConfig  # what reads config.json
 
