@@ -59,6 +59,7 @@ NOT_MEASURED = (
     'wings/exercises/09_write',
     'wings/exercises/10_scores',
     'wings/exercises/11_classroom',
+    'wings/experiment/03_rewards',
     'wings/scoring/05_statistics',
     'wings/scoring/06_compare',
     'wings/scoring/07_scorer_files',
