@@ -7,13 +7,11 @@ __all__ = ['ROWS', 'STANDARD_VARIANTS', 'measure', 'prepare_plan', 'keep_numbers
            'refine_first_stage', 'compare_variants']
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c002
-import math
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
 from ..analysis.grounding import pointing_game
 from ..analysis.retrieval import retrieve, study_vectors
@@ -33,6 +31,7 @@ from ..core import UARError, atomic_write, read_json, torch_rng
 from ..experiment.prepare import Prepared, prepare
 from ..experiment.run_folder import read_log
 from ..scoring.evaluate import evaluate, model_hash
+from ..scoring.statistics import paired_over_seeds
 from ..systems.catalogue import make_model
 from ..training import mask_parameters
 
@@ -256,21 +255,16 @@ def compare_variants(
     "Mean over seeds of each variant, and its difference from the control (equation (a))."
     scores = {}
     for row in rows:
-        scores.setdefault(row['variant'], []).append(row[number])
+        scores.setdefault(row['variant'], {})[row['seed']] = row[number]
     if control not in scores:
         remedy = f'known: {", ".join(scores)}'
         raise UARError(f'there is no variant {control!r}', field='control', remedy=remedy)
-    n = min(map(len, scores.values()))
-    quantile = student.ppf(0.975, 2 * n - 2) if n > 1 else math.nan
-    variance = {v: float(np.var(x, ddof=1)) if n > 1 else math.nan for v, x in scores.items()}
-    control_mean = float(np.mean(scores[control]))
     compared = {}
-    for variant, values in scores.items():
-        mean = float(np.mean(values))
-        half_width = float(quantile * math.sqrt((variance[variant] + variance[control]) / n))
+    for variant, by_seed in scores.items():
+        found = paired_over_seeds(by_seed, scores[control])
         compared[variant] = dict(
-            mean=mean,
-            difference=mean - control_mean,
-            half_width=0.0 if variant == control else half_width,
+            mean=float(np.mean(list(by_seed.values()))),
+            difference=found['difference'],
+            half_width=(found['high'] - found['low']) / 2,
         )
     return compared
