@@ -29,15 +29,16 @@ import threading
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import safetensors.torch
-import torch
-import torch.nn.functional as F
 from filelock import lock_descriptor
 from safetensors import SafetensorError, safe_open
 
 from . import __version__
+
+if TYPE_CHECKING:  # for editors; a function that needs torch imports it
+    import torch
 
 # %% ../nbs/12_core.ipynb #c006
 DISCLAIMER = 'For research and teaching only. Not a medical device, never for diagnosis.'
@@ -179,6 +180,8 @@ def torch_rng(
     device=None,  # also seed this device, e.g. a CUDA device
 ):
     "Inside the block PyTorch draws from a generator seeded by the named parts."
+    import torch
+
     device = torch.device(device) if device is not None else torch.device('cpu')
     devices = [device.index or 0] if device.type == 'cuda' else []
     with torch.random.fork_rng(devices=devices):
@@ -189,8 +192,10 @@ def torch_rng(
 def pick_hardware(
     device: str = 'auto',  # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
     precision: str = 'auto',  # 'auto', 'no', 'bf16', 'fp16'
-) -> tuple[torch.device, str]:  # (device, precision in Accelerate's words)
+) -> tuple['torch.device', str]:  # (device, precision in Accelerate's words)
     "Choose device and precision; 'auto' takes the fastest that is safe."
+    import torch
+
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == 'auto':
         device = 'cuda' if cuda else 'mps' if mps else 'cpu'
@@ -473,7 +478,7 @@ def check_finite(
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or tensor.element_size() == 1:  # torch counts no 8 bits
             continue
-        bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+        bad = tensor.numel() - int(tensor.isfinite().sum())
         if bad:
             what = f'holds NaN or infinity: {bad:,} of {tensor.numel():,} values'
             raise UARError(what, file=file, field=name, remedy=remedy)
@@ -517,7 +522,7 @@ def sha256_of(
     "The identity of some content: equal content, equal digest."
     h = hashlib.sha256()
     for x in things:
-        if isinstance(x, torch.Tensor):
+        if hasattr(x, 'detach'):  # a tensor
             x = x.detach().cpu().contiguous().numpy()
         if isinstance(x, np.ndarray):
             x = f'{x.dtype}{x.shape}'.encode() + np.ascontiguousarray(x).tobytes()
@@ -581,15 +586,17 @@ PAD_ID, BOS_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 
 # %% ../nbs/12_core.ipynb #c034
 def dropout(
-    x: torch.Tensor,  # any shape
+    x: 'torch.Tensor',  # any shape
     p: float,  # share of the values set to zero
     training: bool = True,  # False: x as it is
-) -> torch.Tensor:  # same shape; values kept are divided by the share kept
+) -> 'torch.Tensor':  # same shape; values kept are divided by the share kept
     "Dropout whose noise is drawn as 16-bit numbers, four at a time, on CPU; torch's own elsewhere"
+    import torch
+
     if not training or p <= 0:
         return x
     if x.device.type != 'cpu':
-        return F.dropout(x, p)
+        return torch.nn.functional.dropout(x, p)
     cut = min(round(p * 65536), 65535)
     bits = (
         torch.empty((x.numel() + 3) // 4, dtype=torch.int64)
@@ -602,11 +609,15 @@ def dropout(
 # %% ../nbs/12_core.ipynb #b8f5dcca
 def full_precision(x):
     "A context in which autocast leaves matrix products alone"
+    import torch
+
     return torch.autocast(x.device.type, enabled=False)
 
 
 def upcast(x):
     "Half precision as float32; others as they are"
+    import torch
+
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 # %% ../nbs/12_core.ipynb #cec83bec
@@ -675,6 +686,8 @@ def write_model(
     tensors: dict,  # name -> tensor
 ):
     "Write config.json and model.safetensors of a model."
+    import safetensors.torch
+
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     file = Path(folder) / 'model.safetensors'
     check_finite(tensors, file, 'nothing was written: train again with a lower learning rate')
@@ -683,16 +696,16 @@ def write_model(
     atomic_write(Path(folder) / 'config.json', dict(format=FORMAT, version=__version__, **card))
 
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
 def _same_kind(found, wanted):
     "Whether numbers of one type can be taken as those of another: floats as floats, no others."
-    return found.dtype == wanted.dtype or {found.dtype, wanted.dtype} <= set(_FLOATS)
+    import torch
+
+    floats = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+    return found.dtype == wanted.dtype or {found.dtype, wanted.dtype} <= floats
 
 
 def fit_weights(
-    model: torch.nn.Module,  # takes the weights
+    model: 'torch.nn.Module',  # takes the weights
     file,  # model.safetensors
 ):
     "Load weights into a model; anything missing, surplus, of another shape or type is one error."
@@ -726,7 +739,7 @@ def fit_weights(
 
 @contextmanager
 def evaluation_mode(
-    model: torch.nn.Module,
+    model: 'torch.nn.Module',
 ):
     "Inside the block the model is in evaluation mode; afterwards it is as it was."
     modes = [(module, module.training) for module in model.modules()]
