@@ -913,8 +913,22 @@ def test_disk_full_while_unpacking(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ['x.tgz']
 
 
-def test_dangerous_permissions_are_not_taken_over(tmp_path):
+def without_filters(monkeypatch):
+    "`tarfile` as it was before Python 3.11.4: no filters, and `extract` knows no such argument."
+    extract = tarfile.TarFile.extract
+
+    def of_old(self, member, path='', set_attrs=True, *, numeric_owner=False):
+        return extract(self, member, path, set_attrs=set_attrs, numeric_owner=numeric_owner)
+
+    monkeypatch.delattr(tarfile, 'data_filter', raising=False)
+    monkeypatch.setattr(tarfile.TarFile, 'extract', of_old)
+
+
+@pytest.mark.parametrize('filters', [True, False], ids=['filters', 'before 3.11.4'])
+def test_dangerous_permissions_are_not_taken_over(filters, tmp_path, monkeypatch):
     "No set-uid bit, and nobody but the owner may write."
+    if not filters:
+        without_filters(monkeypatch)
     (tmp_path / 'x.tgz').write_bytes(tgz(('s', dict(mode=0o4777, uid=0, size=0)), ('t', b'1')))
     unpack(tmp_path / 'x.tgz', tmp_path / 'out')
     assert not (tmp_path / 'out' / 's').stat().st_mode & 0o7022

@@ -540,10 +540,11 @@ def _read_tar(archive, most, visit, folder):
     with gzip.open(archive) as unpacked:
         stream = _Counted(unpacked, most)
         with tarfile.open(fileobj=stream, mode='r|') as tar:
+            tar.extraction_filter = getattr(tarfile, 'data_filter', None)  # from Python 3.11.4
             for member in tar:
                 visit(member.name, _tar_kind(member), member.size)
                 if folder is not None:
-                    tar.extract(member, folder, filter='data')
+                    tar.extract(member, folder, set_attrs=False)
                 tar.members = []  # it would remember them all
         while stream.read():
             pass
