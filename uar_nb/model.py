@@ -341,27 +341,6 @@ def embed_text(self: UAR, report_ids):
     distinct, rows = report_ids.unique(return_inverse=True)
     return self.lsu.embed_text(distinct), rows
 
-
-@patch
-def tables(self: UAR):
-    "F of the codebook (None for a CNN) and the vocabulary [|V|, d], kept while weights stand."
-    modules = [part for part in (self.lsu, self.cra) if part is not None]
-    tensors = [t for part in modules for t in [*part.parameters(), *part.buffers()]]
-    version = [(t.data_ptr(), t._version) for t in tensors]
-    if not self.is_recording and self._tables is not None and self._tables[0] == version:
-        return self._tables[1]
-    kv = self.cra.keys_values() if self.cra else None
-    tables = []
-    for table in (self.lsu.image_table, self.lsu.text_table):
-        if table is None or self.cra is None:
-            tables.append(table if table is None else table.weight)
-        else:
-            parts = [self.cra(rows, kv=kv) for rows in table.weight.split(1024)]
-            tables.append(torch.cat(parts))
-    if not self.is_recording:
-        self._tables = version, tables
-    return tables
-
 # %% ../nbs/07_model.ipynb #c019
 @patch
 def represent(self: UAR, batch, trace=None):
@@ -410,6 +389,27 @@ def represent_text(self: UAR, ids):
         return F.embedding(ids, self.tables()[1])
     E_R, rows = self.embed_text(ids)
     return F.embedding(rows, self._align(E_R))
+
+
+@patch
+def tables(self: UAR):
+    "F of the codebook (None for a CNN) and the vocabulary [|V|, d], kept while weights stand."
+    modules = [part for part in (self.lsu, self.cra) if part is not None]
+    tensors = [t for part in modules for t in [*part.parameters(), *part.buffers()]]
+    version = [(t.data_ptr(), t._version) for t in tensors]
+    if not self.is_recording and self._tables is not None and self._tables[0] == version:
+        return self._tables[1]
+    kv = self.cra.keys_values() if self.cra else None
+    tables = []
+    for table in (self.lsu.image_table, self.lsu.text_table):
+        if table is None or self.cra is None:
+            tables.append(table if table is None else table.weight)
+        else:
+            parts = [self.cra(rows, kv=kv) for rows in table.weight.split(1024)]
+            tables.append(torch.cat(parts))
+    if not self.is_recording:
+        self._tables = version, tables
+    return tables
 
 # %% ../nbs/07_model.ipynb #c025
 @patch
@@ -591,6 +591,14 @@ def forward(
         names.update(cross_weights=attention, sigmas=sigmas if self.mask_enabled else None)
     return UAROutput(logits, losses, total, stats | mask_stats, names)
 
+# %% ../nbs/07_model.ipynb #c046
+@patch
+@torch.no_grad()
+def cross_attention(self: UAR, batch):
+    "Text-to-image weights of a report's words [layers, B, h, T, N], with the true words as input."
+    with evaluation_mode(self):
+        return torch.stack(self(batch, trace=True).trace['cross_weights'])
+
 # %% ../nbs/07_model.ipynb #c039
 @patch
 @torch.no_grad()
@@ -645,14 +653,6 @@ def step(self: UAR, ids, state: Writing):
     "Logits [R, |V_R|] of the word after `ids` [R], the last words of every row (study-major)."
     F_words = F.embedding(ids[:, None], state.words)
     return self.word_logits(self.decode(F_words, state.memory, cache=state.cache).h[:, 0])
-
-# %% ../nbs/07_model.ipynb #c046
-@patch
-@torch.no_grad()
-def cross_attention(self: UAR, batch):
-    "Text-to-image weights of a report's words [layers, B, h, T, N], with the true words as input."
-    with evaluation_mode(self):
-        return torch.stack(self(batch, trace=True).trace['cross_weights'])
 
 # %% ../nbs/07_model.ipynb #6fff8a92
 @patch(as_prop=True)
