@@ -7,7 +7,7 @@ SOURCES := nbs tests tools benchmarks setup.py
 # Analyses compare trained models where `uar ablation` has left them; without them they train toys and say so
 RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 # The tests run as two processes on two cores: these, and all others
-HALF := tests/apps tests/data tests/experiment tests/phantom
+HALF := tests/apps tests/data tests/experiment tests/phantom tests/scoring tests/systems
 
 .PHONY: help setup demo demo-long ablation format types test test-all fuzz lab lessons measure readme docs clean
 
