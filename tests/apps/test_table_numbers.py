@@ -127,6 +127,17 @@ def test_what_has_not_converged_is_compared_with_nothing(tmp_path):
     assert make_table(tmp_path, '1', 'made')['differences'] == []
 
 
+def test_a_row_that_trained_much_longer_is_said_so(tmp_path):
+    keep_rows(tmp_path)
+    usual = json.loads((tmp_path / '1-made-uar-0.json').read_text())['steps']
+    for steps, told in ((3 * usual, False), (3 * usual + 1, True)):
+        file = tmp_path / '1-made-base-1.json'
+        file.write_text(json.dumps(made_up('base', 1, steps=steps)))
+        notes = make_table(tmp_path, '1', 'made')['notes']
+        longer = [note for note in notes if note.startswith('trained for more than three times')]
+        assert [note.endswith('UAR: Base') for note in longer] == [True] * told
+
+
 def test_scores_at_equal_seconds(made):
     "UAR took 75 seconds: the others had come to step 75, which their validation of step 50 tells."
     assert made['equal_seconds'] == pytest.approx(75)

@@ -391,13 +391,7 @@ def make_table(
 def _notes(rows, differences, about, first):
     "What stands under the table."
     notes = [f'{first["studies"]} test studies, which chose nothing; beam search as in all rows']
-    settled = [row for row in rows if row['converged']]
-    late = [row['label'] for row in rows if not row['converged']]
-    if late:
-        notes.append(f'not converged, and compared with nothing: {", ".join(late)}')
-    blind = [row['label'] for row in rows if row['looks'] is False]
-    if blind:
-        notes.append(f'does not look at the image: {", ".join(blind)}')
+    notes += _warnings(rows, about.reference)
     for score in COMPARED:
         found = [d for d in differences if d['score'] == score]
         shown = [d['detectable'] for d in found if not math.isnan(d['detectable'])]
@@ -407,7 +401,7 @@ def _notes(rows, differences, about, first):
                 f'a difference in {score} of {low:.3f} to {high:.3f} (by row) would be found with '
                 f'80 % power by these seeds, of {_range(found)} by these studies'
             )
-    if len(settled) == len(rows) and not differences and len(rows) > 1:
+    if all(row['converged'] for row in rows) and not differences and len(rows) > 1:
         notes.append('one seed: no interval over seeds')
     for row in rows:
         if row['also_trained_on']:
@@ -420,6 +414,26 @@ def _notes(rows, differences, about, first):
             if 'note' in numbers:
                 notes.append(f'{row["label"]}, published on {dataset}: {numbers["note"]}')
     return notes
+
+
+def _warnings(rows, reference):
+    "What a reader must know of single rows, each with the rows that it is true of."
+    of_rows = {
+        'not converged, and compared with nothing': [r for r in rows if not r['converged']],
+        'trained for more than three times the steps of UAR': _trained_longer(rows, reference),
+        'does not look at the image': [row for row in rows if row['looks'] is False],
+    }
+    labels = {what: ', '.join(row['label'] for row in found) for what, found in of_rows.items()}
+    return [f'{what}: {names}' for what, names in labels.items() if names]
+
+
+def _trained_longer(rows, reference, times=3):
+    "The rows of which a seed took more than so many times the reference's mean steps."
+    steps = {row['row']: list(row['steps'].values()) for row in rows}
+    if reference not in steps:
+        return []
+    most = times * sum(steps[reference]) / len(steps[reference])
+    return [row for row in rows if max(steps[row['row']]) > most]
 
 
 def _range(found):
