@@ -9,7 +9,7 @@ RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 # The tests run as two processes on two cores: these, and all others
 HALF := tests/apps tests/data tests/experiment tests/phantom tests/scoring tests/systems
 
-.PHONY: help setup demo demo-long ablation format types test test-all fuzz lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ablation format types test test-all fuzz gpu lab lessons measure readme docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
@@ -18,6 +18,7 @@ help:
 	@echo "make test       the checks for every change: at most 20 minutes on two cores"
 	@echo "make test-all   every check, at full length; runs weekly"
 	@echo "make fuzz       20,000 damaged files through every reader, about 15 minutes; make test reads 500"
+	@echo "make gpu        on a machine with a GPU: is it right, how fast, an epoch, the demo at the paper's size; 10 minutes"
 	@echo "make format     notebooks, tests and tools as ruff writes them, then the exported modules"
 	@echo "make types      types of the paper's modules, checked by pyright"
 	@echo "make lab        open the lessons in JupyterLab"
@@ -70,6 +71,10 @@ test-all: setup
 
 fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py --cases 20000 --out data/results/fuzz.json
+
+# Not run on a GPU yet; `tools/gpu.py --toy --device cpu` tries it anywhere
+gpu: setup
+	$(BIN)/python tools/gpu.py --out runs/gpu
 
 # Pyright on the modules of the road; the first time it fetches its own Node
 types: setup
