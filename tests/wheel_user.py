@@ -1,5 +1,5 @@
 """What a user of the installed wheel does: write a report with the model that comes along, train
-something tiny, then write a report with that. Run by test_house.py in a clean environment."""
+something tiny, then write a report with that. Run by test_package.py in a clean environment."""
 
 import subprocess
 import sys
