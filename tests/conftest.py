@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools'))
+import check_site
 import docs
 import website
 from forge import Forge
@@ -19,13 +20,13 @@ if hasattr(signal, 'SIGHUP'):
 
 @pytest.fixture(scope='session')
 def prepared(tmp_path_factory):
-    "The folder of pages as nbdev prepares them."
-    return docs.process(tmp_path_factory.mktemp('prepared'))
+    "The folder of some pages as nbdev prepares them; the whole site is for slow tests."
+    return docs.process(tmp_path_factory.mktemp('prepared'), check_site.SMALL)
 
 
 @pytest.fixture(scope='session')
 def site(prepared, tmp_path_factory):
-    "The folder of the rendered site."
+    "The folder of the rendered small site."
     out = tmp_path_factory.mktemp('site') / 'html'
     website.render(prepared, out)
     return out

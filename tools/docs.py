@@ -3,8 +3,9 @@ links and search.
 
 python tools/docs.py process FOLDER   nbdev's own processing of every page (directives, links,
 API page); Quarto renders FOLDER/_proc
-python tools/docs.py html FOLDER      the same, then every page as HTML
+python tools/docs.py html FOLDER      the same, then every page as HTML; or only the pages named
 python tools/docs.py readme           README.md from nbs/index.ipynb
+python tools/docs.py card             the image shown beside a link to the site, from there too
 python tools/docs.py sidebar          write the reading order of nbs/ and the links above it into
 _quarto.yml
 """
@@ -12,6 +13,7 @@ _quarto.yml
 import ast
 import base64
 import configparser
+import io
 import json
 import re
 import shutil
@@ -29,6 +31,9 @@ SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
 IMAGE = 'README_files/figure-{}.png'  # an image of README.md, taken out of nbs/index.ipynb
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
+CARD = 'site/card.png'  # what other sites show beside a link to this one
+WAYS = 'page-links'  # the cell above a page with the links to its source and to Colab
+BADGE = re.compile(r'\[!\[[^\]]*\]\([^)]*colab-badge[^)]*\)\]\([^)]*\)')  # on another host
 WORKER = '''
 from nbdev.quarto import refresh_quarto_yml, nbdev_sidebar
 from nbdev.serve import proc_nbs
@@ -74,6 +79,19 @@ def quarto_yml(text, ids=None):
 
 def source(cell):
     return ''.join(cell['source'])
+
+
+def option(text, name):
+    "Value of a cell option (`#| name: value`)."
+    found = re.search(rf'^#\| *{name}: *(.+)$', text, re.M)
+    value = found and found[1].strip()
+    return json.loads(value) if value and value.startswith('"') else value
+
+
+def write_image(file, data, kind):
+    "Write the data of an output that is an image."
+    svg = kind == 'image/svg+xml'
+    file.write_bytes(data.encode() if svg else base64.b64decode(data))
 
 
 def show_source(cells):
@@ -197,6 +215,15 @@ def split_imports(cells):
         ]
 
 
+def name_module(cells, module):
+    """A hidden import of the page's own module: nbdev runs its cells from above to below, where a
+    signature may name a class that stands further down."""
+    if module:
+        text = f'#| hide\nfrom uar_nb.{module} import *'
+        cell = dict(cell_type='code', id='own-module', metadata={}, outputs=[], source=text)
+        cells.insert(1, cell | dict(execution_count=None))
+
+
 def one_link(text):
     """A name that was the text of a link already, and that nbdev has made a link once more, is
     one link again."""
@@ -278,11 +305,12 @@ def ways_to(own, papers, page, here):
 
 def link_cells(cells, paths, papers, page):
     """What plain text says, as the site has it: callouts, anchors, captions, and links to pages,
-    equations and figures. `papers` knows the page of each equation of the paper."""
+    equations and figures. `papers` knows the page of each equation of the paper. The cell of the
+    title becomes front matter, which holds no links."""
     ways = ways_to(readable.anchors(cells), papers, page, page)
     readable.mark_captions(cells)
     for cell in cells:
-        if cell['cell_type'] == 'markdown':
+        if cell['cell_type'] == 'markdown' and not re.match(r'\s*# ', source(cell)):
             text = readable.link_references(source(cell), ways)
             text = readable.mark_equations(readable.callouts(text))
             cell['source'] = link_pages(text, paths, page)
@@ -313,16 +341,123 @@ def copy_sources(folder):
             shutil.copy(there, folder / name)
 
 
-def process(folder):
-    """Copy what the docs need into `folder`, let nbdev process it, and return the folder of
-    prepared pages."""
+def run_nbdev(folder):
+    "What nbdev itself does with the pages in `folder`."
+    (folder / 'worker.py').write_text(WORKER)
+    done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
+
+
+def read_books(folder):
+    "Every page below a folder by its id."
+    return {
+        pages.page_id(path, folder): json.loads(path.read_text(encoding='utf-8'))
+        for path in pages.all_pages(folder)
+    }
+
+
+def write_book(book, path):
+    "A page whose sources are lists of lines: Quarto drops the line ends of any other source."
+    for cell in book['cells']:
+        cell['source'] = source(cell).splitlines(keepends=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
+
+
+def way_links(page):
+    "The links above a page: to its source, and to Colab."
+    place = f"{SETTINGS['user']}/{SETTINGS['repo']}/blob/{SETTINGS['branch']}/nbs/{page}.ipynb"
+    colab = f'[Open in Colab](https://colab.research.google.com/github/{place})'
+    text = f'::: {{.page-links}}\n{colab} · [View source](https://github.com/{place})\n:::'
+    return dict(cell_type='markdown', id=WAYS, metadata={}, source=text)
+
+
+def plain_outputs(cell):
+    """Outputs that need no script of another host: a table in HTML is raw HTML in markdown, and
+    the view of a widget is left out."""
+    cell['outputs'] = [
+        out
+        for out in cell['outputs']
+        if 'application/vnd.jupyter.widget-view+json' not in out.get('data', {})
+    ]
+    for out in cell['outputs']:
+        shown = ''.join(out.get('data', {}).pop('text/html', ''))
+        if shown:
+            out['data'] = {'text/markdown': f'```{{=html}}\n{shown}\n```'}
+
+
+def name_images(cells):
+    "An image without a caption is read aloud as a figure of the section that it stands in."
+    section = ''
+    for cell in cells:
+        if cell['cell_type'] == 'markdown':
+            section = (re.findall(r'^#+ +(.+)$', source(cell), re.M) or [section])[-1]
+        elif cell['cell_type'] == 'code' and not option(source(cell), 'fig-alt'):
+            kinds = [kind for out in cell['outputs'] for kind in out.get('data', {})]
+            if any(kind.startswith('image/') for kind in kinds):
+                alt = f'Figure made by the code above, in the section {readable.plain(section)}'
+                readable.add_option(cell, 'fig-alt', alt)
+
+
+def local_links(text, page, shown):
+    """nbdev links names to the published site. Here they lead to the page, where it has a heading
+    of this name, and are plain names otherwise."""
+
+    def link(m):
+        name, file, anchor = m.groups()
+        there = shown.get((file, anchor))
+        return f'[{name}]({pages.link_to(there, page)}#{anchor})' if there else name
+
+    return re.sub(rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)#]+)#([^)]+)\)', link, text)
+
+
+def finish(books, modules, ways):
+    "The pages that nbdev has prepared as the site wants them, and the API page."
+    entries = {}
+    for page, book in books.items():
+        found = [(name, text) for name, text in tidy(book) if not name.startswith('_')]
+        if found:
+            entries[page] = found
+    shown = {
+        (pages.html_of(page), name.lower()): page
+        for page, symbols in entries.items()
+        for name, _ in symbols
+    }
+    for page, book in books.items():
+        book['metadata']['language_info'] = dict(name='python')
+        for cell in book['cells']:
+            if cell['cell_type'] == 'markdown':
+                text = BADGE.sub('', one_link(source(cell)))
+                cell['source'] = local_links(text, page, shown)
+            elif cell['cell_type'] == 'code':
+                plain_outputs(cell)
+                for out in cell['outputs']:
+                    text = ''.join(out.get('data', {}).get('text/markdown', ''))
+                    if text:
+                        out['data']['text/markdown'] = local_links(one_link(text), page, shown)
+        name_images(book['cells'])
+        book['cells'].insert(1, way_links(page))
+    entries = {
+        page: [(name, local_links(text, pages.API, shown)) for name, text in symbols]
+        for page, symbols in entries.items()
+    }
+    return books | {pages.API: api_page(entries, modules, ways)}
+
+
+def process(folder, only=None):
+    """Copy what the docs need into `folder`, let nbdev process every page or these, and return
+    the folder of prepared pages."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     copy_sources(folder)
     paths = {pages.page_id(p, folder / 'nbs'): p for p in pages.all_pages(folder / 'nbs')}
     modules = {page: pages.module_of(p) for page, p in paths.items()}
-    books = {page: json.loads(p.read_text(encoding='utf-8')) for page, p in paths.items()}
+    books = read_books(folder / 'nbs')
     papers = equations_of_paper(books)
+    for page in set(books) - set(only or books):
+        paths.pop(page).unlink()
+        del books[page]
     ways = {
         page: ways_to(readable.anchors(book['cells']), papers, page, pages.API)
         for page, book in books.items()
@@ -331,51 +466,31 @@ def process(folder):
         show_source(book['cells'])
         split_title(book['cells'])
         split_imports(book['cells'])
-        link_cells(book['cells'], paths, papers, page)
-        paths[page].write_text(json.dumps(book), encoding='utf-8')
-    (folder / 'worker.py').write_text(WORKER)
-    done = subprocess.run([sys.executable, 'worker.py'], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:])
-    made = {pages.page_id(p, folder / '_proc'): p for p in pages.all_pages(folder / '_proc')}
-    if set(made) != set(paths):
-        raise SystemExit(f'nbdev left out or added pages: {sorted(set(made) ^ set(paths))}')
-    books, entries = (
-        {page: json.loads(p.read_text(encoding='utf-8')) for page, p in made.items()},
-        {},
-    )
+        name_module(book['cells'], modules[page])
+        link_cells(book['cells'], modules, papers, page)
+        write_book(book, paths[page])
+    run_nbdev(folder)
+    books = read_books(folder / '_proc')
+    if set(books) != set(paths):
+        raise SystemExit(f'nbdev left out or added pages: {sorted(set(books) ^ set(paths))}')
+    books = finish(books, modules, ways)
     for page, book in books.items():
-        found = [(name, text) for name, text in tidy(book) if not name.startswith('_')]
-        if found:
-            entries[page] = found
-    shown = {
-        f'{pages.html_of(page)}#{name.lower()}'
-        for page, symbols in entries.items()
-        for name, _ in symbols
-    }
-
-    def plain(text):
-        return re.sub(
-            rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)]+)\)',
-            lambda m: m[0] if m[2] in shown else m[1],
-            text,
-        )  # links to what has no heading
-
-    entries = {
-        page: [(name, plain(text)) for name, text in symbols] for page, symbols in entries.items()
-    }
-    for page, book in books.items():
-        for cell in book['cells']:
-            if cell['cell_type'] == 'markdown':
-                cell['source'] = plain(one_link(source(cell)))
-        book['metadata']['language_info'] = dict(name='python')
-        made[page].write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
-    api = folder / '_proc' / f'{pages.API}.ipynb'
-    api.parent.mkdir(parents=True, exist_ok=True)
-    api.write_text(
-        json.dumps(api_page(entries, modules, ways), ensure_ascii=False), encoding='utf-8'
-    )
+        write_book(book, folder / '_proc' / f'{page}.ipynb')
+    check_prepared(books)
     return folder / '_proc'
+
+
+def check_prepared(books):
+    "Nothing on a prepared page is left half made."
+    found = [
+        f'{page}, cell {number}: {fault}'
+        for page, book in books.items()
+        for number, cell in enumerate(book['cells'])
+        if cell['cell_type'] == 'markdown'
+        for fault in readable.faults(source(cell))
+    ]
+    if found:
+        raise SystemExit('\n'.join(found))
 
 
 def convert(paths, to, out):
@@ -389,12 +504,12 @@ def convert(paths, to, out):
         raise SystemExit(done.stderr[-3000:])
 
 
-def html(out):
+def html(out, *only):
     import website
 
     out = Path(out).resolve()
     with tempfile.TemporaryDirectory() as tmp:
-        count = website.render(process(tmp), out)
+        count = website.render(process(tmp, only), out)
     print(f'{count} pages in {out.name}/; open {out.name}/index.html')
     return out
 
@@ -408,6 +523,26 @@ def readme_images(book):
         if 'image/png' in out.get('data', {})
     ]
     return {IMAGE.format(i + 1): base64.b64decode(text) for i, text in enumerate(encoded)}
+
+
+def card():
+    """The image that other sites show beside a link to this one: what the home page shows, with
+    its name above it."""
+    from matplotlib import font_manager
+    from PIL import Image, ImageDraw, ImageFont
+
+    book = json.loads((ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8'))
+    [shown] = readme_images(book).values()
+    shown = Image.open(io.BytesIO(shown)).convert('RGB')
+    shown = shown.resize((960, round(960 * shown.height / shown.width)), Image.LANCZOS)
+    made = Image.new('RGB', (1200, 630), 'white')
+    made.paste(shown, (120, 130))
+    face = font_manager.findfont('DejaVu Sans')
+    pen = ImageDraw.Draw(made)
+    pen.text((120, 30), 'uar_nb', 'black', ImageFont.truetype(face, 48))
+    line = 'Chest X-ray reports by Unify, Align and Refine'
+    pen.text((330, 48), line, '#57606a', ImageFont.truetype(face, 26))
+    return made
 
 
 def hide_code(cells):
@@ -432,7 +567,7 @@ def hide_code(cells):
                 metadata={},
                 source='\n\n'.join(shown),
             )
-        if source(cell).strip():
+        if source(cell).strip() and cell.get('id') != WAYS:
             yield cell
 
 
@@ -449,9 +584,8 @@ def readme_text(prepared=None):
     """README.md as nbs/index.ipynb says it; `prepared` is the folder of the pages where they are
     prepared already."""
     with tempfile.TemporaryDirectory() as tmp:
-        book = json.loads(
-            (Path(prepared or process(tmp)) / 'index.ipynb').read_text(encoding='utf-8')
-        )
+        made = Path(prepared or process(tmp, ['index']))
+        book = json.loads((made / 'index.ipynb').read_text(encoding='utf-8'))
         page = Path(tmp) / 'shown' / 'index.ipynb'
         page.parent.mkdir()
         page.write_text(
@@ -486,6 +620,8 @@ if __name__ == '__main__':
         for name, content in readme_images(index).items():
             (ROOT / name).parent.mkdir(exist_ok=True)
             (ROOT / name).write_bytes(content)
+    elif command == 'card':
+        card().save(ROOT / 'nbs' / CARD, optimize=True)
     elif command == 'sidebar':
         (ROOT / '_quarto.yml').write_text(
             quarto_yml((ROOT / '_quarto.yml').read_text(encoding='utf-8')), encoding='utf-8'

@@ -16,11 +16,12 @@ import re
 
 EQUATION = re.compile(r'([ ]*)\$\$((?:(?!\$\$).)+?)\\tag\{(\w+)\}\s*\$\$', re.S)
 CAPTION = re.compile(r'\s*\*\*Figure ([A-Z])\.\*\*\s+(.*)', re.S)
-CALLOUT = re.compile(r'> \*\*([^*\n]+[.!?])\*\*[ ]?(.*)')
+CALLOUT = re.compile(r'([ ]{0,3})> \*\*([^*\n]+[.!?])\*\*[ ]?(.*)')
 WARNINGS = ('Not ', 'Never ', 'Warning')  # how the titles of callouts begin that warn
 # code in fences and in line, links and equations, which hold no references
 OPAQUE = re.compile(
-    r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`|!?\[(?:[^\]\n]|`[^`\n]*`)*\]\([^)\n]*\)|\$\$.*?\$\$|^#.*$)',
+    r'(^[ ]*```.*?^[ ]*```|`[^`\n]+`|!?\[(?:[^\]\n]|`[^`\n]*`)*\]\([^)\n]*\)'
+    r'|\$\$.*?\$\$|^#[^\n]*$)',
     re.S | re.M,
 )
 REFERENCE = re.compile(
@@ -28,6 +29,17 @@ REFERENCE = re.compile(
     r'|\b[Ee]quation \(([a-z])\)'
     r'|\b[Ff]igure ([A-Z])\b'
 )
+
+# What no prepared page may have outside code and links
+LEFT = {
+    'a callout that is none': re.compile(r'^ *> \*\*[^*\n]+[.!?]\*\*.*', re.M),
+    'an equation whose number is none': re.compile(r'\\tag\b.*'),
+    'a reference to nothing': re.compile(
+        r'(?<!\w)@(?:eq|fig|tbl|sec)-[\w-]+|\b[Ee]quation \([a-z]\)'
+        r'|\b[Ff]igure [A-Z]\b(?!\.\*\*)|\bEq\. (?:0|1[4-9]|[2-9]\d)\b'
+    ),
+    'an anchor that is none': re.compile(r'^.*\S *\{#(?:eq|fig)-[^}]*\}', re.M),
+}
 
 
 def source(cell):
@@ -39,23 +51,24 @@ def is_fence(line):
 
 
 def callouts(text):
-    "Markdown with its callouts as Quarto writes them."
-    lines, inside, in_code = [], False, False
+    "Markdown with its callouts as Quarto writes them, those of a list inside it."
+    lines, indent, in_code = [], None, False
     for line in text.split('\n'):
-        in_code ^= is_fence(line) and not inside
+        in_code ^= is_fence(line) and indent is None
         begins = None if in_code else CALLOUT.fullmatch(line)
-        if inside and (begins or not line.startswith('>')):
-            lines += [':::', '']
-            inside = False
+        if indent is not None and (begins or not line.startswith(f'{indent}>')):
+            lines += [f'{indent}:::', '']
+            indent = None
         if begins:
-            title, rest = begins.groups()
+            indent, title, rest = begins.groups()
             kind = 'warning' if title.startswith(WARNINGS) else 'note'
             title = title.rstrip('.').replace('"', '&quot;')
-            lines += [f'::: {{.callout-{kind} title="{title}"}}', rest]
-            inside = True
+            lines += [f'{indent}::: {{.callout-{kind} title="{title}"}}', indent + rest]
+        elif indent is None:
+            lines.append(line)
         else:
-            lines.append(re.sub('^> ?', '', line) if inside else line)
-    return '\n'.join([*lines, ':::'] if inside else lines)
+            lines.append(indent + re.sub('^ *> ?', '', line))
+    return '\n'.join(lines if indent is None else [*lines, f'{indent}:::'])
 
 
 def anchor(tag):
@@ -77,13 +90,46 @@ def anchors(cells):
 
 
 def mark_equations(text):
-    "Markdown with an anchor before each equation that has a tag."
+    """Markdown in which an equation with a tag is a box with an anchor and its number: Pandoc
+    leaves a tag out of MathML."""
 
     def mark(m):
-        indent, _, tag = m.groups()
-        return f'{indent}<span id="{anchor(tag)}"></span>\n\n{m[0]}'
+        indent, tex, tag = m.groups()
+        starts = m.string[: m.start()].endswith('\n') or not m.start()
+        indent = indent if starts else ''  # a word stands before it
+        box = f'{indent}::: {{#{anchor(tag)} .equation}}\n{indent}$${tex.rstrip()}$$\n\n'
+        return f'{"" if starts else chr(10)}\n{box}{indent}[({tag})]{{.number}}\n{indent}:::\n'
 
     return EQUATION.sub(mark, text)
+
+
+def strip_code(text):
+    "Markdown without its code, and whether a fence is left open."
+    kept, mark = [], None
+    for line in text.split('\n'):
+        found = re.match(r' *(`{3,}|~{3,})', line)
+        if found and mark is None:
+            mark = found[1]
+        elif found and found[1].startswith(mark) and line.strip() == found[1]:
+            mark = None
+        elif mark is None:
+            kept.append(re.sub(r'(`+)(?!`).*?(?<!`)\1(?!`)', '', line))
+    return '\n'.join(kept), mark is not None
+
+
+def faults(text):
+    "What the markdown of a prepared page has left unresolved."
+    text, open_fence = strip_code(text)
+    found = ['a fence of code is not closed'] if open_fence else []
+    boxes = re.findall(r'^ *:::+ *(\{?)', text, re.M)
+    if boxes.count('{') != boxes.count(''):
+        found.append('a box (:::) is not closed, or closed twice')
+    if text.count('$$') % 2:
+        found.append('an equation ($$) is not closed')
+    text = re.sub(r'\[(?:[^\]\n]|\n(?!\n))*\]\([^)\n]*\)', '', text)
+    for name, mark in LEFT.items():
+        found += [f'{name}: {m[0].strip()!r}' for m in mark.finditer(text)]
+    return found
 
 
 def plain(text):

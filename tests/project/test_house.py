@@ -255,9 +255,7 @@ def test_no_line_of_exported_code_is_too_long():
     assert not {m: found for m in ORDER if (found := long_lines(module_file(m).read_text()))}
 
 
-def test_every_page_processes_and_the_readme_is_the_index(prepared):
-    made = pages.page_ids(prepared)
-    assert made == sorted([*pages.page_ids(), pages.API]) and len(made) >= NOTEBOOKS + 1
+def test_the_readme_is_the_index(prepared):
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     assert docs.readme_text(prepared) == readme, 'run make readme'
     assert len(readme.splitlines()) <= 150

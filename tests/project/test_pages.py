@@ -223,7 +223,7 @@ def test_the_site_keeps_folders(tree, tmp_path):
         book['cells'].insert(0, dict(cell_type='raw', id='front', metadata={}, source=front(page)))
         (prepared / f'{page}.ipynb').write_text(json.dumps(book))
     deep = prepared / 'wings/data/03_dicom.ipynb'
-    text = f'[g](../../reference/glossary.ipynb#words) [n](10_load.ipynb) [c]({docs.SITE}cra.html#x) [s]({docs.SITE}wings/data/load.html) [home]({docs.SITE})'  # noqa: E501
+    text = '[g](../../reference/glossary.ipynb#words) [n](10_load.ipynb) [c](../../04_cra.ipynb#x) [home](../../index.ipynb)'  # noqa: E501
     book = json.loads(deep.read_text())
     book['cells'].append(dict(cell_type='markdown', id='links', metadata={}, source=text))
     deep.write_text(json.dumps(book))
@@ -237,8 +237,8 @@ def test_the_site_keeps_folders(tree, tmp_path):
         'load.html',
         '../../cra.html#x',
         '../../index.html',
-        '../../site.css',
-        '../../site.js',
+        '../../site/site.css',
+        '../../site/site.js',
         '../analysis/retrieval.html',
         '../../results/retrieval.html',
     ):
@@ -247,7 +247,7 @@ def test_the_site_keeps_folders(tree, tmp_path):
         for link in re.findall(r'(?:href|src)="([^"#]+)', (out / name).read_text()):
             if not link.startswith('https:'):
                 assert os.path.isfile((out / name).parent / link), f'{name}: {link}'
-    search = json.loads((out / 'search.js').read_text().removeprefix('window.SEARCH = '))
+    search = json.loads((out / 'site/search.js').read_text().removeprefix('window.SEARCH = '))
     assert search and {url.partition('#')[0] for url, *_ in search} == set(made)
     (prepared / 'attic').mkdir()
     deep.rename(prepared / 'attic/03_dicom.ipynb')

@@ -5,8 +5,10 @@ import re
 
 import pytest
 
+import docs
 import pages
 import readable
+import website
 
 
 def markdown(text):
@@ -55,10 +57,95 @@ def test_a_quote_in_a_title_does_not_end_it():
 
 def test_an_equation_with_a_tag_has_an_anchor_and_keeps_its_tag():
     raw = 'So\n\n$$ a = b $$\n\nand\n\n$$\nc = d \\tag{9}\n$$\n\nor $$ e \\tag{b} $$'
-    made = readable.mark_equations(raw)
     assert readable.anchors([markdown(raw)]) == ['equation-9', 'equation-b']
-    assert made.count('<span') == 2 and made.index('equation-9') > made.index('and')
-    assert re.sub(r' ?<span id="[\w-]+"></span>\n\n', '', made).replace('  ', ' ') == raw
+    assert readable.mark_equations(raw) == (
+        'So\n\n$$ a = b $$\n\nand\n\n\n'
+        '::: {#equation-9 .equation}\n$$\nc = d$$\n\n[(9)]{.number}\n:::\n'
+        '\n\nor\n\n::: {#equation-b .equation}\n$$ e$$\n\n[(b)]{.number}\n:::\n'
+    )
+
+
+def test_an_equation_in_a_list_stays_in_its_item():
+    made = readable.mark_equations('1. so\n\n   $$ e \\tag{b} $$\n\n2. then')
+    assert made == (
+        '1. so\n\n\n   ::: {#equation-b .equation}\n   $$ e$$\n\n   [(b)]{.number}\n   :::\n'
+        '\n\n2. then'
+    )
+
+
+def test_a_callout_in_a_list_stays_in_its_item():
+    made = readable.callouts('- so\n\n  > **Not a rule.** But\n  > often.\n- then')
+    assert made == (
+        '- so\n\n  ::: {.callout-warning title="Not a rule"}\n  But\n  often.\n  :::\n\n- then'
+    )
+
+
+HOSTILE = {
+    'a fence of code is not closed': 'x\n\n```python\n> **A callout.** in code',
+    'a fence of code is not closed, longer': '````\n```\n',
+    'a box (:::) is not closed': '::: {.callout-note}\nwords',
+    'a box (:::) is not closed, or closed twice': '::: {.a}\nwords\n:::\n\n:::',
+    'an equation ($$) is not closed': 'so $$ x = y',
+    'a callout that is none': '1. x\n\n      > **Too deep.** in a list',
+    'an equation whose number is none': '$$ x \\tag{} $$',
+    'an equation whose number is none: ': '$$ x \\tag{one two} $$',
+    'a reference to nothing': 'see equation (z)',
+    'a reference to nothing, a figure': 'see Figure Z.',
+    'a reference to nothing, of the paper': 'by Eq. 14',
+    'a reference to nothing, for Quarto': 'see @fig-x',
+    'an anchor that is none': '$$ x $$ {#eq-x}',
+}
+
+
+@pytest.mark.parametrize('kind', HOSTILE)
+def test_what_is_left_unresolved_is_named(kind):
+    "By each page that the site is made of: one fault ends the build."
+    cells = [markdown(HOSTILE[kind])]
+    docs.link_cells(cells, {}, {}, 'x')
+    with pytest.raises(SystemExit) as said:
+        docs.check_prepared({'x': dict(cells=cells)})
+    assert str(said.value).startswith('x, cell 0: ') and kind.split(', ')[0].strip(': ') in str(
+        said.value
+    )
+
+
+def test_code_links_and_what_is_resolved_have_no_fault():
+    text = (
+        '```\n::: {.x}\n$$\n```\n\n`$$` and ``a ` $$``, [equation (a)](#equation-a), '
+        '**Figure A.** See.\n\n~~~\n```\n~~~\n\nFigure 3 of the paper, Eq. 7.'
+    )
+    assert readable.faults(text) == []
+
+
+def test_nothing_is_left_unresolved_on_any_page(books):
+    "The pages as the site has them but for what nbdev does with code."
+    papers = docs.equations_of_paper(books)
+    for page, book in books.items():
+        cells = [dict(cell) for cell in book['cells']]
+        docs.split_title(cells)
+        docs.link_cells(cells, list(books), papers, page)
+        docs.check_prepared({page: dict(cells=cells)})
+
+
+def test_references_below_a_heading_are_links_too():
+    made = readable.link_references('## Try Eq. 9\n\nBy Eq. 9.', {'equation-9': '#e'}.get)
+    assert made == '## Try Eq. 9\n\nBy [Eq. 9](#e).'
+
+
+def test_pandoc_reads_callouts_equations_and_lists():
+    "The engine below Quarto, with whatever it warns of as an error."
+    pytest.importorskip('pypandoc')
+    cells = [
+        markdown('- so\n\n  > **Look.** here $x$\n\n  $$ y \\tag{a} $$\n\n- by equation (a)'),
+    ]
+    docs.link_cells(cells, {}, {}, 'x')
+    _, body = website.pandoc(readable.source(cells[0]))
+    assert re.search(r'<li>.*callout-note.*<div class="callout-title">\s*<p>Look</p>', body, re.S)
+    assert re.search(r'<div id="equation-a" class="equation">.*<math.*\(a\)', body, re.S)
+    assert body.count('<ul>') == 1 and '<a href="#equation-a">equation (a)</a>' in body
+    for text in ('::: {.callout-note}\nx', '$\\nothing{x}$', '# a {#b}\n\n# c {#b}'):
+        with pytest.raises(SystemExit):
+            website.pandoc(text)
 
 
 def test_a_caption_stands_below_and_is_read_aloud():
@@ -147,3 +234,22 @@ def test_captions_stand_below_code(books):
         for above, cell in zip(book['cells'], book['cells'][1:], strict=False):
             if cell['cell_type'] == 'markdown' and readable.CAPTION.match(readable.source(cell)):
                 assert above['cell_type'] == 'code', f'{page}: {readable.source(cell)[:60]}'
+
+
+def heads(book):
+    "The levels of a page's headings, in order."
+    texts = [readable.strip_code(readable.source(c))[0] for c in markdown_cells(book)]
+    return [len(mark) for text in texts for mark in re.findall(r'^(#+) ', text, re.M)]
+
+
+def markdown_cells(book):
+    return [cell for cell in book['cells'] if cell['cell_type'] == 'markdown']
+
+
+def test_the_table_of_contents_reads_well(books):
+    "One title, first, and no level left out: what JupyterLab and the site list."
+    assert heads(dict(cells=[markdown('# a\n```\n# b\n```\n## c')])) == [1, 2]
+    for page, book in books.items():
+        levels = heads(book)
+        assert levels[0] == 1 and levels.count(1) == 1, page
+        assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)), page

@@ -2,6 +2,7 @@
 equations, readable in a real browser."""
 
 import ast
+import contextlib
 import functools
 import http.server
 import importlib
@@ -9,16 +10,17 @@ import json
 import posixpath
 import re
 import threading
-from html.parser import HTMLParser
 
 import pytest
 
+import check_site
 import docs
 import glossary
 import lessons
 import pages
 import readable
 import website
+from check_site import SMALL
 from pages import ROOT, bare, cells_of, find_page, html_of, kind_of, linked_page, module_of, page_id
 
 
@@ -249,6 +251,33 @@ def test_workflows():
     assert 'schedule' in weekly[True] and 'make test-all' in job['steps'][-1]['run']
     text = (ROOT / '.github/workflows/docs.yml').read_text(encoding='utf-8')
     assert 'quarto render' in text and 'tools/docs.py process' in text
+    assert 'tools/check_site.py' in text
+
+
+@pytest.mark.parametrize(
+    'said, fails',
+    [('[ 3/125] cra.ipynb\nOutput created: _docs/index.html\n', False),
+     ('[WARNING] Unable to resolve crossref @eq-9\n', True),
+     ('\x1b[33mWARN: Unable to resolve link target: x.ipynb\x1b[39m\n', True)],
+)  # fmt: skip
+def test_a_warning_of_quarto_ends_the_workflow(said, fails, tmp_path):
+    "The very lines of docs.yml, with a program in Quarto's place that says this."
+    import subprocess
+
+    import yaml
+
+    flow = yaml.safe_load((ROOT / '.github/workflows/docs.yml').read_text(encoding='utf-8'))
+    [lines] = [
+        s['run'] for s in flow['jobs']['build']['steps'] if 'quarto render' in s.get('run', '')
+    ]
+    quarto = tmp_path / 'quarto'
+    quarto.write_text('#!/bin/sh\ncat said.txt >&2\n')
+    quarto.chmod(0o755)
+    (tmp_path / 'said.txt').write_text(said)
+    way = {'PATH': f'{tmp_path}:/usr/bin:/bin'}
+    command = ['bash', '--noprofile', '--norc', '-eo', 'pipefail', '-c', lines]
+    done = subprocess.run(command, cwd=tmp_path, env=way, capture_output=True)
+    assert (done.returncode != 0) == fails
 
 
 def test_lessons_are_measured(tmp_path, monkeypatch):
@@ -384,64 +413,130 @@ def test_make_trains_the_models_that_the_analyses_compare():
 # ---- the rendered site
 
 
-class Reader(HTMLParser):
-    "Links, identifiers and images of a page, and its text."
+@pytest.fixture(scope='module')
+def rendered(site):
+    "The pages of the small site by their path below the root."
+    return check_site.read_site(site)
 
-    def __init__(self, text):
-        super().__init__()
-        self.links, self.ids, self.images, self.text, self.code = [], [], [], [], 0
-        self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
-        a = dict(attributes)
-        if tag == 'a' and 'href' in a:
-            self.links.append(a['href'])
-        if tag in ('link', 'script') and (a.get('href') or a.get('src')):
-            self.links.append(a.get('href') or a['src'])
-        if 'id' in a:
-            self.ids.append(a['id'])
-        if tag == 'img':
-            self.images.append(a)
-        self.code += tag in ('pre', 'code', 'script', 'style')
+PLANTED = {
+    'dead link': '<a href="nowhere.html">x</a>',
+    'dead link: #nothing': '<a href="#nothing">x</a>',
+    'dead link: other.html#nothing': '<a href="other.html#nothing">x</a>',
+    'published address': f'<a href="{docs.SITE}cra.html">x</a>',
+    'fetches from another host: https': '<script src="https://a.b/require.js"></script>',
+    'fetches from another host: //': '<img src="//a.b/x.png" alt="x">',
+    'missing file': '<link rel="stylesheet" href="gone.css">',
+    'two things are called': '<p id="here"></p>',
+    'without an alternative text': '<img src="other.html" alt=" ">',
+    "left over: ':::": '<p>::: {.callout-note}</p>',
+    "left over: '$$'": '<p>$$ x $$</p>',
+    "left over: '@eq-9'": '<p>see @eq-9</p>',
+    "left over: '](cra.ipynb)'": '<p>[x](cra.ipynb)</p>',
+}
 
-    def handle_endtag(self, tag):
-        self.code -= tag in ('pre', 'code', 'script', 'style')
 
-    def handle_data(self, data):
-        if not self.code:
-            self.text.append(data)
+@pytest.mark.parametrize('fault', PLANTED)
+def test_the_check_of_the_site_finds_what_is_planted(fault, tmp_path):
+    good = (
+        '<p id="here">::</p><a href="other.html#here">x</a><a href="https://a.b">y</a><pre>$$</pre>'
+    )
+    (tmp_path / 'other.html').write_text('<p id="here"></p>')
+    (tmp_path / 'page.html').write_text(good)
+    assert not check_site.faults(tmp_path)
+    (tmp_path / 'page.html').write_text(good + PLANTED[fault])
+    [found] = check_site.faults(tmp_path)
+    assert found.startswith('page.html: ') and fault in found
+
+
+def test_the_check_of_the_site_reads_styles(tmp_path):
+    (tmp_path / 'a.css').write_text(
+        '/* url(//x.y) */ @import "https://fonts.a.b/css"; x { y: url(z) }'
+    )
+    assert check_site.faults(tmp_path) == [
+        'a.css: fetches from another host: https://fonts.a.b/css'
+    ]
+
+
+def test_the_small_site_has_no_fault(site, rendered):
+    """What leads to a page outside of the small site is left to the test of all sources and to
+    the slow test of the whole site."""
+    missing = {html_of(page) for page in [*pages.page_ids(), pages.API]} - set(rendered)
+
+    def leads_out(fault):
+        name, _, link = fault.partition(': dead link: ')
+        file = posixpath.normpath(posixpath.join(posixpath.dirname(name), link.split('#')[0]))
+        return file in missing
+
+    found = check_site.faults(site)
+    assert not [fault for fault in found if not leads_out(fault)]
+    assert {html_of(page) for page in [*SMALL, pages.API]} == set(rendered)
+
+
+def targets(page):
+    "The anchors that the page of a source has: headings, equations, figures, exported names."
+    book = cells_of(find_page(page))
+    text = '\n'.join(readable.strip_code(''.join(c['source']))[0] for c in book)
+    found = {website.slug(re.sub(r'\[([^\]]*)\]\([^)]*\)|[`*$]', r'\1', head))
+             for head in re.findall(r'^#+ +(.+)$', text, re.M)}  # fmt: skip
+    plain = {slug.split('{')[0] for slug in found} | set(readable.anchors(book))
+    return plain | {name.lower() for c in book if c['cell_type'] == 'code' for name in names(c)}
+
+
+def names(cell):
+    "What a code cell defines, as the site names it: `f`, `C`, `C.method`, patched ones too."
+    try:
+        body = ast.parse(''.join(cell['source'])).body
+    except SyntaxError:
+        return
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.args.args and node.decorator_list:
+            owner = node.args.args[0].annotation
+            yield f'{ast.unparse(owner)}.{node.name}' if owner else node.name
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        for inner in getattr(node, 'body', []):
+            if isinstance(node, ast.ClassDef) and isinstance(inner, ast.FunctionDef):
+                yield f'{node.name}.{inner.name}'
+
+
+def test_every_link_of_every_source_leads_to_a_place():
+    "Without building the site: files that are there, and anchors that the page will have."
+    dead, seen = [], functools.cache(targets)
+    for page in pages.page_ids():
+        for cell in cells_of(find_page(page)):
+            if cell['cell_type'] != 'markdown':
+                continue
+            text, _ = readable.strip_code(''.join(cell['source']))
+            for link in re.findall(r'\]\(([^)\s]+)\)', text):
+                if re.match(r'https?:|mailto:', link):
+                    continue
+                file, _, anchor = link.partition('#')
+                there = linked_page(file, page) if file else page
+                known = there in pages.page_ids() if there else is_file(file, page)
+                if not known or (anchor and there and anchor not in seen(there)):
+                    dead.append(f'{page}: {link}')
+    assert not dead
+
+
+def is_file(link, page):
+    return (ROOT / pages.repository_path(link, page)).exists()
 
 
 @pytest.fixture(scope='module')
-def rendered(site):
-    "Every page of the site by its path below the root."
-    return {
-        p.relative_to(site).as_posix(): Reader(p.read_text(encoding='utf-8'))
-        for p in site.rglob('*.html')
-    }
+def whole_site(tmp_path_factory):
+    "Every page of the site."
+    out = tmp_path_factory.mktemp('whole')
+    website.render(docs.process(out / 'made'), out / 'html')
+    return out / 'html'
 
 
-def test_no_dead_link(rendered, site):
-    dead = []
-    for name, page in rendered.items():
-        for link in page.links:
-            if re.match(r'(https?:|mailto:|data:)', link):
-                continue
-            target, _, anchor = link.partition('#')
-            target = (
-                posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-                if target
-                else name
-            )
-            if not (site / target).is_file() or (
-                anchor and target in rendered and anchor not in rendered[target].ids
-            ):
-                dead.append(f'{name}: {link}')
-    assert not dead, '\n'.join(sorted(set(dead)))
-    assert (
-        set(rendered) == {html_of(page) for page in [*pages.page_ids(), pages.API]}
-        and len(rendered) >= 81
-    )
+@pytest.mark.slow  # 3 minutes
+def test_the_whole_site_has_no_fault(whole_site):
+    assert not check_site.faults(whole_site)
+    made = {path.relative_to(whole_site).as_posix() for path in whole_site.rglob('*.html')}
+    assert made == {html_of(page) for page in [*pages.page_ids(), pages.API]} and len(made) >= 125
+    assert api_lacks(whole_site, pages.lessons()) == []
 
 
 def test_links_to_the_repository_lead_to_files(rendered):
@@ -455,18 +550,72 @@ def test_links_to_the_repository_lead_to_files(rendered):
     assert files and not [f for f in files if not (ROOT / f).exists()]
 
 
-def test_pages_are_whole(rendered):
-    for name, page in rendered.items():
-        twice = {i for i in page.ids if page.ids.count(i) > 1}
-        assert not twice, f'{name}: {twice}'
-        assert all(p.get('alt') for p in page.images), name
-        text = ''.join(page.text)
-        left = re.findall(
-            r'(?<!\w)@(?:eq|fig)-[\w-]+|^:::.*|\{#(?:eq|fig)[^}]*\}|QZ(?:KEPT|IMAGE)|\$\$|\]\([\w./-]+\.html',
-            text,
-            re.M,
-        )
-        assert not left, f'{name}: {left[:5]}'
+def test_every_page_leads_to_its_source_and_to_colab(rendered):
+    place = f"{docs.SETTINGS['user']}/{docs.SETTINGS['repo']}/blob/{docs.SETTINGS['branch']}/nbs"
+    for page in SMALL:
+        links = rendered[html_of(page)].links
+        assert f'https://github.com/{place}/{page}.ipynb' in links
+        assert f'https://colab.research.google.com/github/{place}/{page}.ipynb' in links
+
+
+def test_sources_are_lists_of_lines(prepared):
+    "Quarto drops the line ends of a source that is one string."
+    made = {page: docs.read_books(prepared)[page] for page in [*SMALL, pages.API]}
+    for page, book in made.items():
+        for cell in book['cells']:
+            lines = cell['source']
+            assert isinstance(lines, list), page
+            assert all(line.endswith('\n') for line in lines[:-1]), page
+            assert not any('\n' in line[:-1] for line in lines), page
+    assert len(made[pages.API]['cells']) > 1
+
+
+def test_no_output_needs_a_script_of_another_host(prepared):
+    "Quarto fetches require.js and jQuery for a page with outputs in HTML, and more for widgets."
+    kinds = {
+        kind
+        for book in docs.read_books(prepared).values()
+        for cell in book['cells']
+        for out in cell.get('outputs', [])
+        for kind in out.get('data', {})
+    }
+    assert 'image/png' in kinds
+    assert kinds <= {'text/markdown', 'text/plain', 'image/png', 'image/svg+xml'}
+    cell = dict(outputs=[{'data': {'text/html': ['<b>', 'x</b>'], 'text/plain': 'x'}},
+                         {'data': {'application/vnd.jupyter.widget-view+json': {}}}])  # fmt: skip
+    docs.plain_outputs(cell)
+    assert cell['outputs'] == [{'data': {'text/markdown': '```{=html}\n<b>x</b>\n```'}}]
+
+
+def test_quarto_fetches_nothing_from_another_host():
+    "MathML needs no MathJax, and the themes leave out the fonts that they would fetch."
+    import yaml
+
+    text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
+    said = yaml.safe_load(text)
+    page = said['format']['html']
+    assert page['html-math-method'] == 'mathml' and set(page['theme']) == {'light', 'dark'}
+    for theme in page['theme'].values():
+        sheet = (ROOT / 'nbs' / theme[1]).read_text(encoding='utf-8')
+        assert re.search(r'/\*-- scss:defaults --\*/[^/]*//[^\n]*\n\$web-font-path: false;', sheet)
+    assert 'http' not in text
+    named = [page['css'], said['website']['favicon'], said['website']['open-graph']['image']]
+    for file in [*named, *said['project']['resources']]:
+        assert (ROOT / 'nbs' / file).is_file(), file
+    style = (ROOT / 'nbs/site/styles.css').read_text(encoding='utf-8')
+    [font] = re.findall(r'url\("([^"]+)"\)', style)
+    assert (ROOT / 'nbs/site' / font).read_bytes()[:4] == b'wOF2'
+
+
+def test_the_card_shows_what_the_home_page_shows():
+    from PIL import Image, ImageChops
+
+    kept = Image.open(ROOT / 'nbs' / docs.CARD).convert('RGB')
+    made = docs.card()
+    assert kept.size == (1200, 630) and (ROOT / 'nbs' / docs.CARD).stat().st_size < 400_000
+    box = (120, 130, 1080, 630)
+    worst = ImageChops.difference(kept.crop(box), made.crop(box)).getextrema()
+    assert max(high for _, high in worst) <= 3, 'run python tools/docs.py card'
 
 
 def test_equations_and_figures_can_be_linked(site):
@@ -477,88 +626,99 @@ def test_equations_and_figures_can_be_linked(site):
     for anchor in own:
         assert f'id="{anchor}"' in text, anchor
     assert re.search(r'<a href="#equation-9">Eq. 9</a>', text)
-    assert re.search(r'<a href="06_losses.html|<a href="losses.html#equation-10">Eq. 10</a>', text)
-    assert '<span class="number">(9)</span>' in text and r'\tag' not in text
+    assert re.search(r'<a href="losses.html#equation-10">Eq. 10</a>', text)
+    assert '<span class="number">(9)</span>' in text and '<math display="block"' in text
     assert 'class CRA' in re.sub(r'<[^>]+>', '', text)  # a lesson shows the code that it exports
 
 
-def test_the_api_page_has_every_public_function(site):
+def api_lacks(site, modules):
+    "The modules with public names that the API page does not have, or has without."
     text = (site / html_of(pages.API)).read_text(encoding='utf-8')
-    for name in ('cra.CRA', 'losses.triplet_loss', 'data.load.load_studies', 'training.Trainer'):
-        assert f'id="{name.lower()}"' in text
-    for module in pages.lessons():
+    wrong = []
+    for module in modules:
         file = ROOT / 'uar_nb' / f'{module.replace(".", "/")}.py'
         body = ast.parse(file.read_text(encoding='utf-8')).body
         made = [node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
         public = any(not name.startswith('_') for name in made)
-        assert (f'id="{website.slug(module)}"' in text) == public, module
+        if (f'id="{website.slug(module)}"' in text) != public:
+            wrong.append(module)
+    return wrong
 
 
-@pytest.fixture(scope='module')
-def served(site):
-    "The site on a local port."
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
-    handler.log_message = lambda *a: None
+def test_the_api_page_has_every_public_function(site):
+    text = (site / html_of(pages.API)).read_text(encoding='utf-8')
+    for name in ('cra.CRA', 'lsu.LSU', 'data.load.load_studies'):
+        assert f'id="{name.lower()}"' in text
+    assert api_lacks(site, ['cra', 'lsu', 'data.load']) == []
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serve(folder):
+    "A folder on a local port."
+    handler = functools.partial(Quiet, directory=str(folder))
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}/'
     server.shutdown()
 
 
+@pytest.fixture(scope='module')
+def served(site):
+    with serve(site) as address:
+        yield address
+
+
 @pytest.mark.parametrize('width', [1300, 390])
 def test_in_a_real_browser(served, width):
-    "No page is wider than the screen, menu and search work, nothing is missing."
+    """No page is wider than the screen, menu, search and themes work, nothing is missing, and
+    nothing is fetched from elsewhere."""
+    check_in_browser(served, width, [html_of(page) for page in [*SMALL, pages.API]])
+
+
+@pytest.mark.slow  # 4 minutes with the whole site
+def test_every_page_fits_a_phone(whole_site):
+    with serve(whole_site) as address:
+        check_in_browser(address, 390, [html_of(page) for page in pages.page_ids()])
+
+
+def check_in_browser(address, width, names):
     browser = pytest.importorskip('browser')
     if browser.CHROMIUM is None:
         pytest.skip('no Chromium here')
     pytest.importorskip('websocket')
     page = browser.Browser(width=width, height=850)
     try:
-        page.send(
-            'Emulation.setDeviceMetricsOverride',
-            width=width,
-            height=850,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        chosen = [
-            find_page(name)
-            for name in (
-                'index',
-                'cra',
-                'config',
-                'open_choices',
-                'paper_to_code',
-                'glossary',
-                'data_cards',
-            )
-        ]
-        chosen += [
-            find_page('train_iu_xray', kind='training'),
-            *(
-                find_page(name, kind='analysis')
-                for name in ('retrieval', 'where_words_look', 'explore')
-            ),
-        ]
-        for name in [html_of(pages.API), *(html_of(page_id(path)) for path in chosen)]:
-            page.open(f'{served}{name}')
+        size = dict(width=width, height=850, deviceScaleFactor=1, mobile=width < 500)
+        page.send('Emulation.setDeviceMetricsOverride', **size)
+        for name in names:
+            page.open(f'{address}{name}')
+            here = f"document.readyState === 'complete' && location.pathname.endsWith('/{name}')"
+            page.wait(here, what=name)
+            wide = page.run('document.documentElement.scrollWidth')
+            assert wide <= width, f'{name} is {wide} pixels wide on a screen of {width}'
             page.wait(
-                f"document.readyState === 'complete' && location.pathname.endsWith('/{name}')",
-                what=name,
-            )
-            assert page.run('document.documentElement.scrollWidth <= innerWidth'), (
-                f'{name} is wider than {width} pixels'
-            )
-            page.wait(
-                "[...document.querySelectorAll('main img')].every(i => i.src.startsWith('https:') || i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)",  # noqa: E501
+                "[...document.querySelectorAll('main img')].every(i => i.loading === 'lazy' && !i.complete || i.naturalWidth > 0)",  # noqa: E501
                 30,
                 f'{name} has an image that does not show',
             )
+        font = """document.fonts.load('16px "Latin Modern Math"').then(found => found.length)"""
+        page.wait(font, 30, 'the font of maths')
         if width < 500:
-            assert page.run("getComputedStyle(document.getElementById('side')).display") == 'none'
+            shown = "getComputedStyle(document.getElementById('side')).display"
+            assert page.run(shown) == 'none'
             page.run("document.getElementById('menu').click()")
-            assert page.run("getComputedStyle(document.getElementById('side')).display") == 'block'
+            assert page.run(shown) == 'block'
             page.run("document.getElementById('menu').click()")
+        paper = 'getComputedStyle(document.body).backgroundColor'
+        before = page.run(paper)
+        page.run("document.getElementById('theme').click()")
+        assert {before, page.run(paper)} == {'rgb(255, 255, 255)', 'rgb(18, 23, 29)'}
+        page.run("document.getElementById('theme').click()")
         page.run(
             "const box = document.getElementById('search'); box.focus(); box.value = 'orthonormal basis'; box.dispatchEvent(new Event('input')); 1"  # noqa: E501
         )
@@ -567,10 +727,12 @@ def test_in_a_real_browser(served, width):
             30,
             'search',
         )
-        assert any(
-            first.endswith(page) or f'{page}#' in first
-            for page in ('/cra.html', '/basis.html', '/glossary.html')
-        ), first
+        found = ('/cra.html', '/basis.html', '/glossary.html')
+        assert any(first.endswith(page) or f'{page}#' in first for page in found), first
         assert page.run(f'fetch({first!r}).then(answer => answer.ok)')
+        strange = [
+            url for url in page.requests() if not url.startswith((address, 'data:', 'about:'))
+        ]
+        assert not strange and not page.console_errors()
     finally:
         page.close()

@@ -1,14 +1,18 @@
-// The menu of small screens, and a search that loads its index at the first use. Files and pages that it names are below the folder of this script.
+// The menu of small screens, and a search that loads its index at the first use. The folder of this script stands in the root of the site.
 (() => {
-  const root = new URL('.', document.currentScript.src).href;
+  const root = new URL('..', document.currentScript.src).href;
   const menu = document.getElementById('menu'), box = document.getElementById('search'), found = document.getElementById('found'), side = document.getElementById('side');
   menu.onclick = () => menu.setAttribute('aria-expanded', document.body.classList.toggle('menu'));
+  document.getElementById('theme').onclick = () => {
+    const root = document.documentElement.dataset;
+    localStorage.theme = root.theme = root.theme === 'dark' ? 'light' : 'dark';
+  };
   const here = side.querySelector('.here');
   if (here && here.offsetTop > side.clientHeight) side.scrollTop = here.offsetTop - side.clientHeight / 2;
   let loading = null;
   const load = () => loading ||= new Promise((done, fail) => {
     const script = document.createElement('script');
-    script.src = root + 'search.js'; script.onload = done; script.onerror = fail;
+    script.src = root + 'site/search.js'; script.onload = done; script.onerror = fail;
     document.head.append(script);
   });
   const escape = text => text.replace(/[&<>"]/g, c => ({'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;'})[c]);
