@@ -584,6 +584,8 @@ def _has_settled(self: Trainer, stage):
     patience, monitor = self.config.train.patience, self.validator.monitor_of(stage)
     if not patience or self.validator.data is None:
         return False
+    if self.at.step < self.config.train.least_steps:
+        return False
     since = 0
     if self.accelerator.is_main_process:
         rows = [row for row in read_log(self.folder, 'val') if row['stage'] == stage.name]

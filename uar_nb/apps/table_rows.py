@@ -168,12 +168,13 @@ class Recipe:
     dvae_steps: int = 300  # training steps of the dVAE that all rows share
     preset: str = 'phantom'  # run preset: sizes, batch
     changes: tuple = ()  # ('field', value) pairs that change it
-    steps: int = 5000  # most steps of a row's main stage, at a constant learning rate
+    steps: int = 5500  # most steps of a row's main stage, at a constant learning rate
     cool: int = 800  # steps in which the rate then falls to zero
     before: int = 1500  # steps of each stage before the main one
     later: int = 200  # steps of each stage behind: the mask of UAR, rewards
     eval_every: int = 250  # steps between validations
     patience: int = 5  # validations without a rise that end the main stage
+    least_steps: int = 2000  # of the main stage, so that a slow start is no end
     trial_steps: int = 600  # steps of a tuning trial
     rates: tuple = (1e-3, 2e-3, 4e-3)  # learning rates that are tried
     dropouts: tuple = (0.1, 0.3)  # dropouts that are tried with each
@@ -201,12 +202,13 @@ _TOY = (
     ('train.batch_size', 4),
 )
 RECIPES = {
-    'phantom': Recipe('phantom', 6000, 300, 400, changes=_PHANTOM),
+    'phantom': Recipe('phantom', 3000, 300, 400, changes=_PHANTOM),
     'iu-phantom': Recipe(
         'iu-phantom',
         held_out=150,
         changes=(*_PHANTOM, ('data.max_words', 60), ('data.min_count', 3)),
         steps=3000,
+        least_steps=1200,
         cool=600,
         eval_every=150,
         findings='kinds',
@@ -216,7 +218,7 @@ RECIPES = {
         *(16, 6, 6),
         dvae_steps=2,
         changes=(*_PHANTOM, *_TOY),
-        **dict(steps=6, cool=2, before=2, later=2, eval_every=2, patience=2),
+        **dict(steps=6, least_steps=2, cool=2, before=2, later=2, eval_every=2, patience=2),
         **dict(trial_steps=2, rates=(1e-3, 2e-3), dropouts=(0.1,)),
         beams=1,
         metrics=('BLEU', 'ROUGE_L', 'CIDEr'),
@@ -293,6 +295,7 @@ def row_config(
             'model.views': recipe.views,
             'train.eval_every': recipe.eval_every,
             'train.patience': recipe.patience,
+            'train.least_steps': recipe.least_steps,
             'train.seed': seed,
             'train.threads': threads,
             'train.device': 'cpu',
@@ -322,7 +325,9 @@ def trial_config(
     steps = recipe.trial_steps
     before = [_shortened(stage, steps) for stage in config.train.stages[: row.main]]
     main = replace(_shortened(config.train.stages[row.main], steps), schedule='cosine')
-    train = replace(config.train, stages=(*before, main), eval_every=steps, patience=0)
+    train = replace(
+        config.train, stages=(*before, main), eval_every=steps, patience=0, least_steps=0
+    )
     return replace(config, train=train)
 
 
