@@ -384,7 +384,7 @@ def forward(
     contexts: list,  # from `prepare`, one a layer
     image_allowed: torch.Tensor | None = None,  # bool [B, N] or [R, N]
     weights: bool = False,  # also the cross-attention weights
-    cache: "DecoderCache | None" = None,  # given by `step` only
+    cache=None,  # a `DecoderCache`, given by `step` only
 ) -> Decoded:
     "All words at once, or with a cache the next word of each row (Eq. 3)"
     allowed = None if image_allowed is None else image_allowed[:, None, None]
