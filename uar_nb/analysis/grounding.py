@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'word_attention', 'tokens_inside', 'cover', 'pixel_map', 'best_iou', 'FindingMaps', 'finding_maps',
-           'ground', 'choose_map', 'head_table', 'pointing_game', 'attention_figure', 'mask_maps', 'variance_shares',
-           'mask_statistics']
+           'ground', 'fixed_places', 'choose_map', 'head_table', 'pointing_game', 'attention_figure', 'mask_maps',
+           'variance_shares', 'mask_statistics']
 
 # %% ../../nbs/wings/analysis/03_grounding.ipynb #3086aef0
 from dataclasses import dataclass, replace
@@ -381,6 +381,37 @@ def ground(
         'scope': scope,
         'by_kind': {str(kind): summary(kinds == kind) for kind in sorted(set(kinds))},
     }
+
+# %% ../../nbs/wings/analysis/03_grounding.ipynb #b8b0434d
+def fixed_places(
+    samples,  # `FindingMaps` of the sentences that are judged
+    known,  # list of `Study` with findings and boxes: other studies than those
+    by=('kind',),  # what a place hangs on: 'kind', and also 'side' and 'zone' of the finding
+) -> FindingMaps:  # the same sentences, with maps of one layer and head that see no image
+    "Where findings like these usually lie: a baseline that is blind to the image."
+    check_options(**{f'by[{i}]': (name, 'kind', 'side', 'zone') for i, name in enumerate(by)})
+    tokens = samples.covered.shape[-1]
+    grid = round(tokens**0.5)
+
+    def group(finding, view):
+        return (view, *(getattr(finding, name) for name in by))
+
+    found = {}
+    for study in known:
+        for finding in study.findings:
+            for view, boxes in finding.boxes.items():
+                if boxes:
+                    found.setdefault(group(finding, view), []).append(cover(boxes, grid))
+    usual = {key: np.mean(shares, 0) for key, shares in found.items()}
+    nowhere = np.zeros(tokens)
+    maps = np.stack(
+        [
+            np.stack([usual.get(group(finding, view), nowhere) for view in views])
+            for finding, views in zip(samples.findings, samples.views, strict=True)
+        ]
+    )
+    total = np.maximum(maps.sum((1, 2), keepdims=True), 1e-12)
+    return replace(samples, maps=(maps / total)[:, None, None])
 
 # %% ../../nbs/wings/analysis/03_grounding.ipynb #1e3d0593
 def choose_map(
