@@ -103,3 +103,23 @@ def test_it_scores_as_its_card_says(name):
     )  # another processor may choose another word now and then
     if 'scores' in card:
         assert card['scores']['F1'] > card['scores']['nearest_F1'] + 0.1
+
+
+def says_whose_choices(book):
+    "Whether a page that reads the shipped model says that it is not the paper's."
+    cells = [''.join(cell['source']) for cell in book['cells']]
+    reads = any("'phantom-small'" in text for text in cells)
+    return not reads or any("not the paper's" in text for text in cells)
+
+
+def test_lessons_and_analyses_say_that_the_shipped_model_is_not_the_papers():
+    config = loaded('phantom-small').model.config
+    ours = ('all', True, 'encoder', 0, 'predicted')
+    fields = ('negatives', 'center', 'aligned', 'encoder_layers', 'mask')
+    assert tuple(getattr(config, field) for field in fields) == ours
+    pages = [*(ROOT / 'nbs').glob('0*.ipynb'), *(ROOT / 'nbs' / 'results').glob('*.ipynb')]
+    books = {p.name: json.loads(p.read_text(encoding='utf-8')) for p in pages}
+    assert len(books) >= 20
+    assert [name for name, book in books.items() if not says_whose_choices(book)] == []
+    silent = dict(cells=[dict(source=["load_checkpoint('phantom-small')"])])
+    assert not says_whose_choices(silent)
