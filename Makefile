@@ -81,8 +81,9 @@ gpu: setup
 types: setup
 	$(BIN)/python tools/types_of_road.py
 
+# Saved notebooks are cleaned, so that opening one changes nothing in it, whatever the Python
 lab: setup
-	cd nbs && ../$(BIN)/jupyter lab
+	cd nbs && ../$(BIN)/jupyter lab --FileContentsManager.pre_save_hook=nbdev.clean.clean_jupyter
 
 # Which pages: tools/pages.py. Training runs are left as they are, with the outputs of the real run
 lessons: setup
