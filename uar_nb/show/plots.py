@@ -22,13 +22,29 @@ def _png(fig, dpi):
     return buffer.getvalue()
 
 
+def _few_colours(png):
+    "The same image with a palette of at most 256 colours, a third of the bytes."
+    from PIL import Image
+
+    palette = Image.open(io.BytesIO(png)).convert('RGB').quantize(256, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    palette.save(buffer, format='png', optimize=True)
+    return min(png, buffer.getvalue(), key=len)
+
+
 def _figure_class():
     "matplotlib's figure, which a notebook shows as PNG without pyplot."
     from matplotlib.figure import Figure
 
     class NotebookFigure(Figure):
         def _repr_png_(self):
-            return _png(self, self.dpi)
+            return _few_colours(_png(self, self.dpi))
+
+        def _repr_mimebundle_(self, include=None, exclude=None):
+            "The PNG, and the size at which a page shows it: 96 of its pixels for each inch."
+            width, height = (round(96 * inches) for inches in self.get_size_inches())
+            png = base64.b64encode(self._repr_png_()).decode()
+            return {'image/png': png}, {'image/png': dict(width=width, height=height)}
 
     return NotebookFigure
 
@@ -47,11 +63,11 @@ def new_figure(
 
     width, height = size if isinstance(size, (tuple, list)) else (size, size)
     figsize = (cols * width, rows * height)
-    fig = _figure_class()(figsize=figsize, dpi=80, layout='constrained')
+    fig = _figure_class()(figsize=figsize, dpi=160, layout='constrained')
     FigureCanvasAgg(fig)
     axes = fig.subplots(rows, cols, squeeze=False)
     for ax in axes.flat:
-        ax.tick_params(labelsize=7)
+        ax.tick_params(labelsize=8)
     return fig, axes
 
 
@@ -97,7 +113,7 @@ def draw_boxes(
         style = dict(fill=False, edgecolor=edge, linewidth=1.2)
         ax.add_patch(Rectangle(corner, x1 - x0, y1 - y0, **style))
         if labels:
-            ax.text(x0, y0 - 2, labels[i], color=edge, fontsize=6, va='bottom')
+            ax.text(x0, y0 - 2, labels[i], color=edge, fontsize=7, va='bottom')
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c011
 def _plain(text):
@@ -109,7 +125,7 @@ def _show(ax, image, title=None):
     ax.imshow(_grey(image), cmap='gray', vmin=0, vmax=1)
     ax.set_axis_off()
     if title:
-        ax.set_title(_plain(title), fontsize=7)
+        ax.set_title(_plain(title), fontsize=8)
 
 
 def show_images(
@@ -147,11 +163,11 @@ def show_heatmap(  # noqa: PLR0913 (what a figure can show)
     "A matrix as colours, with a colour bar."
     ax = _axis_or_new(ax, size)
     image = ax.imshow(_numbers(matrix), aspect='auto', cmap=cmap, vmin=vmin, vmax=vmax)
-    ax.figure.colorbar(image, ax=ax, shrink=0.8).ax.tick_params(labelsize=6)
+    ax.figure.colorbar(image, ax=ax, shrink=0.8).ax.tick_params(labelsize=8)
     if xlabels is not None:
-        ax.set_xticks(range(len(xlabels)), xlabels, rotation=90, fontsize=6)
+        ax.set_xticks(range(len(xlabels)), xlabels, rotation=90, fontsize=8)
     if ylabels is not None:
-        ax.set_yticks(range(len(ylabels)), ylabels, fontsize=6)
+        ax.set_yticks(range(len(ylabels)), ylabels, fontsize=8)
     if title:
         ax.set_title(title, fontsize=8)
     return ax.figure
@@ -204,10 +220,10 @@ def plot_curves(
 
 def _label(ax, xlabel, ylabel, legend):
     "Texts of the axes, and a legend where there is something to tell apart."
-    ax.set_xlabel(xlabel, fontsize=7)
-    ax.set_ylabel(ylabel, fontsize=7)
+    ax.set_xlabel(xlabel, fontsize=8)
+    ax.set_ylabel(ylabel, fontsize=8)
     if legend:
-        ax.legend(fontsize=6, frameon=False)
+        ax.legend(fontsize=8, frameon=False)
     return ax.figure
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c021
@@ -229,7 +245,7 @@ def plot_bars(
     if line is not None:
         ax.axvline(line, color='black', linestyle=':', linewidth=1)
     ax.invert_yaxis()
-    ax.set_xlabel(xlabel, fontsize=7)
+    ax.set_xlabel(xlabel, fontsize=8)
     return ax.figure
 
 # %% ../../nbs/wings/show/01_plots.ipynb #c023
