@@ -10,7 +10,7 @@ RUNS := $(if $(wildcard runs/ablation/rows.json),UAR_RUNS=$(abspath runs))
 # The tests run as two processes on two cores: these, and all others
 HALF := tests/apps tests/data tests/experiment tests/phantom tests/scoring tests/systems
 
-.PHONY: help setup demo demo-long ablation format types test test-all fuzz gpu lab lessons measure readme docs clean
+.PHONY: help setup demo demo-long ablation format types test test-all fuzz gpu lab lessons measure readme explorers docs clean
 
 help:
 	@echo "make demo       train UAR on generated chest X-rays, about 10 minutes; then open runs/demo/index.html"
@@ -25,6 +25,7 @@ help:
 	@echo "make lab        open the lessons in JupyterLab"
 	@echo "make lessons    run every lesson again and save its outputs"
 	@echo "make measure    run every page and note minutes and memory in data/results/notebooks.json"
+	@echo "make explorers  the explorers as pages without Python, in nbs/explorers/"
 	@echo "make docs       every page as HTML, without Quarto, in _docs/"
 	@echo "Settings: PYTHON=python3.12  TORCH='torch==2.13.0' (or any pip arguments, such as an index of another build)"
 
@@ -96,6 +97,10 @@ measure: setup
 
 readme: setup
 	$(BIN)/python tools/docs.py readme
+
+# About three minutes; run it when the shipped checkpoint or the explorers' own files change
+explorers: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -c "from uar_nb.apps.explorer_pages import write_explorers; write_explorers('nbs/explorers')"
 
 docs: setup
 	$(BIN)/python tools/docs.py html _docs

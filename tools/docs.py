@@ -30,6 +30,7 @@ SETTINGS = configparser.ConfigParser(delimiters=['='])
 SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
 IMAGE = 'README_files/figure-{}.png'  # an image of README.md, taken out of nbs/index.ipynb
+HOME = '<!-- home -->'  # where an explorer has the link to the site
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
 CARD = 'site/card.png'  # what other sites show beside a link to this one
 WAYS = 'page-links'  # the cell above a page with the links to its source and to Colab
@@ -341,6 +342,7 @@ def copy_sources(folder):
             shutil.copy(there, folder / name)
 
 
+<<<<<<< HEAD
 def run_nbdev(folder):
     "What nbdev itself does with the pages in `folder`."
     (folder / 'worker.py').write_text(WORKER)
@@ -448,9 +450,27 @@ def finish(books, modules, ways):
 def process(folder, only=None):
     """Copy what the docs need into `folder`, let nbdev process every page or these, and return
     the folder of prepared pages."""
+=======
+def lead_home(folder):
+    """The explorers, pages that stand ready in nbs/explorers, get a link to the page that tells of
+    them."""
+    explore = pages.html_of(pages.page_id(pages.find_page('explore', kind='analysis')))
+    link = f'<a class="home" href="../{explore}">← uar_nb: explore a trained model</a>'
+    for file in sorted(Path(folder).glob('*.html')):
+        text = file.read_text(encoding='utf-8')
+        if text.count(HOME) != 1:
+            raise SystemExit(f'{file.name} has no place for the link home: run make explorers')
+        file.write_text(text.replace(HOME, link), encoding='utf-8')
+
+
+def process(folder):
+    """Copy what the docs need into `folder`, let nbdev process it, and return the folder of
+    prepared pages."""
+>>>>>>> 4a68754 (Four explorers as pages that need no Python: a word, an edit, a crop, a phantom)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     copy_sources(folder)
+    lead_home(folder / 'nbs' / 'explorers')
     paths = {pages.page_id(p, folder / 'nbs'): p for p in pages.all_pages(folder / 'nbs')}
     modules = {page: pages.module_of(p) for page, p in paths.items()}
     books = read_books(folder / 'nbs')

@@ -22,6 +22,7 @@ import readable
 import website
 from check_site import SMALL
 from pages import ROOT, bare, cells_of, find_page, html_of, kind_of, linked_page, module_of, page_id
+from uar_nb.apps.explorer_pages import PAGES
 
 
 def cells(name, kind='markdown'):
@@ -531,12 +532,38 @@ def whole_site(tmp_path_factory):
     return out / 'html'
 
 
+<<<<<<< HEAD
 @pytest.mark.slow  # 3 minutes
 def test_the_whole_site_has_no_fault(whole_site):
     assert not check_site.faults(whole_site)
     made = {path.relative_to(whole_site).as_posix() for path in whole_site.rglob('*.html')}
     assert made == {html_of(page) for page in [*pages.page_ids(), pages.API]} and len(made) >= 125
     assert api_lacks(whole_site, pages.lessons()) == []
+=======
+def test_no_dead_link(rendered, site):
+    dead = []
+    for name, page in rendered.items():
+        for link in page.links:
+            if re.match(r'(https?:|mailto:|data:)', link):
+                continue
+            target, _, anchor = link.partition('#')
+            target = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+                if target
+                else name
+            )
+            if not (site / target).is_file() or (
+                anchor and target in rendered and anchor not in rendered[target].ids
+            ):
+                dead.append(f'{name}: {link}')
+    assert not dead, '\n'.join(sorted(set(dead)))
+    assert (
+        set(rendered)
+        == {html_of(page) for page in [*pages.page_ids(), pages.API]}
+        | {f'explorers/{name}.html' for name in PAGES}
+        and len(rendered) >= 81
+    )
+>>>>>>> 4a68754 (Four explorers as pages that need no Python: a word, an edit, a crop, a phantom)
 
 
 def test_links_to_the_repository_lead_to_files(rendered):
