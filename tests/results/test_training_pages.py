@@ -2,16 +2,14 @@
 of the data set that they are for, at toy size; what they say before a run is true."""
 
 import ast
-import configparser
 import json
 import os
-import re
 import subprocess
 import sys
 
 import pytest
 
-from pages import ROOT, cells_of, find_page, page_id
+from pages import ROOT, cells_of, find_page
 
 TOY = {
     'model.d': 32,
@@ -121,38 +119,6 @@ def test_the_saved_estimate_follows_from_what_was_measured(notebook, layout):
         and f"{16 * p['parameters'] / 1e9:.2f} GB of weights" in said
         and f'{ours / 1e9:.2f} GB kept' in said
     )
-
-
-@pytest.mark.parametrize('notebook', ['train_phantom', 'train_iu_xray', 'train_mimic_cxr'])
-def test_a_training_notebook_installs_the_package_from_its_repository(notebook, monkeypatch):
-    "On Colab, from the address in settings.ini, and a failed installation stops the notebook."
-    settings = configparser.ConfigParser(delimiters=['='])
-    settings.read(ROOT / 'settings.ini', encoding='utf-8')
-    cells, page = (
-        [''.join(c['source']) for c in cells_named(notebook)],
-        page_id(find_page(notebook, kind='training')),
-    )
-    assert any(
-        f"colab.research.google.com/github/{settings['DEFAULT']['git_url'].split('github.com/')[1]}/blob/{settings['DEFAULT']['branch']}/nbs/{page}.ipynb"
-        in c
-        for c in cells
-    )
-    [cell] = [c for c in cells if re.search(r'([\'"])google\.colab\1 in sys\.modules', c)]
-    called = []
-    monkeypatch.setattr(
-        subprocess,
-        'run',
-        lambda command, **k: (
-            called.append(command)
-            or subprocess.CompletedProcess(command, 1, '', 'no such repository')
-        ),
-    )
-    exec(cell, {})
-    assert not called  # elsewhere nothing is installed
-    monkeypatch.setitem(sys.modules, 'google.colab', object())
-    with pytest.raises(RuntimeError, match='no such repository'):
-        exec(cell, {})
-    assert called[0][-1] == f"uar_nb[metrics] @ git+{settings['DEFAULT']['git_url']}"
 
 
 def test_the_phantom_notebook_knows_every_plan():
