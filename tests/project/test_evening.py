@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import colab
 import pages
 from pages import cells_of, find_page
 
@@ -17,7 +18,7 @@ def code():
     return [
         ''.join(c['source'])
         for c in cells_of(find_page('01_one_evening'))
-        if c['cell_type'] == 'code'
+        if c['cell_type'] == 'code' and c['id'] != colab.INSTALL
     ]
 
 
