@@ -342,7 +342,6 @@ def copy_sources(folder):
             shutil.copy(there, folder / name)
 
 
-<<<<<<< HEAD
 def run_nbdev(folder):
     "What nbdev itself does with the pages in `folder`."
     (folder / 'worker.py').write_text(WORKER)
@@ -414,6 +413,11 @@ def local_links(text, page, shown):
     return re.sub(rf'\[(`[^`\]]+`)\]\({re.escape(SITE)}([^)#]+)#([^)]+)\)', link, text)
 
 
+def local_explorers(text, page):
+    "Links to the published explorers as links to those of this site."
+    return text.replace(f']({SITE}explorers/', f']({pages.relative("explorers", page)}/')
+
+
 def finish(books, modules, ways):
     "The pages that nbdev has prepared as the site wants them, and the API page."
     entries = {}
@@ -431,7 +435,7 @@ def finish(books, modules, ways):
         for cell in book['cells']:
             if cell['cell_type'] == 'markdown':
                 text = BADGE.sub('', one_link(source(cell)))
-                cell['source'] = local_links(text, page, shown)
+                cell['source'] = local_explorers(local_links(text, page, shown), page)
             elif cell['cell_type'] == 'code':
                 plain_outputs(cell)
                 for out in cell['outputs']:
@@ -447,10 +451,6 @@ def finish(books, modules, ways):
     return books | {pages.API: api_page(entries, modules, ways)}
 
 
-def process(folder, only=None):
-    """Copy what the docs need into `folder`, let nbdev process every page or these, and return
-    the folder of prepared pages."""
-=======
 def lead_home(folder):
     """The explorers, pages that stand ready in nbs/explorers, get a link to the page that tells of
     them."""
@@ -463,10 +463,9 @@ def lead_home(folder):
         file.write_text(text.replace(HOME, link), encoding='utf-8')
 
 
-def process(folder):
-    """Copy what the docs need into `folder`, let nbdev process it, and return the folder of
-    prepared pages."""
->>>>>>> 4a68754 (Four explorers as pages that need no Python: a word, an edit, a crop, a phantom)
+def process(folder, only=None):
+    """Copy what the docs need into `folder`, let nbdev process every page or these, and return
+    the folder of prepared pages."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     copy_sources(folder)
@@ -597,6 +596,7 @@ def readme_links(text):
     text = re.sub(
         r'\]\(([\w./-]+\.ipynb)', lambda m: '](' + pages.repository_path(m[1], 'index'), text
     )
+    text = text.replace('](explorers/', f']({SITE}explorers/')  # a repository shows no pages
     return text.replace(f"]({SETTINGS['git_url']}/blob/{SETTINGS['branch']}/", '](')
 
 

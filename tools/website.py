@@ -226,46 +226,13 @@ def render(folder, out):
     site, out = Site(folder), Path(out)
     if out.exists():
         shutil.rmtree(out)
-<<<<<<< HEAD
     shutil.copytree(docs.ROOT / 'nbs' / 'site', out / 'site')
+    if (Path(folder) / 'explorers').exists():
+        shutil.copytree(Path(folder) / 'explorers', out / 'explorers')
     for name in ('site.css', 'site.js'):
         shutil.copy(ASSETS / name, out / 'site' / name)
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         found = list(workers.map(functools.partial(write_page, site, out), site.pages))
     rows = json.dumps(sum(found, []), ensure_ascii=False, separators=(',', ':'))
     (out / 'site' / 'search.js').write_text(f'window.SEARCH = {rows}', encoding='utf-8')
-=======
-    out.mkdir(parents=True)
-    index = []
-    for name in site.pages:
-        page, file = Page(site, name), out / site.file[name]
-        body = page.body(exporter)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(shell(site, name, body, page.heads), encoding='utf-8')
-        for (
-            anchor,
-            title,
-            text,
-        ) in page.sections:  # the search finds pages from the root of the site
-            if text:
-                index.append(
-                    [
-                        site.file[name] + (f'#{anchor}' if anchor else ''),
-                        site.title[name],
-                        title,
-                        text,
-                    ]
-                )
-    shutil.copytree(Path(folder) / 'explorers', out / 'explorers')
-    assets = Path(__file__).with_name('site_assets')
-    pygments = HtmlFormatter(style='default').get_style_defs('.highlight')
-    (out / 'site.css').write_text(
-        (assets / 'site.css').read_text(encoding='utf-8') + pygments, encoding='utf-8'
-    )
-    (out / 'site.js').write_text((assets / 'site.js').read_text(encoding='utf-8'), encoding='utf-8')
-    (out / 'search.js').write_text(
-        'window.SEARCH = ' + json.dumps(index, ensure_ascii=False, separators=(',', ':')),
-        encoding='utf-8',
-    )
->>>>>>> 4a68754 (Four explorers as pages that need no Python: a word, an edit, a crop, a phantom)
     return len(site.pages)
