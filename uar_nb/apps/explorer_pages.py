@@ -478,6 +478,8 @@ def write_explorers(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     about = f'The model is {loaded.folder.name}, trained on drawn chest X-rays, phantoms. '
+    about += 'Some of its choices are not the paper’s: all negatives and centring in the loss of '
+    about += 'pairs, no encoder layer. '
     about += 'Every X-ray here is a phantom too, from a seed that no training used.'
     written = []
     for name in names:
