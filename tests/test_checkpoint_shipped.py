@@ -7,7 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
+import cards
 from pages import ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
@@ -36,8 +39,26 @@ def test_it_is_whole(name):
     assert {
         p.relative_to(home).as_posix(): sha256_of(p.read_bytes())
         for p in home.rglob('*')
-        if p.is_file() and p.name != 'card.json'
+        if p.is_file() and p.name not in ('card.json', 'README.md')
     } == CARDS[name]['files']
+
+
+@pytest.mark.parametrize('name', HOMES)
+def test_its_model_card_is_read_by_the_hub(name):
+    "Its metadata as huggingface_hub reads them, and its numbers as the files have them."
+    text = (ASSETS / name / 'README.md').read_text(encoding='utf-8')
+    assert text == cards.card_text(ASSETS / name), 'run python tools/cards.py'
+    card, scores = ModelCard(text), CARDS[name].get('scores', {})
+    data = card.data
+    assert (data.license, data.library_name, data.language) == ('apache-2.0', 'uar_nb', 'en')
+    assert data.pipeline_tag == 'image-to-text' and 'not-for-diagnosis' in data.tags
+    read = {one.metric_type: one.metric_value for one in data.eval_results or ()}
+    assert read == {cards.METRICS[key]: scores[key] for key in cards.METRICS if key in scores}
+    weights = sum(tensor.numel() for tensor in loaded(name).model.state_dict().values())
+    assert f'| {weights:,} |' in card.text and f'{CARDS[name]["plan"]["train"]:,}' in card.text
+    assert 'never for diagnosis' in card.text
+    again = ModelCardData(**yaml.safe_load(data.to_yaml()), ignore_metadata_errors=True)
+    assert again.to_yaml() == data.to_yaml()
 
 
 def test_all_are_small():

@@ -6,26 +6,13 @@ import sys
 
 import pytest
 
+from installed import HELPS
 from pages import ROOT
 
 # Seconds of processor time, of the process as a whole; measured without torch: 0.03 and 0.3
 IMPORT, HELP = 0.2, 0.6
 ENV = os.environ | {'PYTHONPATH': str(ROOT), 'PYTHONDONTWRITEBYTECODE': ''}
 WITHOUT_TORCH = 'import sys; sys.modules["torch"] = None\n'  # whoever imports it now fails
-HELPS = """
-from contextlib import suppress
-from uar_nb.apps.cli import app, run_command
-def names(group, above=()):
-    yield above
-    for info in group.registered_commands:
-        yield (*above, info.name or info.callback.__name__.replace('_', '-'))
-    for info in group.registered_groups:
-        yield from names(info.typer_instance, (*above, info.name))
-for words in names(app):
-    print('##', *words)
-    with suppress(SystemExit):
-        run_command([*words, '--help'])
-"""
 
 
 def run(code):

@@ -3,43 +3,28 @@ by name in an empty folder."""
 
 import configparser
 import email
-import os
 import re
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
-from pathlib import Path
 
 import pytest
 import yaml
 
+from installed import ENV, build, environment, run, see_packages_of_this_python
 from pages import ROOT
 
 SETTINGS = configparser.ConfigParser(delimiters=['='], interpolation=None)
 SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
 VERSION = SETTINGS['version']
-ENV = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
-
-
-def run(*command, **how):
-    "What a command prints; where it fails, its last words."
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, env=ENV, **how
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-    "(sdist, wheel): the wheel is built from the unpacked sdist, so that one is complete."
-    out = tmp_path_factory.mktemp('dist')
-    run(sys.executable, '-m', 'build', '--no-isolation', '--outdir', out, ROOT)
-    [sdist], [wheel] = out.glob('*.tar.gz'), out.glob('*.whl')
-    return sdist, wheel
+    "(sdist, wheel) of the repository."
+    return build(tmp_path_factory.mktemp('dist'))
 
 
 @pytest.fixture(scope='module')
@@ -143,19 +128,6 @@ def test_the_changes_begin_with_this_version():
 # ---- a user installs it
 
 
-def environment(folder, *installed, shared):
-    "A Python of its own with some packages; with `shared` it also sees those of this one."
-    venv.create(folder, with_pip=True)
-    python = folder / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
-    run(python, '-m', 'pip', 'install', '--quiet', *installed)
-    if shared:  # afterwards: where the package itself is among them, pip would find it installed
-        import torch
-
-        site = next(folder.rglob('site-packages'))
-        (site / 'shared.pth').write_text(str(Path(torch.__file__).parents[1]) + '\n')
-    return python
-
-
 def index_of(folder, *files):
     "A package index of files: a page that lists projects, and one a project."
     project = folder / 'uar-nb'
@@ -170,31 +142,63 @@ def index_of(folder, *files):
 def test_installed_by_name_it_writes_a_report(built, tmp_path):
     """The wheel, installed by its name in an empty folder, without its tests or notebooks, trains
     a toy model and writes a report from an image."""
-    index = index_of(tmp_path / 'index', *built)
-    by_name = ['--no-deps', '--index-url', index, 'uar_nb']
-    python = environment(tmp_path / 'env', *by_name, shared=True)
-    empty = tmp_path / 'empty'
+    index, empty = index_of(tmp_path / 'index', *built), tmp_path / 'empty'
     empty.mkdir()
+    python = environment(tmp_path / 'env')
+    pip = [python, '-m', 'pip']
+    run(*pip, 'install', '--quiet', '--no-deps', '--index-url', index, 'uar_nb', cwd=empty)
+    # now and not before: where the package itself is among them, pip would find it installed
+    see_packages_of_this_python(tmp_path / 'env')
     shown = run(python, ROOT / 'tests' / 'wheel_user.py', empty, cwd=empty)
     assert str(tmp_path / 'env') in shown.splitlines()[0], shown
-    assert Path(run(python, '-c', 'import uar_nb; print(uar_nb.__file__)', cwd=empty)).parts
-    told = run(python, '-m', 'pip', 'show', '--files', 'uar_nb', cwd=empty)
+    told = run(*pip, 'show', '--files', 'uar_nb', cwd=empty)
     assert f'Version: {VERSION}' in told and 'py.typed' in told
 
 
-def quick_start(readme):
-    "The commands of README.md that write a report, as a list of arguments each."
-    [block] = re.findall(r'## A report in a minute.*?```sh\n(.*?)```', readme, re.S)
-    lines = [line.partition('#')[0].split() for line in block.splitlines()]
-    return [line for line in lines if line and line[0] == 'uar']
+def unpacked(sdist, folder):
+    "The folder of an unpacked sdist."
+    with tarfile.open(sdist) as tar:
+        tar.extraction_filter = getattr(tarfile, 'data_filter', None)
+        tar.extractall(folder)
+    [made] = folder.iterdir()
+    return made
 
 
-def follow_quick_start(python, folder):
-    "Run the README's commands and the demo at toy size; returns what they print."
-    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-    commands = quick_start(readme) + [['uar', 'demo', '--plan', 'toy', '--out', 'demo', '--quiet']]
-    assert [command[1] for command in commands] == ['phantom', 'generate', 'demo']
-    shown = [run(python, '-m', 'uar_nb', *command[1:], cwd=folder) for command in commands]
-    assert 'Not a medical device' in shown[1] and any((folder / 'maps').iterdir())
-    assert (folder / 'demo' / 'index.html').is_file()
-    return shown
+# Of what others rely on: the package, its pages, the imports and the release itself
+OF_THE_SDIST = """
+    tests/test_core.py tests/test_face.py tests/test_weights.py tests/data/test_text.py
+    tests/phantom tests/exercises/test_grading.py tests/project/test_imports.py
+    tests/project/test_bounds.py tests/project/test_workflows.py tests/project/test_tiers.py
+""".split()
+
+
+# 2 min: what was released is unpacked and tested where no clone is
+@pytest.mark.slow
+def test_the_sdist_passes_its_own_tests(built, tmp_path):
+    folder = unpacked(built[0], tmp_path / 'sdist')
+    where = ENV | {'PYTHONPATH': str(folder)}
+    pytest_run = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider']
+    every = subprocess.run(
+        [*pytest_run, '--collect-only', 'tests'],
+        cwd=folder,
+        env=where,
+        capture_output=True,
+        text=True,
+    )
+    assert every.returncode == 0 and 'error' not in every.stdout.lower()[-300:], every.stdout[
+        -3000:
+    ]
+    done = subprocess.run(
+        [*pytest_run, *OF_THE_SDIST], cwd=folder, env=where, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    lesson = ['--path', 'nbs/04_cra.ipynb', '--n_workers', '0']
+    done = subprocess.run(
+        [sys.executable, '-c', 'from nbdev.test import nbdev_test; nbdev_test()', *lesson],
+        cwd=folder,
+        env=where,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and 'Success' in done.stdout, done.stdout[-2000:] + done.stderr
+    assert 'make test' in run('make', cwd=folder)

@@ -358,7 +358,7 @@ def download_iu_xray(
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c026
 @_command(
-    "Fetch OpenAI's dVAE (about 300 MB), the paper's tokenizer; no pickle is run.",
+    "Fetch OpenAI's dVAE (about 400 MB), the paper's tokenizer; no pickle is run.",
     'uar download dalle-dvae models/dalle',
     under=_downloads,
     name='dalle-dvae',

@@ -736,7 +736,7 @@ def download_dalle(
 ) -> Path:  # the folder
     "OpenAI's dVAE: fetched, converted without running a pickle, whole or not at all."
     folder = unused_folder(recover_folder(folder))
-    dalle_package()  # before 300 MB are fetched for nothing
+    dalle_package()  # before 400 MB are fetched for nothing
     hashes = sha256 or {}
     fetched = folder.with_name(folder.name + '.download')
     for name in ('encoder.pkl', 'decoder.pkl'):

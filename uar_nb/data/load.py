@@ -67,6 +67,7 @@ def _layouts(path):
 
 
 _ORIGIN_FILE = 'uar_nb_notes.json'
+_ABOUT_SETS = (_ORIGIN_FILE, 'croissant.json')  # they describe a data set, and hold no reports
 _TEXT_FILES = (*_TABLES, '.jsonl', '.json', '.xml', '.tgz', '.tar.gz', '.xls', '.ods', '.zip')
 
 
@@ -75,7 +76,7 @@ def _text_files(folder):
     return sorted(
         str(path.relative_to(folder))
         for path in walk_files(folder, depth=3)
-        if path.name.lower().endswith(_TEXT_FILES) and path.name != _ORIGIN_FILE
+        if path.name.lower().endswith(_TEXT_FILES) and path.name not in _ABOUT_SETS
     )
 
 # %% ../../nbs/wings/data/10_load.ipynb #c010
@@ -331,6 +332,7 @@ def save_studies(
     studies,  # of any origin
     folder,  # becomes the data set
     layout='r2gen',  # a key of `LAYOUTS`
+    describe=None,  # a function of the written folder: more files, name → content
 ):  # the folder
     "Write studies as a data set that `load_studies` reads, all or nothing."
     check_options(layout=(layout, *LAYOUTS))
@@ -349,4 +351,6 @@ def save_studies(
         origin = facts_of(studies).texts('origin')
         if origin:
             atomic_write(new / _ORIGIN_FILE, list(origin))
+        for name, content in describe(new).items() if describe else ():
+            atomic_write(new / name, content)
     return Path(folder)

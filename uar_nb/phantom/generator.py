@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['FREQUENCIES', 'sample_findings', 'draw_study', 'make_study', 'in_processes', 'make_studies', 'five_phantoms',
-           'without_each', 'write_studies']
+           'without_each', 'describe_set', 'write_studies']
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c002
 import multiprocessing
 import signal
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from datetime import date
+from functools import cache, partial
+from importlib.resources import files
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..core import UARError, numpy_rng
+from .. import __version__
+from ..core import DISCLAIMER, UARError, numpy_rng, read_json, sha256_of
 from ..data.load import save_studies
-from ..data.study import SPLITS, Finding, Study, View
+from ..data.study import SPLITS, Finding, Study, View, facts_of
 from .chest import sample_body, sample_pose
 from .drawing import SIZE, develop, to_image
 from .findings import KINDS, draw_findings, mask_box
@@ -264,11 +268,112 @@ def without_each(
         pairs.append((finding, views))
     return pairs
 
+# %% ../../nbs/wings/phantom/07_generator.ipynb #73170864
+_CROISSANT = 'http://mlcommons.org/croissant/1.0'
+_WEB = 'https://uar-nb.github.io/uar_nb'
+_DRAWN = 'https://spdx.org/licenses/Apache-2.0'  # as the package that draws them
+_REAL_TEXT = 'https://creativecommons.org/licenses/by-nc-nd/4.0/'  # of Open-i's reports
+_MEDIA_TYPES = {
+    '.csv': 'text/csv',
+    '.gz': 'application/gzip',
+    '.jpg': 'image/jpeg',
+    '.json': 'application/json',
+    '.jsonl': 'application/jsonlines',
+    '.png': 'image/png',
+    '.xml': 'application/xml',
+    '.zip': 'application/zip',
+}
+_FIELDS = {  # file that lists the studies → its fields, those in brackets hold several texts
+    'annotation.json': ('id', 'report', 'split', '[image_path]'),
+    'reports.jsonl': ('id', 'report', 'split'),
+    'reports.csv': ('id', 'image', 'view', 'report', 'split'),
+}
+
+
+@cache
+def _croissant_context():
+    "The standard context of Croissant 1.0: what its short names mean."
+    return read_json(files('uar_nb') / 'assets' / 'croissant_context.json')
+
+
+def _listed_files(folder):
+    "The files of a data set: up to three of a kind one by one with their hashes, more as a set."
+    kinds = {}
+    for path in sorted(path for path in folder.rglob('*') if path.is_file()):
+        kinds.setdefault(path.suffix, []).append(path)
+    for suffix, paths in kinds.items():
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        media_type = _MEDIA_TYPES.get(suffix, 'application/octet-stream')
+        if len(paths) > 3:
+            [top] = {name.partition('/')[0] for name in names}
+            kind = {'@type': 'cr:FileSet', '@id': f'{top}-{suffix[1:]}', 'name': top}
+            yield kind | {'encodingFormat': media_type, 'includes': f'{top}/**/*{suffix}'}
+            continue
+        for path, name in zip(paths, names, strict=True):
+            yield {
+                '@type': 'cr:FileObject',
+                '@id': name,
+                'name': path.name,
+                'contentUrl': name,
+                'contentSize': f'{path.stat().st_size} B',
+                'encodingFormat': media_type,
+                'sha256': sha256_of(path),
+            }
+
+
+def _listed_fields(folder):
+    "Where the fields of a study stand, in layouts that keep all studies in one file."
+    found = [(name, fields) for name, fields in _FIELDS.items() if (folder / name).is_file()]
+    for file, fields in found:
+        listed = []
+        for field in fields:
+            name = field.strip('[]')
+            in_json = {'jsonPath': f'$.*[*].{name}'}
+            extract = in_json if file.endswith('.json') else {'column': name}
+            source = {'fileObject': {'@id': file}, 'extract': extract}
+            about = {'@type': 'cr:Field', '@id': f'studies/{name}', 'name': name}
+            about |= {'dataType': 'sc:Text', 'source': source}
+            listed.append(about | ({'repeated': True} if field.startswith('[') else {}))
+        yield {'@type': 'cr:RecordSet', '@id': 'studies', 'name': 'studies', 'field': listed}
+
+
+def describe_set(
+    studies,  # phantoms, or real reports with drawn images
+    folder,  # where they are written
+) -> dict:  # of JSON-LD
+    "What machines read of a set of phantoms: its description by Croissant 1.0 of MLCommons."
+    splits = Counter(study.split for study in studies)
+    counts = ', '.join(f'{split} {splits[split]:,}' for split in SPLITS if splits[split])
+    origin = facts_of(studies).texts('origin')
+    texts = 'Real reports' if origin else 'Reports made with the images'
+    drawn = f'Chest X-rays that a program has drawn; no patient is shown. {texts}.'
+    return {
+        '@context': _croissant_context(),
+        '@type': 'sc:Dataset',
+        'conformsTo': _CROISSANT,
+        'name': 'uar_nb phantoms',
+        'description': ' '.join([f'{drawn} Studies: {counts}.', *origin, DISCLAIMER]),
+        'license': _REAL_TEXT if origin else _DRAWN,
+        'url': _WEB,
+        'creator': {'@type': 'sc:Organization', 'name': 'The uar_nb authors', 'url': _WEB},
+        'citeAs': f'The uar_nb authors: phantoms of chest X-rays, uar_nb {__version__}. {_WEB}',
+        'datePublished': date.today().isoformat(),
+        'version': __version__,
+        'isLiveDataset': False,
+        'keywords': ['chest X-ray', 'radiology report', 'phantom', 'synthetic'],
+        'distribution': list(_listed_files(folder)),
+        'recordSet': list(_listed_fields(folder)),
+    }
+
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c028
 def write_studies(
     studies,  # of `Study`
     folder,  # a new folder
     layout='r2gen',  # a key of `data.load.LAYOUTS`: 'r2gen', 'phantom' (with boxes), 'folder' …
 ):  # the folder
-    "Write studies as files, all or nothing"
-    return save_studies(studies, folder, layout)
+    "Write studies and their description (`croissant.json`) as files, all or nothing"
+
+    def describe(written):
+        return {'croissant.json': describe_set(studies, written)}
+
+    return save_studies(studies, folder, layout, describe)

@@ -123,6 +123,7 @@ def _allowed():
 
 # %% ../../nbs/wings/tokenizer/02_dalle.ipynb #c019
 _DO_NOT_USE = 'do not use this file; fetch it from OpenAI'
+_OLD_FORMAT = 'is in the format of PyTorch before 1.6, in which no whole network is read safely'
 
 
 class _BadPickle(Exception):
@@ -168,6 +169,9 @@ def _unpickle(data, name):
             )
     except _BadPickle as bad:
         error = bad.__cause__
+    if 'persistent_load of storage' in str(error):
+        remedy = 'load it where you trust it, and save its state_dict() with PyTorch 1.6 or later'
+        raise UARError(f'{_OLD_FORMAT}; nothing of it was run', file=name, remedy=remedy) from error
     if isinstance(error, pickle.UnpicklingError):
         more = 'holds more than arrays and the allowed classes, or is no checkpoint'
         raise UARError(f'{more}; nothing of it was run', file=name, remedy=_DO_NOT_USE) from error
