@@ -152,27 +152,41 @@ class Canvas:
         return re.sub(r'>\s+<', '><', text)
 
 # %% ../../nbs/wings/show/04_schematic.ipynb #3f225adb
+def _rows(c, x, y, names, kind, marked):
+    "A table of a row for each name; the marked rows are coloured, with a thick edge"
+    size = (0.24, 0.2)
+    table = c.cells(x, y, [[''] * 3] * len(names), 'open', size)
+    for place, name in enumerate(names):
+        low = y + 0.2 * (len(names) - 1 - place)
+        c.text(table.right[0] + 0.12, low + 0.1, name, 7)
+        if place in marked:
+            c.cells(x, low, [[''] * 3], kind, size, marked=[(0, j) for j in range(3)])
+    return table
+
+
 def draw_lookup() -> Canvas:
     "Unify (Eq. 1): patches and words become ids, and each id names a row of its table."
     c = Canvas(7.2, 2.6, 'Image patches and words become ids; each id names a row of a table')
-    sides = (
-        (1.45, 'image', 'X-ray in patches', [['', ''], ['', '']], ['7', '7', '0', '2'], 'I'),
-        (0.2, 'text', 'report in words', [['heart', 'size', 'is', 'normal']], list('4568'), 'R'),
+    sides = (  # the row that is marked in the table, and where its vectors stand
+        (1.45, 'image', [['', ''], ['', '']], '7 7 0 2', '0 2 7 …', 'I', 2, (0, 1)),
+        (0.2, 'text', [['heart', 'size', 'is', 'normal']], '4 5 6 8', '4 5 6 8', 'R', 2, (2,)),
     )
-    for y, kind, name, parts, ids, letter in sides:
+    for y, kind, parts, ids, rows, letter, row_of_table, places in sides:
         wide = kind == 'text'
         size = (0.48, 0.28) if wide else (0.36, 0.3)
         start = c.cells(0.1 if wide else 0.7, y + 0.2, parts, kind, size)
-        c.text(1.06, y + 0.95, name)
-        row = c.cells(2.85, y + 0.26, [ids], kind)
-        way = 'dVAE' if kind == 'image' else 'vocabulary'
+        c.text(1.06, y + 0.95, 'report in words' if wide else 'X-ray in patches')
+        row = c.cells(2.85, y + 0.26, [ids.split()], kind)
+        way = 'vocabulary' if wide else 'dVAE'
         c.arrow((start.right[0], row.left[1]), row.left, way)
         c.text(row.top[0], y + 0.95, 'ids')
-        table = c.cells(4.55, y, [[''] * 3] * 4, 'plain', (0.24, 0.2), [(2, i) for i in range(3)])
+        table = _rows(c, 4.55, y, rows.split(), kind, (row_of_table,))
         c.text(table.top[0], y + 0.95, f'table $W_{letter}$')
-        c.arrow(row.right, (table.x, row.left[1]), 'row of an id')
-        vectors = c.cells(6.0, y, [[''] * 3] * 4, kind, (0.24, 0.2))
-        c.arrow((table.right[0], vectors.left[1]), vectors.left)
+        height = y + 0.7 - 0.2 * row_of_table  # of the marked row
+        c.arrow(row.right, (table.x, height), 'row of an id')
+        vectors = _rows(c, 6.05, y, ids.split(), kind, places)
+        for place in places:
+            c.arrow((table.right[0] + 0.22, height), (vectors.x, y + 0.7 - 0.2 * place))
         c.text(vectors.top[0], y + 0.95, f'$E^{{({letter})}}$')
     return c
 
