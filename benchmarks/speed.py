@@ -47,7 +47,7 @@ D, HEADS, FF, LAYERS, CODES, WORDS, PLACES, LENGTH, B, BEAMS = (
 
 
 class PlainDecoderLayer(nn.Module):
-    "Pre-LN decoder layer on scaled-dot-product attention; with a cache it takes one word a row."
+    "Pre-LN decoder layer on scaled-dot-product attention; with a cache it takes one word per row."
 
     def __init__(self):
         super().__init__()

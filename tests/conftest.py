@@ -34,6 +34,6 @@ def site(prepared, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def forge():
-    "The server of commands, one a module."
+    "The server of commands, one per module."
     with Forge() as f:
         yield f

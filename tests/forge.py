@@ -46,7 +46,7 @@ TINY = [  # settings of a training that takes seconds, for --set
 
 
 class Forge:
-    "The server and the way to it; one a test module is enough."
+    "The server and the way to it; one per test module is enough."
 
     def __enter__(self):
         env = {

@@ -381,7 +381,7 @@ class Decoder(nn.Module):
 def forward(
     self: Decoder,
     x: torch.Tensor,  # embedded words [R, T, d]
-    contexts: list,  # from `prepare`, one a layer
+    contexts: list,  # from `prepare`, one per layer
     image_allowed: torch.Tensor | None = None,  # bool [B, N] or [R, N]
     weights: bool = False,  # also the cross-attention weights
     cache=None,  # a `DecoderCache`, given by `step` only
@@ -451,7 +451,7 @@ def step(
     "One step of writing, equal to the last position of the full pass"
     if x.shape[1] != 1:
         raise UARError(
-            f'a step takes one word a row, not {x.shape[1]}',
+            f'a step takes one word per row, not {x.shape[1]}',
             remedy='use the decoder itself for whole sequences',
         )
     if cache.length >= cache.max_len:

@@ -260,7 +260,7 @@ class UARConfig(_Config):
     image_dropout: float = Field(0.1, ge=0, le=0.9)  # encoder and visual features
     norm_first: bool = True  # pre-LN (True) or post-LN as in the first Transformer
     # positions of visual tokens: row + column vectors ('2d'), the same but smooth at first,
-    # one vector a position, none
+    # one vector per position, none
     positions: Literal['2d', 'smooth', 'flat', 'none'] = '2d'
     local_mixing: int = Field(0, ge=0)  # 3x3 convolutions before the encoder (ours)
     scale_features: bool = True  # times sqrt(d) before the Transformer

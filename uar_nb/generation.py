@@ -218,7 +218,7 @@ def _done(beams, K, length, alpha, early_stop):
 
 # %% ../nbs/08_generation.ipynb #c020
 def _sample(model, memory, study_ids, length, block, temperature, top_p, seed):
-    "Draw one report a study."
+    "Draw one report per study."
     B, device = len(memory.features), memory.features.device
     draws = np.stack([numpy_rng('sample', seed, study).random(length) for study in study_ids])
     draws = torch.from_numpy(draws).to(device)
@@ -255,7 +255,7 @@ def generate(  # noqa: PLR0913 (options of one call, all with defaults)
     seed=0,  # of sampling
     early_stop=True,  # stop where nothing better can come; the result is the same
     memory=None,  # what `encode_image` says of the batch, where it is there already
-) -> Generated:  # one report a study
+) -> Generated:  # one report per study
     "Write the report of each study of a batch."
     _check_options(beams, length_penalty, temperature, top_p)
     length = max_words or model.config.max_words

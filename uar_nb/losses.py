@@ -130,7 +130,7 @@ class RunningCenter(nn.Module):
 
 # %% ../nbs/06_losses.ipynb #c027
 def mask_loss(
-    sigma,  # sigma(M) [B|1, h_m, T, L], or a list of them, one a layer (None: no mask there)
+    sigma,  # sigma(M) [B|1, h_m, T, L], or a list of them, one per layer (None: no mask there)
     text_mask: torch.Tensor,  # bool [B, T]
     image_mask: torch.Tensor | None = None,  # bool [B, L]
     reduction: str = 'mean',  # 'mean' over words and tokens, or 'sum' as Eq. 12 prints it

@@ -485,7 +485,7 @@ def unroll(
 # %% ../nbs/07_model.ipynb #c028
 @patch
 def pooled(self: UAR, batch, memory, F_R):
-    "One vector a study and modality [B, d]: tokens of present views, words without specials."
+    "One vector per study and modality [B, d]: tokens of present views, words without specials."
     features = memory.cra_features if self.config.aligned == 'cra' else memory.features
     words = batch.text_mask & (batch.targets != EOS_ID)
     how = self.config.pooling

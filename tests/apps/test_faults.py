@@ -286,7 +286,7 @@ FAULTS = [
         ['train', 'own', *TRAIN[2:]],
         'reports.jsonl',
         'line 1',
-        'one object a line',
+        'one object per line',
     ),
     Fault(
         'row without an image',

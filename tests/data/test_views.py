@@ -609,7 +609,7 @@ MIMIC_WORDS = {
 
 
 def test_mimic_knows_all_words_of_its_table(tmp_path):
-    "Each value of ViewPosition that MIMIC-CXR has, one a study, beside a PA image."
+    "Each value of ViewPosition that MIMIC-CXR has, one per study, beside a PA image."
     words = [word for some in MIMIC_WORDS.values() for word in some]
     made = make_studies(len(words), 3)
     home = save_mimic(made, tmp_path / 'set')

@@ -161,7 +161,7 @@ def test_drawn_reports_give_it_on_average(baseline):
     exact, batch, estimates = torch.cat([g.flatten() for g in exact]), copies(50), []
     for seed in range(40):
         loss, _ = self_critical(model, batch, earned, samples=2, baseline=baseline, seed=seed)
-        grads = torch.autograd.grad(2 * loss, weights(model))  # two words a report
+        grads = torch.autograd.grad(2 * loss, weights(model))  # two words per report
         estimates.append(-torch.cat([g.flatten() for g in grads]))
     estimates = torch.stack(estimates)
     error = estimates.mean(0) - exact

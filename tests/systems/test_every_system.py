@@ -52,7 +52,7 @@ def test_steps_equal_teacher_forcing(name):
 
 @every_system
 def test_beams_go_on_from_each_other(name):
-    "Two beams a study write different words, swap what they have written, and two studies leave."
+    "Two beams per study write different words, swap what they have written, and two studies leave."
     model, batch = small_model(name), small_batch()
     images = model.encode_image(batch)
     state = model.start(images, beams=2)

@@ -76,9 +76,9 @@ def _study_errors(study, report, sizes):
 
 def finding_errors(
     studies,  # studies with findings
-    reports,  # one written report a study
+    reports,  # one written report per study
     measure=False,  # also size, contrast, view of true findings; needs phantoms of `make_studies`
-) -> list:  # one dict a finding that is there or stated
+) -> list:  # one dict per finding that is there or stated
     """Every finding that is there or stated, and what became of it (equation (b)).
 
     A row holds study, status ('found', 'misplaced', 'missed', 'invented'), finding, said (what
@@ -87,7 +87,7 @@ def finding_errors(
         raise UARError(
             f'{len(reports)} reports of {len(studies)} studies',
             field='reports',
-            remedy='pass one a study',
+            remedy='pass one per study',
         )
     rows = []
     for n, (study, report) in enumerate(zip(studies, reports, strict=True)):
@@ -151,7 +151,7 @@ def error_table(
     by='kind',  # 'kind', or a number of the rows: 'size', 'contrast'
     edges=None,  # of the bins of a number
     seed=0,  # of the intervals
-) -> list:  # one dict a group: name, true, counts of each status, recall, interval, precision
+) -> list:  # one dict per group: name, true, counts of each status, recall, interval, precision
     """What became of the findings of each kind, or of each size or contrast.
 
     There is no precision of a number, and none where nothing is stated; nan is recall of none."""
@@ -271,7 +271,7 @@ def _naming_words(words, start, end, key):
 
 def finding_confidence(
     studies,  # studies with findings
-    reports,  # one written report a study
+    reports,  # one written report per study
     probabilities,  # for each report the probability of each of its words
     how='least',  # 'least' likely word that names the finding, or 'product' over its sentence
 ) -> dict:  # arrays over stated findings: confidence, correct, study, kind

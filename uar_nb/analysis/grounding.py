@@ -134,7 +134,7 @@ class FindingMaps:
 
     @property
     def heads(self):
-        "How many heads a layer."
+        "How many heads per layer."
         return self.maps.shape[2]
 
     @property
@@ -529,7 +529,7 @@ def attention_figure(
 def mask_maps(
     model,  # UAR with its mask on
     batch,  # `Batch` with reports
-) -> list:  # a dict a layer with a mask: layer; sigma, bias, weights [B, heads, T, N], float64
+) -> list:  # a dict per layer with a mask: layer; sigma, bias, weights [B, heads, T, N], float64
     """The mask of every word of given reports, what it adds to the logits, and the attention.
 
     `bias` is centred over positions (equation (d)); a mask that heads share has one head."""
@@ -626,7 +626,7 @@ def mask_statistics(
     data,  # `StudyData`
     limit=None,  # look at so many studies only
     batch_size=32,  # studies at a time
-) -> list:  # one dict a layer with a mask; empty where there is none
+) -> list:  # one dict per layer with a mask; empty where there is none
     "Is the mask more than a constant: its std over positions, words, images, and its effect."
     n = len(data) if limit is None else min(limit, len(data))
     full = [i for i in range(n) if bool(data.view_mask[i].all())]

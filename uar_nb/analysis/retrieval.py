@@ -55,7 +55,7 @@ def finding_keys(
     studies,  # list of `Study`
     severity=False,  # tell degrees apart as well
 ) -> np.ndarray:  # int64 [n]: equal ⇔ equal findings
-    "One number a study, equal for studies of equal findings."
+    "One number per study, equal for studies of equal findings."
     numbers, keys = {}, []
     for study in studies:
         parts = [
@@ -123,7 +123,7 @@ def rank_numbers(
     formulas = {f'recall@{k}': functools.partial(_recall, distinct=distinct, k=k) for k in ks}
     formulas['median_rank'] = functools.partial(_median_rank, distinct=distinct)
     formulas['mrr'] = functools.partial(_mean_reciprocal_rank, distinct=distinct)
-    counts = np.eye(len(distinct))[place]  # one row a query, a 1 at its rank
+    counts = np.eye(len(distinct))[place]  # one row per query, a 1 at its rank
     numbers = {}
     for name, formula in formulas.items():
         low, high = bootstrap(counts, formula, samples=samples, seed=seed)
@@ -204,7 +204,7 @@ def retrieve(
             raise UARError(
                 f'{key.shape} keys for {n} studies',
                 field=f'keys[{notion!r}]',
-                remedy='pass one a study',
+                remedy='pass one per study',
             )
         right = key[:, None] == key[None]
         for direction, matrix in zip(DIRECTIONS, (similarity, similarity.T), strict=True):

@@ -169,7 +169,7 @@ def _kept(change, painted):
 def finding_effects(
     dvae,  # a DVAE
     studies,  # phantoms of `make_studies`
-) -> list:  # a dict a finding and view that shows it: study, kind, view, size, changed, kept, …
+) -> list:  # a dict per finding and view that shows it: study, kind, view, size, changed, kept, …
     """What the tokens keep of each finding, from images with and without it (equation (e)).
 
     A row holds study, kind, view, severity, size, contrast, changed, kept and clarity."""
@@ -232,7 +232,7 @@ def planted_effects(
     sizes=(6, 9, 13, 18, 26, 36),  # diameters in pixels of the 128-pixel image
     contrast=0.15,  # what the disc adds in its middle, before white cuts it off
     seed=0,  # of the places
-) -> list:  # a dict an image and size, as `finding_effects` has them
+) -> list:  # a dict per image and size, as `finding_effects` has them
     "What the tokens keep of a disc that is planted in each image (equation (e))."
     rows, scale = [], x.shape[-1] / 128
     device = next(dvae.parameters()).device

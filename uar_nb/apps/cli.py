@@ -192,7 +192,7 @@ def _cell(value):
 
 def print_table(
     columns: list,  # their names
-    rows: list,  # lists of texts and numbers, one a row
+    rows: list,  # lists of texts and numbers, one per row
 ):
     "A table in the terminal; texts stand left, numbers right."
     texts = [list(columns), *([_cell(value) for value in row] for row in rows)]
@@ -571,7 +571,7 @@ def generate(
     ],
     checkpoint: Annotated[str, typer.Option(help='Checkpoint folder, or the name of one.')],
     attention: Annotated[
-        Path | None, typer.Option(help='Folder for one attention map a word.')
+        Path | None, typer.Option(help='Folder for one attention map per word.')
     ] = None,
     as_json: _AsJson = False,
     beams: _Beams = 3,
@@ -804,7 +804,7 @@ def demo(
 )
 def ablation(
     out: Annotated[
-        Path, typer.Option(help='Folder to write: one run folder a row, and rows.json.')
+        Path, typer.Option(help='Folder to write: one run folder per row, and rows.json.')
     ] = Path('runs/ablation'),
     row: Annotated[
         list[str], typer.Option(help='A model preset; may be repeated. [default: base, a, e, uar]')

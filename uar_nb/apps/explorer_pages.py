@@ -471,7 +471,7 @@ def write_explorers(
     folder,  # to write
     checkpoint='phantom-small',  # folder of a checkpoint, or a name that `load_checkpoint` knows
     names=tuple(PAGES),  # which pages
-    say=print,  # gets a line a page
+    say=print,  # gets a line per page
 ) -> list:  # of the files
     "The explorers as pages, each in one file."
     loaded = load_checkpoint(checkpoint)

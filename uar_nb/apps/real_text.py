@@ -154,7 +154,7 @@ def _kinds_of(study):
 
 
 def kind_scores(
-    reports,  # texts, one a study
+    reports,  # texts, one per study
     studies,  # with findings of their tags; None where nobody tagged the report (left out)
 ) -> dict:  # as `scoring.metrics.findings_scores`
     "Precision, recall and F1 of the kinds that reports state"

@@ -99,8 +99,8 @@ class Report:
 
 # %% ../../nbs/wings/apps/01_reporter.ipynb #1d16d93e
 def split_studies(
-    files,  # a file; the files of one study; or a list of such lists, one a study
-) -> list:  # of lists of files, one a study
+    files,  # a file; the files of one study; or a list of such lists, one per study
+) -> list:  # of lists of files, one per study
     "What a user gave as files, study by study."
     if isinstance(files, (str, Path, View, tuple)):
         return [[files]]
@@ -236,7 +236,7 @@ class Reporter:
 
     def __call__(
         self,
-        files,  # a file; the files of one study; or a list of such lists, one a study
+        files,  # a file; the files of one study; or a list of such lists, one per study
         beams=3,  # of `generate`
         batch_size=16,  # studies at a time
         **options,  # further options of `generate`
@@ -339,9 +339,9 @@ def write_report(
 
 def save_attention(
     report: Report,  # with its attention and images
-    folder,  # becomes one PNG a word
+    folder,  # becomes one PNG per word
 ) -> Path:  # the folder
-    "Write the attention of each word over the views, one PNG a word."
+    "Write the attention of each word over the views, one PNG per word."
     if report.attention is None:
         what, remedy = 'the model attends to no place of the images', 'choose one that does'
         raise UARError(what, field='checkpoint', remedy=remedy)

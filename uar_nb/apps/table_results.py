@@ -761,7 +761,7 @@ def cost_table(
     seeds: int = 3,  # how many
     out='runs/table',  # folder to write
     reports=None,  # of IU-Xray
-    say=print,  # gets a line a row
+    say=print,  # gets a line per row
 ) -> dict:  # of `table_cost`; also in table_N_cost.json, beside those of other data
     "What a table will cost at most; rows that were measured before are kept."
     chosen = [row.name for row in choose_rows(find_table(table), rows)]

@@ -234,7 +234,7 @@ def true_findings(
 
 
 def finding_counts(
-    reports,  # texts, one a study
+    reports,  # texts, one per study
     studies,  # with findings; None where nobody knows them (they count nothing)
     findings='all',  # 'all': kind, side and zone; 'kinds'; 'none'
 ):  # int [n, 3]: right, wrong, missing of each study; None where nothing is counted
@@ -250,7 +250,7 @@ def finding_counts(
 
 
 def shuffled_scores(
-    reports,  # texts, one a study
+    reports,  # texts, one per study
     data,  # `StudyData` they are about
     findings='all',  # as `finding_counts` takes it
 ) -> dict:  # scores when the reports are handed to other patients, and their std
@@ -296,7 +296,7 @@ def unpack(
 
 # %% ../../nbs/wings/apps/10_table_runs.ipynb #b52b49e0
 def score_texts(
-    reports,  # texts, one a study
+    reports,  # texts, one per study
     data,  # `StudyData` they are about
     recipe: Recipe,
     train=None,  # `StudyData`: which references are novel is asked of it
@@ -824,7 +824,7 @@ def table_cost(
     rows=(),  # names; none: all
     seeds: int = 3,  # of each row
     steps: int = 100,  # that are measured
-    say=print,  # gets a line a row
+    say=print,  # gets a line per row
 ) -> dict:  # rows, seeds, trials; minutes of one processor in all
     "The runs of a table with what they cost at most, measured before the first one."
     trials = len(trial_choices(bench.recipe))

@@ -99,7 +99,7 @@ def _train_row(plan, studies, dvae, folder, progress):
 
 
 def train_rows(
-    folder,  # gets a run folder a row, `dvae`, `store` and rows.json
+    folder,  # gets a run folder per row, `dvae`, `store` and rows.json
     rows=ROWS,  # model presets
     plan='short',  # a name of `PLANS` or a `DemoPlan`
     workers: int = 2,  # processes that draw phantoms

@@ -256,7 +256,7 @@ class _ReportArchive:
     """Report files in a zip archive, which is not unpacked.
 
     `zipfile` lists the archive. To read single files, it would keep 700 bytes for each and take
-    three times as long (a tenth of all indexing); so five numbers a file are kept and read by.
+    three times as long (a tenth of all indexing); so five numbers per file are kept and read by.
     """
 
     def __init__(self, path):

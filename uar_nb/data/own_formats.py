@@ -371,7 +371,7 @@ def _read_lines(file, log):
                 except UARError as error:
                     log.add(f'line {number}', error.what, error.remedy)
                 except (ValueError, RecursionError) as error:
-                    log.add(f'line {number}', f'is not JSON ({error})', 'write one object a line')
+                    log.add(f'line {number}', f'is not JSON ({error})', 'write one object per line')
                 else:
                     yield number, entry
     except (OSError, UnicodeDecodeError):
@@ -379,7 +379,7 @@ def _read_lines(file, log):
 
 
 def load_lines(
-    file,  # a .jsonl in UTF-8, one entry a line
+    file,  # a .jsonl in UTF-8, one entry per line
     images=None,  # folder of images; default: images/ beside the file, or the file's folder
     check=True,  # of images, as in `FaultLog`
     split='train',  # of entries that name none
@@ -686,7 +686,7 @@ def load_images(
 def to_table(
     studies,  # list of `Study`
     paths,  # for each study the paths of its images
-):  # text of a reports.csv, one row an image
+):  # text of a reports.csv, one row per image
     "Studies as a table."
     with_report = any(study.report.strip() for study in studies)  # images alone have none
     columns = ['id', 'image', 'view', 'report', 'split', 'patient']

@@ -332,7 +332,7 @@ stated). No finding is special; a normal study adds nothing.
 ''',
     solution='''
 def findings_f1(predicted, true):
-    "Lists of sets of findings, one a study -> pooled F1"
+    "Lists of sets of findings, one per study -> pooled F1"
     right = sum(len(mine & theirs) for mine, theirs in zip(predicted, true, strict=True))
     stated, there = sum(map(len, predicted)), sum(map(len, true))
     return 2 * right / (stated + there)

@@ -53,7 +53,7 @@ occur are keys.
 ''',
     solution='''
 def finding_rates(studies):
-    "Lists of findings, one a study -> {finding: share of studies that have it}"
+    "Lists of findings, one per study -> {finding: share of studies that have it}"
     rates = {}
     for study in studies:
         for finding in set(study):
@@ -169,7 +169,7 @@ def abnormal_share(reports):
             unit='letters',
         ),
         Slip(
-            'This is a mean of shares, one a report; the words of all reports count alike.',
+            'This is a mean of shares, one per report; the words of all reports count alike.',
             wrote='''
 shares = []
 for report in reports:

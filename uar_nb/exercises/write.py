@@ -171,7 +171,7 @@ def cross_entropy(logits, targets, there):
             padding=True,
         ),
         Slip(
-            'This is a mean of means, one a report: words of short reports weigh more.',
+            'This is a mean of means, one per report: words of short reports weigh more.',
             wrote={'-chosen[there].mean()': '-((chosen * there).sum(1) / there.sum(1)).mean()'},
             mean='reports',
         ),

@@ -250,7 +250,7 @@ def ceiling(
     data,  # `data.batch.StudyData` whose studies have findings
     style='fast',  # of the reports: a name of `STYLES`, or a `Style`
     seed: int = 0,  # of the wording
-) -> list[str]:  # one report a study, as references are written
+) -> list[str]:  # one report per study, as references are written
     "Reports with all true findings in fresh wording"
     if any(study.findings is None for study in data.studies):
         raise UARError(

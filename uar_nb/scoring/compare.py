@@ -96,7 +96,7 @@ class Comparison:
     "How several models differ from the first one."
 
     names: list  # of the models, the first one first
-    rows: list  # one dict a score and model, as `compare_predictions` says
+    rows: list  # one dict per score and model, as `compare_predictions` says
     notes: tuple = ()  # what a reader should know
     studies: int = 0  # how many
 

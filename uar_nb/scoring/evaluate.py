@@ -86,8 +86,8 @@ class Evaluation:
 
     scores: object  # `scoring.metrics.Scores`
     findings: dict | None  # `scoring.metrics.findings_scores`, where the studies carry findings
-    reports: list  # one text a study
-    rows: list  # what `predictions.jsonl` holds, one dict a study
+    reports: list  # one text per study
+    rows: list  # what `predictions.jsonl` holds, one dict per study
     notes: tuple = ()  # said of the data set, e.g. that its images are drawn
 
     def row(self):
@@ -219,7 +219,7 @@ def _findings_of_each(data, reports):
 
 
 def _prediction_rows(data, written, scores):
-    "What predictions.jsonl holds: one dict a study."
+    "What predictions.jsonl holds: one dict per study."
     counts = _findings_of_each(data, [report for report, _ in written])
     references = data.references
     rows = []
@@ -342,7 +342,7 @@ class Predictions:
     "What a predictions.jsonl holds, with what scores.json says beside it."
 
     file: Path  # predictions.jsonl
-    rows: list  # one dict a study
+    rows: list  # one dict per study
     about: dict  # of scores.json; {} where there is none
 
     def __len__(self):

@@ -274,9 +274,9 @@ class Scores:
     "The scores of some reports, with the recipe that made them."
 
     values: dict  # 'BLEU_4' … → score of the corpus
-    per_report: dict  # 'BLEU_4' … → list with one score a report
+    per_report: dict  # 'BLEU_4' … → list with one score per report
     recipe: dict  # tokenisation, truncation, unknown_words, split, count, …
-    ids: list = field(default_factory=list)  # one study id a report
+    ids: list = field(default_factory=list)  # one study id per report
     counts: dict = field(default_factory=dict)  # per report: 'BLEU' [n, 10], 'METEOR' [n, 23]
 
     def __getitem__(self, key):
@@ -413,7 +413,9 @@ def _check_texts(reports, references, ids):
     "Complain about texts that cannot be scored."
     for name, texts in (('reports', reports), ('references', references)):
         if not all(isinstance(text, str) for text in texts):
-            raise UARError('must be a list of strings', field=name, remedy='pass one text a study')
+            raise UARError(
+                'must be a list of strings', field=name, remedy='pass one text per study'
+            )
     if not (len(reports) == len(references) == len(ids)):
         raise UARError(
             f'{len(reports)} reports, {len(references)} references, {len(ids)} ids',
@@ -520,7 +522,7 @@ def _whole_recipe(recipe, tokenisation, metrics, n, undefined):
 
 
 def score_reports(
-    reports,  # predictions, one text a study
+    reports,  # predictions, one text per study
     references,  # what they should say, as the recipe wants it (`data.text.ground_truth`)
     ids=None,  # study ids; positions otherwise
     metrics=METRICS,  # some of 'BLEU', 'METEOR', 'ROUGE_L', 'CIDEr'
@@ -600,7 +602,7 @@ def _outcomes(predicted, true):
         raise UARError(
             f'{len(predicted)} predicted and {len(true)} true lists',
             field='predicted',
-            remedy='pass one list a study',
+            remedy='pass one list per study',
         )
     if any(findings is None for findings in true):
         raise UARError(
@@ -649,7 +651,7 @@ def findings_scores(
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c050
 def diversity(
-    reports,  # predictions, one text a study
+    reports,  # predictions, one text per study
     train_reports,  # the training split's reports, in the same form
 ) -> dict:  # counts and shares
     "How varied some reports are, and how many of them are copies of training reports."

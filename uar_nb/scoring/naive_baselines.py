@@ -351,7 +351,7 @@ def shuffle_control(
     references,  # of the same studies
     n: int = 20,  # derangements
     seed: int = 0,  # they depend on it alone
-    predicted=None,  # findings that the predictions state, one list a study
+    predicted=None,  # findings that the predictions state, one list per study
     true=None,  # true findings
 ) -> dict:  # 'BLEU_1' … 'CIDEr' (and 'F1', 'exact'): mean over derangements; 'std': their std
     "Scores of predictions that are handed to other patients (equation (c)); METEOR is left out."

@@ -235,9 +235,9 @@ def _smoothed_precision(ours, theirs):
 
 
 def rexrank_bleu(
-    reports,  # sentences, one text a study
+    reports,  # sentences, one text per study
     references,  # as they were written
-) -> list:  # one score a study; ReXrank shows their mean
+) -> list:  # one score per study; ReXrank shows their mean
     "The BLEU-2 of ReXrank and CXR-Report-Metric (equation (a))."
     scores = []
     for report, reference in zip(reports, references, strict=True):

@@ -107,7 +107,7 @@ def holm(
 
 # %% ../../nbs/wings/scoring/05_statistics.ipynb #0798fd28
 def over_seeds(
-    values,  # scores of a system, one a seed
+    values,  # scores of a system, one per seed
 ) -> dict:  # mean, sd (n − 1), low, high (95 %), seeds: how many; nan of one seed
     "Mean, standard deviation and t interval over seeds."
     values = np.asarray(values, dtype=float)
@@ -190,7 +190,7 @@ def scores_by_novelty(
     novel = np.asarray(novel, dtype=bool)
     if len(novel) != len(scores):
         what = f'{len(novel)} marks for {len(scores)} studies'
-        raise UARError(what, field='novel', remedy='pass one mark a study, in the same order')
+        raise UARError(what, field='novel', remedy='pass one mark per study, in the same order')
     return dict(
         share=float(novel.mean()),
         novel=scores.subset(novel) if novel.any() else None,

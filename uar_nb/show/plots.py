@@ -130,7 +130,7 @@ def _show(ax, image, title=None):
 
 def show_images(
     images,  # list of images
-    titles=None,  # one text an image
+    titles=None,  # one text per image
     cols: int = 8,  # images a row
     size=1.3,  # inches an image
     boxes=None,  # one list of boxes an image

@@ -260,7 +260,7 @@ def draw_basis_reading() -> Canvas:
     for i, share in enumerate((0.05, 0.1, 0.62, 0.12, 0.3, 0.08, 0.05, 0.18)):
         y = basis.y + (7 - i) * 0.2 + 0.04
         c._cell((4.35, y), share, 0.12, FILL['plain'], 0.6)
-    c.text(4.75, 0.13, 'softmax: one weight a row', 7.5)
+    c.text(4.75, 0.13, 'softmax: one weight per row', 7.5)
     out = c.box(5.75, 0.8, 1.35, 0.6, 'weighted sum\nof the rows: $\\tilde{F}$', 'both')
     c.arrow((5.1, 1.1), out.left)
     return c

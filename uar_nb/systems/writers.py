@@ -28,7 +28,7 @@ class Grid(NamedTuple):
 
     places: torch.Tensor  # places of all views side by side [B, N, c]
     mask: torch.Tensor  # bool [B, N], True where the view is there
-    mean: torch.Tensor  # one vector a study [B, c], or [B, V·c] where views stand side by side
+    mean: torch.Tensor  # one vector per study [B, c], or [B, V·c] where views stand side by side
 
 
 def _image_encoder(config):
@@ -41,7 +41,7 @@ def _image_encoder(config):
 
 
 class GridFeatures(nn.Module):
-    "The side of a system that looks: images → places with a mask, and one vector a study."
+    "The side of a system that looks: images → places with a mask, and one vector per study."
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Images(NamedTuple):
 
     features: torch.Tensor  # places, as the decoder reads them [B, N, ...]
     mask: torch.Tensor  # bool [B, N]
-    mean: torch.Tensor | None = None  # one vector a study [B, ...]
+    mean: torch.Tensor | None = None  # one vector per study [B, ...]
     more: dict | None = None  # name → tensor [B, ...]: what else is computed once a study
 
     def select(self, studies):

@@ -198,7 +198,7 @@ def decode(self: DVAE, ids):  # int64 [B, 196] → [B, 1, 112, 112]
         raise UARError(
             f'{ids.shape[1]} ids are not a square grid',
             field='ids',
-            remedy='pass 196 ids an image',
+            remedy='pass 196 ids per image',
         )
     if ids.numel() and not 0 <= ids.min() <= ids.max() < self.codebook_size:
         raise UARError(

@@ -180,7 +180,7 @@ class SmallCNN(nn.Module):
     def __init__(
         self,
         channels: int = 128,  # length of a feature vector
-        grid: int = 14,  # 14 or 7 places a side
+        grid: int = 14,  # 14 or 7 places per side
         blocks: int = 2,  # residual blocks at the end
     ):
         super().__init__()

@@ -44,7 +44,7 @@ class TopKAttention(MultiHeadAttention):
         if len(kv.k) not in (1, len(x)):
             raise UARError(
                 f'{len(x)} query rows cannot share {len(kv.k)} groups of keys',
-                remedy='give one group, or one a row',
+                remedy='give one group, or one per row',
             )
         if logit_bias is not None or causal:
             raise UARError(
@@ -107,7 +107,7 @@ class Memory(BasisReader):
 
 # %% ../../nbs/wings/variants/02_memory.ipynb #c022
 def basis_geometry(
-    vectors: torch.Tensor,  # [n, d], one a row
+    vectors: torch.Tensor,  # [n, d], one per row
 ) -> dict:  # name → number; 'singular' → the singular values [min(n, d)]
     "How near a set of vectors is to orthogonal, and how evenly it fills the space"
     b = vectors.detach().double()
