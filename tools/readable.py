@@ -124,6 +124,11 @@ def faults(text):
     boxes = re.findall(r'^ *:::+ *(\{?)', text, re.M)
     if boxes.count('{') != boxes.count(''):
         found.append('a box (:::) is not closed, or closed twice')
+    bare = re.sub(r'\$\$.*?\$\$', '', text, flags=re.S)
+    if re.search(
+        r'^(?! *(?:[-*>|#]|\d+\.|:::)|  )[^\n]*\S[^\n]*\n {0,3}(?:[-*]|\d+\.) \S', bare, re.M
+    ):
+        found.append('a list without an empty line above it, which Pandoc takes for prose')
     if text.count('$$') % 2:
         found.append('an equation ($$) is not closed')
     text = re.sub(r'\[(?:[^\]\n]|\n(?!\n))*\]\([^)\n]*\)', '', text)

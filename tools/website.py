@@ -46,14 +46,18 @@ def fence(text, kind=''):
     return f'{mark}{kind}\n{text.rstrip()}\n{mark}'
 
 
-def image(data, kind, alt, folder, number):
-    "An output that is an image: its file in `folder`, and the HTML that shows it."
+def image(out, kind, alt, folder, number):
+    """An output that is an image: its file in `folder`, and the HTML that shows it, at the width
+    that its cell gives."""
     suffix = dict(svg='svg', png='png', jpeg='jpg')[re.match(r'image/(\w+)', kind)[1]]
     file = folder / f'{number}.{suffix}'
     file.parent.mkdir(parents=True, exist_ok=True)
-    docs.write_image(file, data, kind)
+    docs.write_image(file, ''.join(out['data'][kind]), kind)
     shown = html.escape(alt or '', quote=True)
-    return fence(f'<img src="{folder.name}/{file.name}" alt="{shown}" loading="lazy">', '{=html}')
+    width = out.get('metadata', {}).get(kind, {}).get('width')
+    size = f' width="{width}"' if width else ''
+    shown = f'<img src="{folder.name}/{file.name}" alt="{shown}"{size} loading="lazy">'
+    return fence(shown, '{=html}')
 
 
 def output(out, alt, folder, number):
@@ -66,7 +70,7 @@ def output(out, alt, folder, number):
         return ''
     text = ''.join(out['data'][kind])
     if kind.startswith('image/'):
-        return image(text, kind, alt, folder, number)
+        return image(out, kind, alt, folder, number)
     if kind == 'text/html':
         return fence(text, '{=html}')
     return text if kind == 'text/markdown' else fence(text, '{.output}')
@@ -158,8 +162,9 @@ def headings(body, file, title):
     parts = re.split(r'<h([2-6]) id="([^"]+)">(.*?)</h\1>', body, flags=re.S)
     made, rows = [parts[0]], [[file, title, '', words(parts[0])]]
     for level, name, text, below in zip(*(parts[i::4] for i in range(1, 5)), strict=True):
+        shown = re.sub(r'(?<=[a-z])\.(?=\w)', '.<wbr>', text)  # where a long name may break
         link = f'<a class="anchor" href="#{name}" aria-label="link to this section">#</a>'
-        made += [f'<h{level} id="{name}">{text} {link}</h{level}>', below]
+        made += [f'<h{level} id="{name}">{shown} {link}</h{level}>', below]
         rows.append([f'{file}#{name}', title, words(text), words(below)])
     return ''.join(made), [row for row in rows if row[3] or row[2]]
 

@@ -85,6 +85,7 @@ HOSTILE = {
     'a fence of code is not closed, longer': '````\n```\n',
     'a box (:::) is not closed': '::: {.callout-note}\nwords',
     'a box (:::) is not closed, or closed twice': '::: {.a}\nwords\n:::\n\n:::',
+    'a list without an empty line above it': 'These:\n- one\n- two',
     'an equation ($$) is not closed': 'so $$ x = y',
     'a callout that is none': '1. x\n\n      > **Too deep.** in a list',
     'an equation whose number is none': '$$ x \\tag{} $$',
