@@ -77,6 +77,13 @@ class MultiHeadAttention(nn.Module):
         return KeyValue(self.split(self.k(x)), self.split(self.v(x)))
 
 # %% ../nbs/03_attention.ipynb #c016
+def _four_axes(mask):
+    "A mask of fewer axes, such as [L] or [T, L], with axes of length 1 before them"
+    while mask is not None and mask.dim() < 4:
+        mask = mask[None]
+    return mask
+
+
 def _join_masks(q, allowed, logit_bias):
     "One mask for `F.scaled_dot_product_attention` out of a boolean mask and a bias"
     if logit_bias is None:
@@ -102,29 +109,6 @@ def _explicit(q, kv, mask, scale, dropout, causal):
         weights = weights.masked_fill(logits.isneginf(), 0.0)
     return F.dropout(weights, dropout).to(q.dtype) @ kv.v, weights
 
-# %% ../nbs/03_attention.ipynb #c013
-def _fold(mask, rows, groups, T):
-    "A mask or bias of `rows` rows as one of `groups`: [R, h, T, L] -> [B, h, K*T, L]"
-    if mask is None:
-        return None
-    mask = mask[(None,) * (4 - mask.dim())]
-    K = rows // groups  # rows that share a group
-    if K == 1:
-        return mask
-    if mask.shape[0] == rows:
-        mask = mask.unflatten(0, (groups, K)).transpose(1, 2)
-        return mask.expand(-1, -1, -1, T, -1).flatten(2, 3)
-    if mask.shape[2] in (1, K * T):
-        return mask
-    return mask.unsqueeze(2).expand(-1, -1, K, -1, -1).flatten(2, 3)
-
-
-def _unfold(weights, rows, T):
-    "[B, h, K*T, L] -> [R, h, T, L], the inverse of folding"
-    if weights is None or weights.shape[0] == rows:
-        return weights
-    return weights.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1)
-
 # %% ../nbs/03_attention.ipynb #c017
 @patch
 def attend(
@@ -139,13 +123,11 @@ def attend(
     "Attention of R rows to the keys and values of B groups (Eq. 7)"
     R, T = x.shape[:2]
     B = kv.k.shape[0]
-    if R % B:
-        raise UARError(
-            f'{R} query rows cannot share {B} groups of keys',
-            remedy='give a multiple of the number of key rows',
-        )
-    q = self.split(self.q(x.reshape(B, -1, self.d)))
-    mask = _join_masks(q, _fold(allowed, R, B, T), _fold(logit_bias, R, B, T))
+    allowed, logit_bias = _four_axes(allowed), _four_axes(logit_bias)
+    if R != B:  # several rows read one image: see "Making it fast"
+        x, allowed, logit_bias = _fold_rows(x, allowed, logit_bias, B)
+    q = self.split(self.q(x))
+    mask = _join_masks(q, allowed, logit_bias)
     p = self.dropout if self.training else 0.0
     if weights:
         out, seen = _explicit(q, kv, mask, self.scale, p, causal)
@@ -153,7 +135,7 @@ def attend(
         out = F.scaled_dot_product_attention(q, kv.k, kv.v, mask, p, causal, scale=self.scale)
         seen = None
     out = self.out(out.transpose(1, 2).reshape(R, T, self.d))
-    return Attended(out, _unfold(seen, R, T))
+    return Attended(out, _unfold(seen, R, T) if R != B else seen)
 
 # %% ../nbs/03_attention.ipynb #c026
 @patch
@@ -395,6 +377,38 @@ def forward(
         x, attended = layer(x, context, allowed, remember, start, weights)
         cross.append(attended)
     return Decoded(self.norm(x), cross)
+
+# %% ../nbs/03_attention.ipynb #c013
+def _fold(mask, rows, groups, T):
+    "A mask or bias [R or B or 1, h, T or 1, L] for folded rows: [B or 1, h, K*T or 1, L]"
+    K = rows // groups  # rows that share a group
+    if mask is None:
+        return None
+    if mask.shape[0] == rows:  # one for each row: folded like the queries
+        mask = mask.unflatten(0, (groups, K)).transpose(1, 2)
+        return mask.expand(-1, -1, -1, T, -1).flatten(2, 3)
+    if mask.shape[2] in (1, K * T):  # the same for all words, or folded already
+        return mask
+    return mask.unsqueeze(2).expand(-1, -1, K, -1, -1).flatten(2, 3)  # for each word: repeated
+
+
+def _fold_rows(x, allowed, logit_bias, groups):
+    "R rows as `groups` longer ones, [R, T, d] -> [B, K*T, d], and their masks"
+    R, T, d = x.shape
+    if R % groups:
+        raise UARError(
+            f'{R} query rows cannot share {groups} groups of keys',
+            remedy='give a multiple of the number of key rows',
+        )
+    masks = (_fold(mask, R, groups, T) for mask in (allowed, logit_bias))
+    return x.reshape(groups, -1, d), *masks
+
+
+def _unfold(weights, rows, T):
+    "[B, h, K*T, L] -> [R, h, T, L], the inverse of folding"
+    if weights is None:
+        return None
+    return weights.unflatten(2, (-1, T)).transpose(1, 2).flatten(0, 1)
 
 # %% ../nbs/03_attention.ipynb #c051
 class DecoderCache:
