@@ -49,6 +49,7 @@ NOT_MEASURED = (
     'wings/apps/10_table_runs',
     'wings/apps/11_table_results',
     'wings/apps/13_explorer_pages',
+    'wings/exercises/00_changes',
     'wings/exercises/01_compare',
     'wings/exercises/02_exercise',
     'wings/exercises/03_task',

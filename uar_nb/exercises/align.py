@@ -512,6 +512,7 @@ def _pool_cases(rng):
         mask[0, 0], mask[0, -1] = True, False
         mask[1] = False  # a study whose tokens are all missing
         mask[2] = torch.arange(N) < 3
+        mask[3:] = torch.arange(N) == 2  # one token
         yield normal(rng, B, N, d), mask
 
 

@@ -154,6 +154,9 @@ def _rouge_l_cases(rng):
             report.insert(int(rng.integers(0, len(report) + 1)), word)
             reference.insert(int(rng.integers(0, len(reference) + 1)), word)
         yield 'normal heart ' + ' '.join(report), ' '.join(reference) + ' heart large normal'
+    for n, m in ((3, 5), (6, 4)):  # the last words of both are the same, then nothing is
+        yield _draw_report(rng, n) + ' today', _draw_report(rng, m) + ' today'
+    yield 'no effusion', _draw_report(rng, 4).replace('effusion', 'heart').replace('no', 'heart')
 
 
 def _longest(a, b, together):
@@ -239,6 +242,11 @@ def rouge_l(report, reference):
             'beta is 1 here, the plain F1; the recipe of the field has 1.2, which favours recall.',
             wrote={'(1 + 1.2**2)': '2', '1.2**2 * precision': 'precision'},
             beta=1,
+        ),
+        Slip(
+            'Nothing in common gives 0/0: the score is 0 then.',
+            wrote={'    if not common:\n        return 0.0\n': ''},
+            raises='ZeroDivisionError',
         ),
         Slip(
             'This is the recall alone.',

@@ -14,10 +14,11 @@ from .exercise import Exercise, Slip, exact, normal
 # %% ../../nbs/wings/exercises/04_words.ipynb #0ac182e5
 def _clean_cases(rng):
     parts = ['The Heart is normal', 'Lungs, clear', 'no (new) effusion', 'Mild; stable change']
+    parts.append('Nodule(s) unchanged')  # a bracket with no blank before it
     for n in (1, 2, 3):
-        chosen = [parts[int(i)] for i in rng.choice(4, size=n, replace=False)]
+        chosen = [parts[int(i)] for i in rng.choice(len(parts), size=n, replace=False)]
         yield ('. '.join(chosen) + '.',)
-    yield ('  ' + '.  '.join(parts[int(i)] for i in rng.permutation(4)) + ' . ',)
+    yield ('  ' + '.  '.join(parts[int(i)] for i in rng.permutation(len(parts))) + ' . ',)
 
 
 def _clean_truth(report, *, lower=True, dots='words', marks=True, blanks=True):

@@ -211,9 +211,9 @@ def cross_entropy(logits, targets, there):
 
 # %% ../../nbs/wings/exercises/09_write.ipynb #9380952f
 def _learning_rate_cases(rng):
-    warmup, steps = int(rng.integers(4, 9)), int(rng.integers(30, 60))
+    warmup, steps = int(rng.integers(5, 10)), int(rng.integers(30, 60))
     peak = float(rng.uniform(1, 3))
-    for step in (0, warmup - 1, warmup, (warmup + steps) // 2, steps - 3):
+    for step in (0, warmup - 2, warmup - 1, warmup, (warmup + steps) // 2, steps - 3):
         yield step, steps, peak, warmup
 
 
@@ -412,14 +412,26 @@ def greedy(table, most):
 )
 
 # %% ../../nbs/wings/exercises/09_write.ipynb #c999ab38
+def _beam_case(rng, number):
+    V, beams, most = 5 + number % 3, 2 + number % 2, 2 + number % 3
+    table = 1.5 * normal(rng, V, V) + 2 * normal(rng, V, 1)
+    table.fill_diagonal_(-9.0)  # without a word twice in a row no two short reports tie
+    table[:, 1] = -9.0
+    table[1:, 2] += 1.0
+    return table, beams, most
+
+
 def _beam_cases(rng):
     for number in range(40):
-        V, beams, most = 5 + number % 3, 2 + number % 2, 2 + number % 3
-        table = 1.5 * normal(rng, V, V) + 2 * normal(rng, V, 1)
-        table.fill_diagonal_(-9.0)  # without a word twice in a row no two short reports tie
-        table[:, 1] = -9.0
-        table[1:, 2] += 1.0
-        yield table, beams, most
+        yield _beam_case(rng, number)
+    for more in (1, 99):  # the number of beams matters: one more, and all of them
+        draws = (_beam_case(rng, number) for number in range(1000))
+        yield next(
+            (table, beams, most)
+            for table, beams, most in draws
+            if _beam_truth(table, beams, most)
+            != _beam_truth(table, beams, most, width=beams + more)
+        )
 
 
 def _beam_truth(table, beams, most, *, mean=False, by='logs', width=None):
