@@ -8,6 +8,7 @@ Outputs of cells that stay as they are stay too. Afterwards: python tools/lesson
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -25,6 +26,33 @@ SOLUTIONS = {
 }
 FOLDER = 'reference/solutions'
 METADATA = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
+# What comes after a lesson; the course is the paper's road, then how its models are judged
+ROAD = [
+    '00_the_task',
+    '01_one_evening',
+    '02_lsu',
+    '03_attention',
+    '04_cra',
+    '05_tir',
+    '06_losses',
+    '07_model',
+    '08_generation',
+    '09_training',
+    'wings/scoring/01_metrics',
+    'wings/scoring/02_naive_baselines',
+    'results/17_explore',
+]
+ASIDE = {  # lessons beside the road, and where they lead back
+    'wings/data/01_text': '02_lsu',
+    'wings/tokenizer/01_dvae': '03_attention',
+    'wings/variants/01_cnn': '04_cra',
+}
+NEXT = dict(zip(ROAD, ROAD[1:], strict=False)) | ASIDE
+FIRST = {  # lessons beside the road that one may read before going on
+    '02_lsu': ('wings/tokenizer/01_dvae', 'how the image tokens are made'),
+    '03_attention': ('wings/variants/01_cnn', 'what the paper compares the image tokens with'),
+}
+MINUTES = re.compile(r'(?<=, exercises )\d+(?= minutes)')  # in the line that begins "Study time:"
 MADE = 'try-'  # cells of a lesson whose id begins like this are made here
 QUESTIONS = '### Questions'  # this cell below "## Try" is written by hand
 
@@ -102,6 +130,57 @@ def shown_table(page):
     return dict(data=data, execution_count=None, metadata={}, output_type='execute_result')
 
 
+def page_title(page):
+    "The heading of a page."
+    cells = json.loads((NBS / f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
+    texts = [source(one) for one in cells if one['cell_type'] == 'markdown']
+    return next(found[1] for text in texts if (found := re.search(r'^# (.+)$', text, re.M)))
+
+
+def linked(page, here):
+    "A link to a page, by its heading."
+    return f'[{page_title(page)}]({link_to(page, here)})'
+
+
+def listed(words):
+    "Words as a list in a sentence."
+    *most, last = words
+    return f'{", ".join(most)} and {last}' if most else last
+
+
+def elsewhere(page):
+    "Where the other exercises of a lesson's chapters stand, in a sentence; '' if there are none."
+    from uar_nb.check import BANK
+
+    chapters = {exercise.chapter for exercise in BANK.values() if exercise.lesson == page}
+    others = {}
+    for exercise in BANK.values():
+        if exercise.chapter in chapters and exercise.lesson != page:
+            others.setdefault(exercise.lesson, []).append(exercise.id)
+    told = [f'{listed(ids)} in {linked(lesson, page)}' for lesson, ids in others.items()]
+    return f'Numbers that are missing here stand on other pages: {"; ".join(told)}.' if told else ''
+
+
+def next_cell(page):
+    "The last line of a lesson: what to read now."
+    text = f'**Next:** {linked(NEXT[page], page)}.'
+    if page in FIRST:
+        aside, shows = FIRST[page]
+        text += f' Before it, if you like: {linked(aside, page)} ({shows}).'
+    return cell('markdown', f'{MADE}next', text)
+
+
+def with_minutes(page, one):
+    "A cell whose line of study time has the minutes of the page's exercises."
+    from uar_nb.check import BANK
+
+    if one['cell_type'] != 'markdown' or 'Study time: ' not in source(one):
+        return one
+    minutes = sum(exercise.minutes for exercise in BANK.values() if exercise.lesson == page)
+    told = [MINUTES.sub(str(minutes), line) for line in one['source']]
+    return one | dict(source=told)
+
+
 def try_cells(page):
     "The cells below the heading Try of a lesson that are made of the bank."
     from uar_nb.check import BANK
@@ -118,6 +197,8 @@ def try_cells(page):
         f"`check.hint('{first.id}')` helps, `check.hint('{first.id}', 2)` helps more, "
         f"`check.solution('{first.id}')` shows one way. All solutions: {links}."
     )
+    if others := elsewhere(page):
+        intro += f'\n\n{others}'
     table = f"from uar_nb.check import check, exercises\n\nexercises(lesson='{page}')"
     cells = [
         cell('markdown', f'{MADE}head', intro),
@@ -139,7 +220,9 @@ def with_exercises(page, cells):
     made = try_cells(page)
     last = [i for i, one in enumerate(kept) if source(one).startswith(QUESTIONS)]
     place = last[0] if last else len(kept) - ('nbdev_export' in source(kept[-1]))
-    return kept[:place] + made + kept[place:]
+    kept = [with_minutes(page, one) for one in kept]
+    after = place + bool(last)
+    return kept[:place] + made + kept[place:after] + [next_cell(page)] + kept[after:]
 
 
 def lesson_pages():
