@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+import exercises as tool
 import pages
-from pages import cells_of
+from pages import NBS, cells_of
 
 # ---- "one map a word" is not English that everybody understands at once
 
@@ -55,3 +56,59 @@ def test_no_page_says_one_map_a_word(path):
     "Say `one map for each word`, or `per word`."
     lines = [line for cell in cells_of(path) for line in ''.join(cell['source']).split('\n')]
     assert [line for line in lines if SHORT.search(line)] == []
+
+
+# ---- what each lesson says at its top and at its end
+
+LESSONS = tool.lesson_pages()
+
+
+def prose(page):
+    return [tool.source(c) for c in cells_of(NBS / f'{page}.ipynb') if c['cell_type'] == 'markdown']
+
+
+@pytest.mark.parametrize('page', LESSONS)
+def test_the_minutes_of_a_lesson_are_those_of_its_exercises(page):
+    "Counted from what stands below the headings of the exercises, not from the bank."
+    told = re.compile(r'^Study time: reading (\d+) minutes, exercises (\d+) minutes\.', re.M)
+    texts = prose(page)
+    [(reading, exercises)] = told.findall('\n'.join(texts[:3]))
+    each = [int(m) for t in texts for m in re.findall(r'^\*(\d+) minutes, [^*]+\*$', t, re.M)]
+    assert sum(each) == int(exercises) > 0 and int(reading) >= 20
+
+
+@pytest.mark.parametrize('page', [p for p in LESSONS if re.match(r'0[2-9]_|wings/tok', p)])
+def test_a_lesson_of_the_paper_leads_to_the_letters(page):
+    assert 'reference/glossary.ipynb#letters)' in '\n'.join(prose(page)[:3])
+
+
+@pytest.mark.parametrize('page', [*LESSONS, '01_one_evening'])
+def test_a_lesson_ends_with_what_comes_next(page):
+    last = prose(page)[-1]
+    title, way = re.match(r'\*\*Next:\*\* \[(.+?)\]\(([\w./-]+\.ipynb)\)', last).groups()
+    there = pages.linked_page(way, page)
+    assert there == tool.NEXT[page] and prose(there)[0].startswith(f'# {title}\n')
+
+
+def test_the_course_goes_through_the_road_in_its_order():
+    order = pages.flat(pages.reading_order(pages.page_ids()))
+    road = [page for page in order if re.match(r'0\d_', page)]
+    walked = ['00_the_task']
+    while (after := tool.NEXT[walked[-1]]) in road:
+        walked.append(after)
+    assert walked == road and len(road) == 10
+
+
+def test_exercises_that_stand_elsewhere_are_told():
+    "Each number that a reader may miss is named, with the page that has it."
+    [text] = [t for t in prose('05_tir') if t.startswith('## Try')]
+    assert 'tir.3, tir.4 and tir.7 in [Losses](06_losses.ipynb)' in text
+    for page in LESSONS:
+        texts = prose(page)
+        [text] = [t for t in texts if t.startswith('## Try')]
+        here = set(re.findall(r'^### (\w+\.\d+) ', '\n'.join(texts), re.M))
+        chapters = {name.partition('.')[0] for name in here}
+        known = here | set(re.findall(r'\b\w+\.\d+\b', text.partition('Numbers that')[2]))
+        for chapter in chapters:
+            numbers = sorted(int(name.partition('.')[2]) for name in known if chapter in name)
+            assert numbers == list(range(1, len(numbers) + 1)), f'{page}: {chapter} {numbers}'
