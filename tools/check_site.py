@@ -40,6 +40,7 @@ LEFT = re.compile(
     re.M,
 )
 FETCHED = {'script': 'src', 'img': 'src', 'iframe': 'src', 'source': 'src', 'video': 'src'}
+HEAD = ('link', 'meta', 'script', 'style')
 QUIET = ('pre', 'code', 'script', 'style', 'math', 'textarea')
 
 
@@ -60,7 +61,7 @@ class Reader(HTMLParser):
             self.fetched.append(given[FETCHED[tag]])
         if tag == 'link' and {'stylesheet', 'icon', 'preload'} & set(given.get('rel', '').split()):
             self.fetched.append(given['href'])
-        if 'id' in given:
+        if 'id' in given and tag not in HEAD:  # Quarto names both style sheets of a theme alike
             self.ids.append(given['id'])
         if tag == 'img':
             self.images.append(given)
