@@ -45,6 +45,7 @@ NOT_MEASURED = (
     'reference/solutions/7_train_and_write',
     'reference/solutions/8_does_it_work',
     'results/21_table_1',
+    'wings/analysis/06_looks',
     'wings/apps/09_table_rows',
     'wings/apps/10_table_runs',
     'wings/apps/11_table_results',

@@ -349,6 +349,7 @@ BASE = {  # arguments with which each command comes as far as reading what it wa
     'train': ['set', '--preset', 'phantom', '--dvae', 'nowhere', '--out', 'OUT'],
     'generate': ['nowhere.png', '--checkpoint', 'phantom-small'],
     'evaluate': ['set', '--checkpoint', 'phantom-small', '--split', 'val'],
+    'looks': ['phantom-small', 'set', '--split', 'val'],
     'export': ['nowhere', '--for', 'radeval', '--out', 'OUT'],
     'compare': ['nowhere', 'file', '--draws', '100'],
     'course': ['cra', '--out', 'OUT'],

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loading', 'print_table', 'phantom', 'iu_phantom',
            'real_text', 'download_iu_xray', 'download_dalle_dvae', 'audit', 'dvae', 'tokenize', 'train', 'generate',
-           'evaluate', 'export', 'compare', 'demo', 'ablation', 'refine', 'table', 'course', 'check_arguments',
+           'evaluate', 'looks', 'export', 'compare', 'demo', 'ablation', 'refine', 'table', 'course', 'check_arguments',
            'run_command', 'main']
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c003
@@ -696,6 +696,59 @@ def evaluate(
         paragraphs = [baselines.table(model=evaluation.row())]
         paragraphs += [f'note: {note}' for note in evaluation.notes]
     print(*paragraphs, DISCLAIMER, sep='\n\n')
+
+# %% ../../nbs/wings/apps/12_cli.ipynb #807aa54f
+@_command(
+    'Ask whether a checkpoint looks at the image: its reports with other images in place.',
+    'uar looks runs/demo/checkpoint phantoms/ --limit 100 --out runs/demo/looks',
+    'uar looks phantom-small phantoms/ --condition without --condition elsewhere',
+    'uar looks runs/iu/checkpoint iu_xray/annotation.json --split val --json',
+)
+def looks(
+    checkpoint: Annotated[str, typer.Argument(help='Checkpoint folder, or the name of one.')],
+    data: Annotated[
+        Path, typer.Argument(help='A data set with reports; phantoms allow every condition.')
+    ],
+    split: Annotated[str, typer.Option(help='train, val or test.')] = 'test',
+    out: Annotated[
+        Path | None,
+        typer.Option(help='New folder for looks.json, images.jsonl (all reports) and looks.png.'),
+    ] = None,
+    condition: Annotated[
+        list[str],
+        typer.Option(
+            help='What is shown: "same findings", "other findings", without, elsewhere, filled, '
+            'blank, noise, "pooled 1", "pooled 14" or "pooled 49"; may be repeated. '
+            '[default: all that are possible]'
+        ),
+    ] = [],
+    beams: _Beams = 1,
+    limit: Annotated[int, typer.Option(min=0, help='The first studies only; 0 = all.')] = 0,
+    dvae: _Dalle = None,
+    load: _Load = [],
+    seed: _Seed = 0,
+    as_json: _AsJson = False,
+    quiet: _Quiet = False,
+):
+    from uar_nb.apps.pipeline import examine_checkpoint
+    from uar_nb.checkpoint import load_checkpoint
+
+    found = examine_checkpoint(
+        data,
+        load_checkpoint(checkpoint, dvae),
+        out,
+        asked=split,
+        beams=beams,
+        limit=limit,
+        conditions=condition or None,
+        seed=seed,
+        progress=_bar(quiet),
+        **read_loading(load),
+    )
+    if as_json:
+        print(to_json(found.to_dict(), ascii=True))
+        return
+    print(found, found.kind_table(), DISCLAIMER, sep='\n\n')
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #db6d91a9
 _Predictions = Annotated[

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['write_phantom_set', 'write_iu_phantom_set', 'configure', 'find_or_train_dvae', 'measure_dvae',
            'train_and_measure_dvae', 'check_reports', 'TokenSource', 'Checked', 'check_training', 'prepare_training',
-           'fit', 'train_model', 'tokenize_data_set', 'evaluate_checkpoint', 'RexrankResult', 'evaluate_rexrank']
+           'fit', 'train_model', 'tokenize_data_set', 'evaluate_checkpoint', 'examine_checkpoint', 'RexrankResult',
+           'evaluate_rexrank']
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #c003
 import os
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..analysis.looks import Looks, examine, save_looks
 from ..checkpoint import Checkpoint
 from ..config import RunConfig, run_preset
 from uar_nb.core import (
@@ -441,6 +443,50 @@ def evaluate_checkpoint(  # noqa: PLR0913 (as `evaluate`)
         return evaluation, None
     chooses = splits['val'] if scored == 'test' else None  # the best constant report
     return evaluation, all_baselines(splits['train'], chooses, splits[scored])
+
+# %% ../../nbs/wings/apps/02_pipeline.ipynb #4692163a
+def examine_checkpoint(  # noqa: PLR0913 (as `evaluate_checkpoint`)
+    data,  # a data set with reports; only phantoms allow every condition
+    checkpoint: Checkpoint,  # of `load_checkpoint`
+    folder=None,  # a new folder that gets looks.json, images.jsonl and looks.png
+    asked: str = 'test',  # the split: 'train', 'val' or 'test'
+    beams: int = 1,  # beam search; 1 = greedy
+    limit: int = 0,  # ask about the first studies only; 0 = all
+    conditions=None,  # names of `analysis.looks.CONDITIONS`; None: all that are possible
+    seed: int = 0,  # of partners, places, noise and intervals
+    progress=False,  # show bars
+    **loading,  # how the data set is read: options of `load_studies`
+) -> Looks:
+    "Whether a checkpoint looks at the images of a data set: its reports beside other images."
+    check_kind(checkpoint, Checkpoint, 'checkpoint', 'load it with `load_checkpoint`')
+    check_options(split=(asked, *SPLITS))
+    folder = None if folder is None else unused_folder(folder)
+    studies = note_cleaning(load_studies(data, **loading), checkpoint.data.rules)
+    pool = by_split(studies)[asked]
+    if not pool:
+        what, remedy = f'there is no study in split {asked!r}', 'choose another split'
+        raise UARError(what, file=data, field='split', remedy=remedy)
+    chosen = pool[: limit or None]
+    check_reports(pool, data, splits=(asked,))
+    of_split = make_data(
+        studies.with_studies(chosen),
+        replace(checkpoint.data, crops=0),  # crops are for training
+        vocabulary=checkpoint.vocabulary,
+        tokenizer=checkpoint.tokenizer,
+    )[asked]
+    found = examine(
+        checkpoint.model,
+        of_split,
+        checkpoint.tokenizer,
+        pool=pool,
+        conditions=conditions,
+        beams=beams,
+        seed=seed,
+        progress=progress,
+    )
+    if folder is not None:
+        save_looks(found, folder)
+    return found
 
 # %% ../../nbs/wings/apps/02_pipeline.ipynb #584fd6f9
 @dataclass(repr=False)

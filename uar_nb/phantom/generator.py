@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREQUENCIES', 'sample_findings', 'draw_study', 'make_study', 'in_processes', 'make_studies', 'five_phantoms',
-           'without_each', 'describe_set', 'write_studies']
+           'phantom_seed', 'without_each', 'other_places', 'describe_set', 'write_studies']
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c002
 import multiprocessing
@@ -125,6 +125,7 @@ def draw_study(
     findings,  # of `Finding`
     *seed,  # named parts that everything random depends on
     change=None,  # body → body: what else is known of this person
+    shot=None,  # a number: another draw of the noise, as of another exposure; None: the study's own
 ):  # (views, findings with their boxes)
     "Frontal and lateral image of findings"
     body = sample_body(numpy_rng(*seed, 'body'))
@@ -136,7 +137,8 @@ def draw_study(
         pose = sample_pose(rng, name)
         number = int(numpy_rng(*seed, 'findings').integers(2**62))
         chest, masks = draw_findings(body, pose, name, findings, number)
-        noise = rng.standard_normal((SIZE, SIZE), np.float32)
+        grain = rng if shot is None else numpy_rng(*seed, 'noise', name, shot)
+        noise = grain.standard_normal((SIZE, SIZE), np.float32)
         views.append(View(name, pixels=to_image(develop(chest, noise))))
         for by_view, shown in zip(boxes, masks, strict=True):
             seen = _boxes_of(shown, pose)
@@ -248,25 +250,58 @@ def _seed_parts(
         ) from None
 
 
-def without_each(
-    study,  # a phantom as `make_study` gives it
-) -> list:  # (finding, views without it) for each finding
-    "A phantom study drawn again, each time with one of its findings left out."
+def phantom_seed(
+    study,  # a phantom as `make_study` gives it, or as it was written and read again
+) -> tuple:  # the `seed` of `draw_study`
+    "What a phantom is drawn from; an error where it is not drawn again pixel by pixel"
     parts = _seed_parts(study)
-    findings = list(study.findings or ())
-    same, _ = draw_study(findings, *parts)
-    both = zip(same, study.views, strict=True)
-    if any((drawn.pixels != given.image()).any() for drawn, given in both):
+    same, _ = draw_study(study.findings or (), *parts)
+    images = [view.image() for view in study.views]
+    is_same = len(images) == len(same) and all(
+        np.array_equal(drawn.pixels, image) for drawn, image in zip(same, images, strict=True)
+    )
+    if not is_same:
         raise UARError(
             'is not drawn again as it was',
             field=study.id,
             remedy='give a study of `make_studies`, its images and findings unchanged',
         )
+    return parts
+
+
+def without_each(
+    study,  # a phantom as `make_study` gives it
+) -> list:  # (finding, views without it) for each finding
+    "A phantom study drawn again, each time with one of its findings left out."
+    parts = phantom_seed(study)
+    findings = list(study.findings or ())
     pairs = []
     for i, finding in enumerate(findings):
         views, _ = draw_study(findings[:i] + findings[i + 1 :], *parts)
         pairs.append((finding, views))
     return pairs
+
+
+def _sides_of(side):
+    "The sides that a finding takes up; the empty word stands for no side in particular"
+    return {'left', 'right'} if side in ('bilateral', '') else {side}
+
+
+def other_places(
+    finding,  # of a study
+    others,  # the other findings of that study
+) -> list:  # the same finding on another side or in another zone, boxes left out
+    "Where else a finding could be, apart from its own place and beside the other findings"
+    kind = KINDS[finding.kind]
+    taken = {other.key for other in others}
+    places = []
+    for side in kind.sides:
+        for zone in kind.zones:
+            moved = replace(finding, side=side, zone=zone, boxes={})
+            apart = zone != finding.zone or not _sides_of(side) & _sides_of(finding.side)
+            if apart and moved.key not in taken and _fits_in(moved, others):
+                places.append(moved)
+    return places
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #73170864
 _CROISSANT = 'http://mlcommons.org/croissant/1.0'
