@@ -546,8 +546,8 @@ class Looks:
 
     @property
     def verdict(self):
-        "The verdict from other patients' images."
-        return self.verdicts.get('other findings', 'not told apart')
+        "The verdict from other patients' images, or from the first condition that allows one."
+        return next(iter(self.verdicts.values()), 'not told apart')
 
     def table(
         self,
@@ -582,7 +582,8 @@ class Looks:
 
     def __repr__(self):
         asked = f'{self.about["studies"]} studies of {self.about["patients"]} patients'
-        lines = [f'{self.verdict}: {asked}', str(self.table())]
+        by = ''.join(f' ({name})' for name in list(self.verdicts)[:1])
+        lines = [f'{self.verdict}{by}: {asked}', str(self.table())]
         lines += [f'left out: {name} ({why})' for name, why in self.left_out.items()]
         lines.append(f'redrawn: {self.about["baseline"]}')
         lines += [f'note: {note}' for note in self.about.get('notes', ())]

@@ -697,7 +697,7 @@ def evaluate(
         paragraphs += [f'note: {note}' for note in evaluation.notes]
     print(*paragraphs, DISCLAIMER, sep='\n\n')
 
-# %% ../../nbs/wings/apps/12_cli.ipynb #807aa54f
+# %% ../../nbs/wings/apps/12_cli.ipynb #107bdc6c
 @_command(
     'Ask whether a checkpoint looks at the image: its reports with other images in place.',
     'uar looks runs/demo/checkpoint phantoms/ --limit 100 --out runs/demo/looks',
@@ -748,7 +748,8 @@ def looks(
     if as_json:
         print(to_json(found.to_dict(), ascii=True))
         return
-    print(found, found.kind_table(), DISCLAIMER, sep='\n\n')
+    by_kind = found.kind_table()
+    print(found, *([by_kind] if by_kind.rows else []), DISCLAIMER, sep='\n\n')
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #db6d91a9
 _Predictions = Annotated[
