@@ -866,7 +866,6 @@ def looks_figure(
         ax.set_xlabel(label, fontsize=8)
     left.set_xlim(-0.03, 1.03)
     left.legend(fontsize=7, frameon=False, ncol=3, loc='lower center', bbox_to_anchor=(0.5, 1))
-    fig.set_dpi(160)
     return fig
 
 
