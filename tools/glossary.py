@@ -94,6 +94,23 @@ FORMS = {
     r'calibration': 'calibration',
     r'annotation\.json': 'annotation.json',
     r'lateral view|frontal view': 'view',
+    r'posterior': 'posterior',
+    r'ELBO|evidence lower bound': 'ELBO',
+    r'KL|KL divergence': 'KL divergence',
+    r'straight-through': 'straight-through',
+    r'Gram-Schmidt|Gram–Schmidt': 'Gram-Schmidt',
+    r'receptive field': 'receptive field',
+    r'residual connections?': 'residual connection',
+    r'LayerNorm': 'layer normalisation',
+    r'learning rates?': 'learning rate',
+    r'weight decay': 'weight decay',
+    r'LSTMs?': 'LSTM',
+    r'ResNet(?:18|101)?': 'ResNet',
+    r'REINFORCE': 'REINFORCE',
+    r'Holm': 'Holm',
+    r'CheXbert': 'CheXbert',
+    r'RadGraph': 'RadGraph',
+    r'RadCliQ': 'RadCliQ',
 }
 FORMS = dict(
     sorted(FORMS.items(), key=lambda kv: -len(kv[0].split('|')[0]))
