@@ -471,7 +471,7 @@ class TrainConfig(_Config):
     "How a model is trained: stages, batch, optimizer, hardware, validation."
 
     stages: Annotated[tuple[Stage, ...], Strict(False)] = (Stage(epochs=1),)
-    batch_size: int = Field(16, ge=1)  # studies a step and process
+    batch_size: int = Field(16, ge=1)  # studies per step and process
     accumulate: int = Field(1, ge=1)  # batches an optimizer step
     weight_decay: float = Field(0.02, ge=0)  # AdamW, matrices only
     betas: Floats = (0.9, 0.98)

@@ -254,3 +254,66 @@ def test_the_table_of_contents_reads_well(books):
         levels = heads(book)
         assert levels[0] == 1 and levels.count(1) == 1, page
         assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)), page
+
+
+# ---- plain English
+
+AMOUNTS = (
+    'words|minutes|seconds|steps|images|bits|characters|tokens|nats|trials|lines?|maps?|studies|'
+    'hours|bytes|log-probability|sentences'
+)
+EACH = 'report|sentence|step|study|epoch|row|page|word|token|head|view|image|batch|seed|chapter'
+VERBS = (
+    'finds|keeps|opens|has|is|was|belongs|that|which|can|must|needs|reads|of|takes|writes|states'
+)
+ODD = {  # what is said, and how it is said in plain English
+    rf'(?<!# the )\b(?:{AMOUNTS}) an? (?:{EACH})\b(?! (?:{VERBS}))': '"per", not "a"',
+    r'\b(?:this|next|last|each|other|previous|a|the) room\b(?! (?:below|above))': 'page or lesson',
+    r'\btrial (?:before|that preceded) this\b|\b[Ii]n (?:the|our) trial\b': 'where it can be seen',
+    r'\bno mask is better than\b': 'none of the masks beats leaving it out',
+    r'\basks? nothing of\b': 'needs no …',
+    r'\b[Tt]he paper (?:takes|uses) OpenAI': 'an inference, not a statement of the paper',
+    r"the paper's (?:size|width) \(d = 512|paper's \$d = 512": 'an inference, not a statement',
+}
+
+
+def odd_phrases(text):
+    "Phrases that a reader in another country stumbles over, or that say more than is known."
+    return [
+        f'{found[0]!r}: {better}'
+        for pattern, better in ODD.items()
+        for found in re.finditer(pattern, text)
+    ]
+
+
+def test_pages_are_in_plain_english(books):
+    found = [
+        (page, number, phrase)
+        for page, book in books.items()
+        for number, cell in enumerate(book['cells'])
+        for phrase in odd_phrases(readable.source(cell))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'reports of 60 words a report',
+        'seconds a step, and more',
+        'as the next room shows',
+        'In the trial it rose',
+        'no mask is better than none',
+        'asks nothing of the network',
+        "The paper takes OpenAI's dVAE",
+        "the paper's size (d = 512)",
+    ],
+)
+def test_an_odd_phrase_is_seen(text):
+    assert odd_phrases(text)
+
+
+def test_plain_phrases_are_no_odd_ones():
+    text = 'which images a report finds; some steps a row keeps; an X-ray room; it leaves room; '
+    text += 'six trials per row; the paper names no dVAE; a random trial'
+    assert odd_phrases(text) == []

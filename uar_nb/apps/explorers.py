@@ -238,7 +238,7 @@ def explore_edits(
         axis.set_xticks(places, labels, rotation=90, fontsize=7)
         axis.set(ylim=(0, 1), ylabel='probability')
         cost = np.mean([np.log(max(row.probability, 1e-12)) for row in rows])
-        axis.set_title(f'study {study}: mean log-probability a word {cost:.2f}', fontsize=8)
+        axis.set_title(f'study {study}: mean log-probability per word {cost:.2f}', fontsize=8)
         return figure
 
     controls = dict(

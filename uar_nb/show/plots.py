@@ -135,7 +135,7 @@ def _show(ax, image, title=None):
 def show_images(
     images,  # list of images
     titles=None,  # one text per image
-    cols: int = 8,  # images a row
+    cols: int = 8,  # images per row
     size=1.3,  # inches an image
     boxes=None,  # one list of boxes an image
 ):  # figure

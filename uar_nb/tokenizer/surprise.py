@@ -42,7 +42,7 @@ def mean_surprise(
     anywhere,  # [..., L]: how often it stands at any position
     images: int,  # N, how many images were counted
     codebook_size: int,  # K
-) -> np.ndarray:  # [...] nats a token
+) -> np.ndarray:  # [...] nats per token
     "The surprise of images whose words were counted, equation (b)."
     tokens = here.shape[-1] * images
     share = (anywhere + 0.5) / (tokens + 0.5 * codebook_size)
@@ -53,7 +53,7 @@ def mean_surprise(
 def surprise(
     ids,  # int [..., L]: tokens of images
     counts,  # int [L, K] of `position_counts`
-) -> np.ndarray:  # [...] nats a token
+) -> np.ndarray:  # [...] nats per token
     "How surprising the tokens of images are to somebody who has counted others."
     positions, codebook_size = counts.shape
     here = counts[np.arange(positions), ids]
@@ -65,7 +65,7 @@ def left_out_surprises(
     ids,  # int [N, L]: tokens of the training images of one view
     patients,  # N names
     codebook_size: int,  # K
-) -> np.ndarray:  # [N] nats a token
+) -> np.ndarray:  # [N] nats per token
     "The surprise of each image by the images of all other patients, equation (c)."
     counts = position_counts(ids, codebook_size)
     total = counts.sum(0)
@@ -92,7 +92,7 @@ class Surprise:
     "What is known about how far an image is like those of the training."
 
     view: str  # of the image, as it was given
-    value: float | None = None  # nats a token; None: not known
+    value: float | None = None  # nats per token; None: not known
     threshold: float | None = None  # above it the image is unlike; None: not known
     looks_like: str | None = None  # the view that an unlike image would not be unlike as
 
@@ -176,7 +176,7 @@ class TokenStatistics:
         self,
         view: str,  # name of a view
         quantile: float = QUANTILE,  # share of the training images below it
-    ) -> float | None:  # nats a token; None where there are too few images to tell
+    ) -> float | None:  # nats per token; None where there are too few images to tell
         "From which surprise on an image of this view is unlike the training."
         check_quantile(quantile)
         if self.images(view) * (1 - quantile) < 1 - 1e-9:
