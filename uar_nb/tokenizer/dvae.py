@@ -63,7 +63,7 @@ class DVAEConfig:
     cold: float = 0.1  # … and at the end
     cooling: float = 0.75  # share of the training in which it falls
     lr: float = 2e-3  # highest learning rate
-    batch_size: int = 16  # images a step
+    batch_size: int = 16  # images per step
 
     def __post_init__(self):
         for field in fields(self):
