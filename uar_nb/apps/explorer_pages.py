@@ -359,32 +359,41 @@ PAGES = dict(
     words=PageText(
         'A word',
         'Where does a word look?',
-        'Click a word of the report. The X-rays light up where the model looks while it writes that word.',
-        'The words are those of the true report: the model reads them one after another and we look at '
-        'its text-to-image attention. Both X-rays share one scale, so a view that gets little stays dark.',
+        'Click a word of the report. The X-rays light up where the model looks while '
+        'it writes that word.',
+        'The words are those of the true report: the model reads them one after '
+        'another and we look at '
+        'its text-to-image attention. Both X-rays share one scale, so a view that '
+        'gets little stays dark.',
     ),
     edits=PageText(
         'An edit',
         'What does each word cost?',
-        'Click a word and put another in its place, leave a sentence out, or add one that is false. '
+        'Click a word and put another in its place, leave a sentence out, or add one '
+        'that is false. '
         'The bars show how probable each word is to the model.',
-        'One change at a time: a second one starts again from the true report. In JupyterLab you can '
+        'One change at a time: a second one starts again from the true report. In '
+        'JupyterLab you can '
         'write any text.',
     ),
     crops=PageText(
         'A crop',
         'Which tokens does a shift change?',
-        'Drag the frame over the X-ray, or move it with the arrow keys. The dVAE reads what is inside; '
+        'Drag the frame over the X-ray, or move it with the arrow keys. The dVAE '
+        'reads what is inside; '
         'tokens that differ from those of the first crop are outlined.',
-        'The patient did not move, only the frame. The model sees such tokens only, so training shows it '
+        'The patient did not move, only the frame. The model sees such tokens only, '
+        'so training shows it '
         'several crops of each X-ray.',
     ),
     phantom=PageText(
         'A phantom',
         'Build a phantom, read its report',
-        'Choose a finding, and a second one if you like. The generator draws the X-rays, and the model '
+        'Choose a finding, and a second one if you like. The generator draws the '
+        'X-rays, and the model '
         'writes its report.',
-        'The body is always the same; in JupyterLab there are 21 of them. What is seen, missed or invented '
+        'The body is always the same; in JupyterLab there are 21 of them. What is '
+        'seen, missed or invented '
         'is read from the report by the rules that score the model.',
     ),
 )
