@@ -451,3 +451,18 @@ def test_a_run_is_repeated_by_its_seed_and_limits_are_told(studies, vocabulary):
     assert list(first.conditions) == ['own', 'redrawn', 'noise', 'pooled 1', 'pooled 49']
     with pytest.raises(UARError, match='has no places that could be averaged'):
         looks.examine(looks.ConstantWriter('', vocabulary), data, conditions=['pooled 1'])
+
+
+def test_what_a_system_cannot_write_does_not_count(studies, vocabulary):
+    "A report that was cut within a sentence has no end that a system of two levels could write."
+    few = studies[:2]
+    data = StudyData(few, PixelStore.build(few), None, vocabulary, max_words=12)
+    cut = [reference.split()[-1] != '.' for reference in data.references]
+    assert any(cut)
+    sizes = dict(text_vocab=len(vocabulary), period_id=vocabulary.ids['.'], max_words=12)
+    model = make_model(small_config('hlstm', grid=14, **sizes)).eval()
+    found = looks.examine(model, data, Tokens(), conditions=['blank', 'pooled 49'])
+    for row in found.rows:
+        assert np.isnan(row.logprobs).tolist() == [False] * 11 + [cut[row.shown.study]]
+        assert not np.isinf(row.logprobs).any()
+    assert math.isfinite(found.conditions['pooled 49']['loss'][0])

@@ -313,7 +313,9 @@ class Answer(NamedTuple):
     "What a model says of one image that it is shown."
 
     report: str  # that it writes
-    logprobs: np.ndarray  # of each word of the study's true report, `<eos>` last; nan for <unk>
+    logprobs: (
+        np.ndarray
+    )  # of each word of the study's true report, `<eos>` last; nan: does not count
 
 
 def _device_of(model):
@@ -333,7 +335,8 @@ def _of_true_words(model, memory, ids):
     logits = model.unroll(ids[:, :-1], memory).logits
     targets = ids[:, 1:]
     found = word_log_probs(logits).gather(2, targets[:, :, None])[:, :, 0].double()
-    found = found.masked_fill(targets == UNK_ID, math.nan).cpu().numpy()
+    left_out = (targets == UNK_ID) | found.isinf()
+    found = found.masked_fill(left_out, math.nan).cpu().numpy()
     lengths = (targets != PAD_ID).sum(1).tolist()
     return [row[:length] for row, length in zip(found, lengths, strict=True)]
 
@@ -424,7 +427,7 @@ class Row:
     ) -> list:  # numbers, named by `_SUMS`
         "What this image adds to the sums of its condition."
         sets = (self.own, self.new, self.true_own, self.true_new)
-        words = ~np.isnan(self.logprobs)
+        words = ~np.isnan(self.logprobs + self.own_logprobs)
         if kind is not None:
             sets = [s if s is None else {key for key in s if key[0] == kind} for s in sets]
             of_it = self.shown.about is None or self.shown.about.kind == kind
