@@ -606,7 +606,7 @@ class Looks:
         )
 
     def images(self):
-        "One dict an image: what was shown, what was stated, how likely the true report was."
+        "One dict per image: what was shown, what was stated, how likely the true report was."
         for row in self.rows:
             about = row.shown.about
             words = int((~np.isnan(row.logprobs)).sum())
@@ -863,7 +863,7 @@ def looks_figure(
         looks.conditions['redrawn']['change'][0], color='black', linestyle=':', linewidth=1
     )
     right.axvline(0, color='black', linestyle=':', linewidth=1)
-    for ax, label in ((left, 'share of statements'), (right, 'nats a word of the true report')):
+    for ax, label in ((left, 'share of statements'), (right, 'nats per word of the true report')):
         ax.set_yticks(range(len(found)), list(found) if ax is left else [''] * len(found))
         ax.invert_yaxis()
         ax.set_xlabel(label, fontsize=8)
