@@ -1,13 +1,14 @@
 """The course as a reader walks through it: plain counting words, minutes that add up, letters that
 are told, exercises of other pages, and what comes next."""
 
+import json
 import re
 
 import pytest
 
 import exercises as tool
 import pages
-from pages import NBS, cells_of
+from pages import NBS, ROOT, cells_of
 
 # ---- "one map a word" is not English that everybody understands at once
 
@@ -112,3 +113,32 @@ def test_exercises_that_stand_elsewhere_are_told():
         for chapter in chapters:
             numbers = sorted(int(name.partition('.')[2]) for name in known if chapter in name)
             assert numbers == list(range(1, len(numbers) + 1)), f'{page}: {chapter} {numbers}'
+
+
+def test_the_index_tells_what_each_lesson_costs():
+    "Times as the lessons state them, and run time and memory as they were measured."
+    kept = (ROOT / 'data/results/notebooks.json').read_text(encoding='utf-8')
+    measured = json.loads(kept)['notebooks']
+    shown = '\n'.join(
+        ''.join(out['data'].get('text/markdown', ''))
+        for cell in cells_of(NBS / 'index.ipynb')
+        for out in cell.get('outputs', [])
+        if 'data' in out
+    )
+    rows = dict(re.findall(r'^\| \[[^\]]+\]\((0\d_\w+)\.ipynb\) \| (.*) \|$', shown, re.M))
+    road = [page for page in pages.page_ids() if re.match(r'0\d_', page)]
+    assert sorted(rows) == road and len(road) == 10
+    for page, row in rows.items():
+        reading, exercises, run, memory = row.split(' | ')
+        said = '\n'.join(prose(page)[:4])
+        if page != '01_one_evening':
+            assert f'Study time: reading {reading}, exercises {exercises}.' in said, page
+        took = measured.get(page)
+        assert (
+            (run, memory) == ('–', '–')
+            if took is None
+            else (
+                run == f'{took["seconds"] / 60:.1f} min'
+                and memory == f'{max(took["memory_mb"], took["children_mb"]) / 1024:.1f} GB'
+            )
+        ), f'run nbs/index.ipynb again: {page}'
