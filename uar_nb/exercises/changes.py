@@ -132,6 +132,11 @@ def _other_signs(node):
 
 def _other_numbers(node):
     "A number that is one more or less, or twice or half as much"
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = getattr(node.operand, 'value', None)  # -1 is a minus and a 1
+        if type(value) is int:
+            for other in (-value - 1, 1 - value, value):
+                yield f'It takes {other} where {-value} is asked{_HERE}.', ast.Constant(other)
     if not isinstance(node, ast.Constant) or type(node.value) not in (int, float):
         return
     value = node.value

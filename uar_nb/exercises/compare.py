@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['as_array', 'kind_of', 'describe', 'close', 'number_kind', 'difference', 'shape_pattern', 'size_pattern',
-           'axis_pattern', 'kind_pattern', 'function_pattern', 'factor_pattern', 'place_pattern', 'argument_pattern',
-           'likely_pattern']
+           'axis_pattern', 'kind_pattern', 'function_pattern', 'factor_pattern', 'constant_pattern', 'place_pattern',
+           'argument_pattern', 'likely_pattern']
 
 # %% ../../nbs/wings/exercises/01_compare.ipynb #82f63c8b
 import itertools
@@ -337,11 +337,15 @@ def axis_pattern(
 def kind_pattern(
     pairs,  # (answer, expected) of each case
 ) -> str | None:  # a sentence
-    "Right values of the wrong type of number."
+    "Right values of the wrong type of number, or values where places are asked."
     kinds = {(number_kind(got), number_kind(expected)) for got, expected in pairs}
     kinds = {(mine, right) for mine, right in kinds if mine != right}
-    if not kinds or not all(close(*pair) for pair in pairs):
+    if not kinds:
         return None
+    if not all(close(*pair) for pair in pairs):
+        values = ('numbers with a point', 'whole numbers') in kinds and pairs[0][1].size > 1
+        places = 'argmin or argmax in place of min or max'
+        return f'These are values; asked are whole numbers, places: {places}.' if values else None
     remedies = {
         'whole numbers': 'divide with // in place of /, or use int() or .long()',
         'numbers with a point': 'use .float()',
@@ -504,6 +508,24 @@ def _common_mask(wrong, names, args):
     return found
 
 
+def constant_pattern(
+    pairs,  # (answer, expected) of each wrong case
+) -> str | None:  # a sentence
+    "The same number everywhere; or wrong by the same number, too large or too small."
+    first = pairs[0][0].flat[0]
+    if sum(got.size for got, _ in pairs) > 1 and all(np.all(got == first) for got, _ in pairs):
+        why = ': do two equal things cancel?' if first == 0 else '.'
+        return f'The answer is {_shown(first)} in every case that is wrong{why}'
+    if any(got.shape != expected.shape for got, expected in pairs):
+        return None
+    gaps = np.concatenate([(got - expected).ravel() for got, expected in pairs])
+    gaps = gaps[np.abs(gaps) > 1e-4]
+    if len(gaps) > 2 and np.allclose(gaps, gaps[0], atol=1e-4):
+        word = 'large' if gaps[0] > 0 else 'small'
+        return f'Wherever it is wrong it is {abs(gaps[0]):.4g} too {word}.'
+    return None
+
+
 def place_pattern(
     pairs,  # (answer, expected) of each wrong case
     names,  # of the arguments
@@ -582,6 +604,7 @@ def likely_pattern(
         given = [args for _, args in chosen]
         says = (
             argument_pattern(pairs, names, given)
+            or constant_pattern(pairs)
             or shape_pattern(pairs)
             or size_pattern(pairs)
             or axis_pattern(pairs, names, given)

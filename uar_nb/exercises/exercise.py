@@ -312,6 +312,8 @@ def misread(
     expected,  # the right answers
 ) -> str | None:  # a sentence
     "Which arguments were swapped, not used or taken the wrong way round, if that explains all."
+    if all(not np.any(as_array(got)) for got in answers if as_array(got) is not None):
+        return None  # 0 everywhere has many reasons
     for says, others in _other_arguments(exercise, cases):
         if _explains(exercise, others, answers, expected, {}):
             return f'The answer is right as if {says}'.rstrip('.') + ('' if '?' in says else '.')
@@ -338,6 +340,12 @@ def _is_right(exercise, outcome, right):
     return difference(outcome.answer, right, exercise.tolerance) is None
 
 
+def _more_cases(exercise, most=12):
+    "Cases that are drawn anew"
+    drawn = (exercise.cases(np.random.default_rng(seed)) for seed in (1, 2))
+    return [tuple(args) for args in itertools.islice(itertools.chain.from_iterable(drawn), most)]
+
+
 def _first_alike(exercise, slip, cases, outcomes):
     "What is wrong with the first small change of a text that gives these outcomes"
     source = written_slip(exercise, slip) if slip else exercise.solution
@@ -358,7 +366,7 @@ def changed_solution(
     outcomes,  # what it gave in each case
 ) -> list:  # sentences; empty where none fits
     "What a small change makes wrong, of the solution or of a typical mistake."
-    more = [tuple(args) for seed in (1, 2) for args in exercise.cases(np.random.default_rng(seed))]
+    more = _more_cases(exercise)
     cases = [*cases, *more]
     again = [_run(exercise, answer, args) for args in cases]
     if not all(_same_outcome(exercise, *pair) for pair in zip(again, outcomes, strict=False)):
@@ -448,6 +456,20 @@ def _gradient_fault(exercise, answer, args):
     return f'The numbers are right, but no gradient flows back to {name}: {cut}.'
 
 
+def _recognised(exercise, answer, cases, outcomes, expected):
+    "What `recognise` or `misread` say of these cases and of as many new ones"
+    more = _more_cases(exercise)
+    new = [_run(exercise, answer, args) for args in more]
+    again = _run(exercise, answer, cases[0])
+    if any(outcome.error for outcome in new) or not _same_outcome(exercise, again, outcomes[0]):
+        more, new = [], []  # it draws its answers, or keeps something
+    with _apart():
+        expected = [*expected, *(exercise.truth(*copy.deepcopy(args)) for args in more)]
+    cases, answers = [*cases, *more], [outcome.answer for outcome in [*outcomes, *new]]
+    says = recognise(exercise, cases, answers, expected)
+    return says or list(filter(None, [misread(exercise, cases, answers, expected)]))
+
+
 def _wrong_message(exercise, answer, cases, outcomes, expected, wrong):
     "What to say of an answer whose first wrong case is `wrong`"
     args, outcome = cases[wrong], outcomes[wrong]
@@ -459,8 +481,7 @@ def _wrong_message(exercise, answer, cases, outcomes, expected, wrong):
         return '\n'.join([*lines, 'Looks like: the return is missing.'])
     answers = [o.answer for o in outcomes]
     if all(o.error is None for o in outcomes):
-        says = recognise(exercise, cases, answers, expected)
-        says = says or list(filter(None, [misread(exercise, cases, answers, expected)]))
+        says = _recognised(exercise, answer, cases, outcomes, expected)
         if says:
             return '\n'.join([*lines, *(f'Looks like: {one}' for one in says)])
     tensor = isinstance(expected[wrong], np.ndarray)

@@ -618,7 +618,7 @@ def _total_loss_cases(rng):
     numbers = [torch.tensor(float(x)) for x in rng.uniform(0.5, 3, size=6)]
     ce, triplet, mask = numbers[:3]
     yield dict(ce=ce, triplet=triplet, mask=mask), dict(ce=1.0, triplet=1.0, mask=1.0)
-    yield dict(ce=ce, triplet=triplet, mask=mask), dict(ce=1.0, triplet=0.5, mask=2.0)
+    yield dict(ce=ce, triplet=triplet, mask=mask), dict(mask=2.0, ce=1.0, triplet=0.5)
     nan = torch.tensor(float('nan'))  # stage one: there is no mask yet
     yield dict(ce=ce, triplet=triplet, mask=nan), dict(ce=1.0, triplet=1.0, mask=0.0)
 
