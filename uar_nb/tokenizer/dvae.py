@@ -55,7 +55,7 @@ class DVAEConfig:
     decoder_blocks: int = 2  # residual blocks behind the codebook
     standardise: bool = False  # give every image the same mean and contrast first
     start: str = 'patches'  # 'patches': codebook from typical patches; 'random'
-    sharpness: float = 4.0  # how sure the first choices are (equation (b))
+    sharpness: float = 4.0  # how sure the first choices are (equation (e))
     code_use: float = 1.0  # weight of the code-use term; 0 leaves it out
     gradient: float = 2.0  # weight γ of the gradient loss beside the squared error
     scale: float = 100.0  # weight λ of both together
@@ -259,7 +259,7 @@ def dvae_loss(
     x,  # [B, 1, 112, 112] in [0, 1]
     tau: float,  # temperature
 ) -> dict:  # name → scalar; 'total' is what is minimised
-    "One draw of the loss: −equation (f) with the code-use part of equation (g)."
+    "One draw of the loss (equation (f))."
     c = dvae.config
     logits = dvae.logits(x).permute(0, 2, 3, 1)
     error = dvae.paint(gumbel_softmax(logits, tau)) - dvae.target(x)
@@ -294,7 +294,7 @@ def _draw(images, batch_size):
 
 @torch.no_grad()
 def _start(dvae, images):
-    "Codebook and match from typical patches (equation (b))."
+    "Codebook and match from typical patches (equation (e))."
     c = dvae.config
     batches = max(8, math.ceil(16 * c.codebook_size / 3136))  # 3,136 patches each
     crops = torch.cat([_draw(images, 16) for _ in range(batches)])
@@ -330,9 +330,10 @@ def _share_done(step, steps, elapsed, seconds):
 
 
 def _train(dvae, images, steps, seconds, begun, progress):
-    "The loop: schedule, draw, loss, step; a row of the history every 20 steps."
+    "The loop: schedule, draw, loss, step; a row of the history every 20 steps, or oftener."
     config = dvae.config
     device = dvae.codebook.device
+    every = 20 if steps is None else min(20, max(2, steps // 50))  # a short run has 50 rows too
     optimizer = torch.optim.Adam(dvae.parameters(), betas=(0.9, 0.99))
     history = []
     step = 0
@@ -347,7 +348,7 @@ def _train(dvae, images, steps, seconds, begun, progress):
             optimizer.step()
             step += 1
             elapsed = time.perf_counter() - begun
-            if step % 20 == 1 or step == steps:
+            if step % every == 1 or step == steps:
                 values = {name: loss.item() for name, loss in losses.items()}
                 if not math.isfinite(values['total']):
                     what = f'the loss is {values["total"]} after step {step}'
