@@ -75,6 +75,7 @@ NOT_MEASURED = (
     'wings/systems/07_chestgraph',
     'wings/systems/20_catalogue',
 )
+TOYS = 'not a result'  # an analysis without its runs says so
 # Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own
 # high-water mark where Linux tells it
 MEMORY = '''
@@ -116,6 +117,17 @@ def measured_pages(folder=ROOT / 'nbs'):
     ]
 
 
+def said(book):
+    "All text that a notebook's cells have given."
+    return ''.join(
+        out.get('text', '')
+        for cell in book.cells
+        if cell.cell_type == 'code'
+        for out in cell.outputs
+        if out['output_type'] == 'stream'
+    )
+
+
 def run_notebook(path, save=True):
     """Execute one notebook in its own folder and save it, unless told otherwise; cells that a
     lesson does not run are left as they are. Returns what it took, None for a training run."""
@@ -140,6 +152,9 @@ def run_notebook(path, save=True):
     took = dict(
         seconds=round(time.time() - start, 1), **json.loads(run.cells.pop().outputs[0]['text'])
     )
+    if save and TOYS in said(run) and TOYS not in said(book):
+        print(f'{path.name}: not saved, because UAR_RUNS names no trained runs as it did before')
+        save = False
     if save:
         from execnb.nbio import read_nb, write_nb
         from nbdev.clean import clean_nb
