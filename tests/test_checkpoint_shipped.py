@@ -144,3 +144,14 @@ def test_lessons_and_analyses_say_that_the_shipped_model_is_not_the_papers():
     assert [name for name, book in books.items() if not says_whose_choices(book)] == []
     silent = dict(cells=[dict(source=["load_checkpoint('phantom-small')"])])
     assert not says_whose_choices(silent)
+    # the lessons list the choices once, and lead there
+    heading = '## How the shipped models differ from the paper'
+    texts = {name: [''.join(c['source']) for c in book['cells']] for name, book in books.items()}
+    listing = [n for n, cells in texts.items() if any(t.startswith(heading) for t in cells)]
+    assert listing == ['06_losses.ipynb']
+    [listed] = [t for t in texts['06_losses.ipynb'] if t.startswith(heading)]
+    for setting in ("negatives='all'", 'center=True', "aligned='encoder'", "mask='predicted'"):
+        assert f'`{setting}`' in listed
+    anchor = '06_losses.ipynb' + heading.lower().replace('## ', '#').replace(' ', '-')
+    for name in ('02_lsu', '03_attention', '05_tir', '08_generation', '09_training'):
+        assert any(anchor in text for text in texts[f'{name}.ipynb']), name

@@ -137,7 +137,7 @@ def _predicted(self: TIR, x, context):
 
 @patch
 def _free(self: TIR, x, context, start):
-    "M of a free mask from row `start` on, columns as the context says; [1 or B, h_m, T, L]"
+    "M of a free mask from row `start` on, columns as the context says; [R or 1, h_m, T, L]"
     T, L = x.shape[1], context.kv.k.shape[2]
     if start + T > self.M.shape[1]:
         raise UARError(
@@ -167,7 +167,7 @@ def mask_logits(
     x: torch.Tensor,  # words [R, T, d], as the attention reads them
     context: TIRContext,  # from `prepare`
     start: int = 0,  # position of the first word (free mask)
-) -> torch.Tensor:  # M, [R, B or 1, h_m, T, L]
+) -> torch.Tensor:  # M [R or 1, h_m, T, L]
     "The mask before its sigmoid"
     predicted = self.mask == 'predicted'
     M = self._predicted(x, context) if predicted else self._free(x, context, start)
@@ -222,7 +222,7 @@ def forward(self: TIR, x, context, allowed=None, weights=False, start=0):
 
 # %% ../nbs/05_tir.ipynb #c032
 def mask_std_in_logits(
-    sigma: torch.Tensor,  # sigma(M) [B|1, h_m, T, L]
+    sigma: torch.Tensor,  # sigma(M) [R or 1, h_m, T, L]
     tir: TIR,  # whose form, k and square root turn it into logits
     image_mask: torch.Tensor | None = None,  # bool [B, L]: tokens that are there
     text_mask: torch.Tensor | None = None,  # bool [B, T]: words that are there
