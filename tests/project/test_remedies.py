@@ -214,7 +214,7 @@ log.add('field', 'what', f"fourth {', '.join(b)}")
         ('use `read_every_view`', 'name read_every_view'),
         ('use Vocabulary.make', 'name Vocabulary.make'),
         ("give layout_of='x'", 'argument layout_of='),
-        ('set data.rule', 'setting data.rule'),
+        ('set data.rulings', 'setting data.rulings'),
         ("pip install 'uar_nb[metric]'", 'extra metric'),
         ('set UAR_DALEE', 'variable UAR_DALEE'),
     ],
