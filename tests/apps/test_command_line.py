@@ -448,7 +448,7 @@ def test_every_command_is_tried():
     assert set(BASE) == set(commands())
 
 
-LOADED = ('audit', 'tokenize', 'train', 'evaluate')
+LOADED = ('audit', 'tokenize', 'train', 'evaluate', 'looks')
 
 
 def test_the_commands_that_take_loading_options():
