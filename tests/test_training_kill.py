@@ -128,23 +128,24 @@ def whole(forge, data):
     return content(data / 'whole')
 
 
-def test_twenty_kills(forge, data, whole):
-    plan, hits = moments(seed=2023), 0
+# all twenty take 1 min; each change is tried with every fourth
+@pytest.mark.parametrize('every', [4, pytest.param(1, marks=pytest.mark.slow)])  # 1 min
+def test_twenty_kills(every, forge, data, whole):
+    plan, hits, run = moments(seed=2023), 0, f'killed {every}'
     assert len(plan) == 20
+    plan = plan[::every]
     for step, event, n, path in plan:
-        done = forge.run(
-            command('killed'), cwd=data, kill=dict(step=step, event=event, n=n, path=path)
-        )
+        done = forge.run(command(run), cwd=data, kill=dict(step=step, event=event, n=n, path=path))
         assert done.status in (0, -signal.SIGKILL), done.err
         hits += done.status == -signal.SIGKILL
-    assert forge.run(command('killed'), cwd=data).status == 0
-    assert hits == 20, f'only {hits} of 20 kills hit'
+    assert forge.run(command(run), cwd=data).status == 0
+    assert hits == len(plan), f'only {hits} of {len(plan)} kills hit'
     files, rows = whole
-    again, rows_again = content(data / 'killed')
+    again, rows_again = content(data / run)
     assert sorted(files) == sorted(again)
     assert [name for name in files if files[name] != again[name]] == []
     assert rows == rows_again
-    left = [p for p in (data / 'killed').rglob('*') if '.tmp-' in p.name or p.name.endswith('.old')]
+    left = [p for p in (data / run).rglob('*') if '.tmp-' in p.name or p.name.endswith('.old')]
     assert left == []
 
 
@@ -334,7 +335,8 @@ def test_the_reader_of_the_output_ends(data, whole):
     )
     started.stdout.readline()
     started.stdout.close()
-    assert (started.wait(), started.stderr.read().decode()) == (0, '')
+    assert started.wait() in (0, 141)  # 141: its last line met the closed pipe
+    assert started.stderr.read().decode() == ''
     assert content(data / 'pipe') == whole
 
 

@@ -66,6 +66,7 @@ def uar(*argv, cwd):
 
 
 @real
+@pytest.mark.slow  # 1 min
 def test_six_real_studies_are_written_back_word_for_word(tmp_path):
     """All words kept, 100 words, no validation split, a dVAE trained on those images and on
     frontal/: `uar train`, `uar evaluate`, `uar generate`."""

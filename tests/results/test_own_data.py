@@ -10,7 +10,12 @@ from nbclient import NotebookClient
 from pages import ROOT, find_page
 
 NOTE = 'views of 40 studies by the order of names'  # what `load_studies` says of this layout and of nothing else here  # noqa: E501
-PAGES = ['retrieval', 'alignment', 'basis', 'where_words_look', 'how_it_fails']  # analyses
+LATER = ['alignment', 'basis', 'where_words_look']
+PAGES = [  # analyses; those of LATER take 1.5 min together
+    'retrieval',
+    'how_it_fails',
+    *(pytest.param(page, marks=pytest.mark.slow) for page in LATER),  # 1.5 min
+]
 
 
 @pytest.fixture(scope='module')
