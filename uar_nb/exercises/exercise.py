@@ -569,7 +569,7 @@ def judge(
     except TooLong:
         fault = (
             f'It was still running after {MOST_SECONDS:g} seconds, and was stopped.\n'
-            'Looks like: a loop that does not end in every case, as where the last word never comes.'
+            'Looks like: a loop that does not always end, as where the last word never comes.'
         )
     if fault is None:
         return Verdict(True, f'{exercise.id}: right, in {len(cases)} drawn cases.')
