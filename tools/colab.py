@@ -14,7 +14,6 @@ import docs
 import pages
 
 PAGES = re.compile(r'0\d_\w+|results/0[123]_train_\w+')  # by page id
-COLAB = 'https://colab.research.google.com'
 SOURCE = '{lib_name}[metrics] @ git+{git_url}@{branch}'.format(**docs.SETTINGS)
 BADGE, INSTALL = 'colab-badge', 'colab-install'  # ids of the two cells
 INSTALLS = """#| hide
@@ -43,9 +42,8 @@ OLD_TEXT = 'On Colab the package is installed from its repository; it is not on 
 
 def badge(page):
     "Markdown of the badge that opens a page in Colab."
-    where = '/'.join(docs.SETTINGS['git_url'].rsplit('/', 2)[1:])
-    address = f'{COLAB}/github/{where}/blob/{docs.SETTINGS["branch"]}/nbs/{page}.ipynb'
-    return f'[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({address})'
+    address = f'{docs.COLAB}/github/{docs.place_of(page)}'
+    return f'[![Open in Colab]({docs.COLAB}/assets/colab-badge.svg)]({address})'
 
 
 def install_code(source=SOURCE):

@@ -32,6 +32,7 @@ SETTINGS = SETTINGS['DEFAULT']
 IMAGE = 'README_files/figure-{}.png'  # an image of README.md, taken out of nbs/index.ipynb
 HOME = '<!-- home -->'  # where an explorer has the link to the site
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
+COLAB = 'https://colab.research.google.com'
 CARD = 'site/card.png'  # what other sites show beside a link to this one
 WAYS = 'page-links'  # the cell above a page with the links to its source and to Colab
 BADGE = re.compile(r'\[!\[[^\]]*\]\([^)]*colab-badge[^)]*\)\]\([^)]*\)')  # on another host
@@ -366,10 +367,15 @@ def write_book(book, path):
     path.write_text(json.dumps(book, ensure_ascii=False), encoding='utf-8')
 
 
+def place_of(page):
+    "Where a page stands on GitHub, below the host; Colab has the same below its own."
+    return f"{SETTINGS['user']}/{SETTINGS['repo']}/blob/{SETTINGS['branch']}/nbs/{page}.ipynb"
+
+
 def way_links(page):
     "The links above a page: to its source, and to Colab."
-    place = f"{SETTINGS['user']}/{SETTINGS['repo']}/blob/{SETTINGS['branch']}/nbs/{page}.ipynb"
-    colab = f'[Open in Colab](https://colab.research.google.com/github/{place})'
+    place = place_of(page)
+    colab = f'[Open in Colab]({COLAB}/github/{place})'
     text = f'::: {{.page-links}}\n{colab} · [View source](https://github.com/{place})\n:::'
     return dict(cell_type='markdown', id=WAYS, metadata={}, source=text)
 

@@ -9,8 +9,8 @@ that is there is not run again:
   32 bits and in bf16, beside those of the CPU in 32 bits. A loss may differ by `TOLERANCE`.
 - `speed`: training steps of UAR at the paper's size (two views, 60 words, mask on) with batches
   of 16 to 1,024 studies: studies a second, floating-point operations as torch counts them, their
-  share of `--peak-tflops`, memory at its highest, and the share of time in which the GPU waited
-  for the next batch.
+  share of `--peak-tflops`, memory at its highest, and the share of time that went into a batch of
+  random tokens and its way to the GPU (no loader of a data set is timed yet).
 - `epoch`: `uar train` of the preset `iu_xray` on 2,069 generated studies, one epoch of each stage.
 - `demo`: the demo's plan `paper` for the time that is left. It is stopped as Ctrl-C stops it and
   goes on where it stood when the script is run again with the same `--out`.
@@ -29,12 +29,10 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import run_preset
 from uar_nb.core import UARError, atomic_write, pick_hardware, read_json, torch_rng
-from uar_nb.data.batch import Batch
 from uar_nb.experiment.prepare import make_data
 from uar_nb.experiment.run_folder import read_log
 from uar_nb.generation import generate
@@ -42,25 +40,17 @@ from uar_nb.model import UAR
 from uar_nb.phantom.generator import make_studies
 from uar_nb.training import make_optimizer
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / 'benchmarks'))
+import memory  # noqa: E402 (the batches and the counts of benchmarks/memory.py)
+
 TOLERANCE = {'no': 1e-4, 'bf16': 3e-2}  # of a loss, as a share of it
-WORDS = 1000  # of the vocabulary of random reports
 TOY = {'model.d': 32, 'model.d_ff': 32, 'model.basis_size': 32, 'model.image_vocab': 64}
 
 
 def paper_config(toy):
     "The run at the paper's size: preset `iu_xray`, or a small copy of it."
-    changes = {'model.text_vocab': WORDS, 'model.period_id': 4}
+    changes = {'model.text_vocab': memory.WORDS, 'model.period_id': 4}
     return run_preset('iu_xray').override(changes | (TOY if toy else {}))
-
-
-def random_batch(config, n, number=0):
-    "Random tokens and full reports of n studies."
-    with torch_rng('gpu', n, number):
-        reports = torch.randint(4, WORDS, (n, config.max_words + 1))
-        ids = torch.randint(config.image_vocab, (n, config.views, config.grid**2))
-    views = torch.arange(config.views).repeat(n, 1)
-    there = torch.ones(n, config.views, dtype=torch.bool)
-    return Batch(list(map(str, range(n))), ids, None, views, there, reports, torch.arange(n))
 
 
 def make_model(config):
@@ -89,7 +79,7 @@ def losses_of(config, device, precision):
     "The losses of one batch at the paper's size, without dropout."
     model = make_model(config).to(device).eval()
     with torch.no_grad(), autocast(device, precision):
-        out = model(random_batch(config, 8).to(device))
+        out = model(memory.make_batch(config, 8).to(device))
     return {name: float(loss) for name, loss in out.losses.items()}
 
 
@@ -130,13 +120,8 @@ def part_equal(args, device):
 
 def flops_of_step(config):
     "(fixed, for each study): operations of a step on a CPU, the line through batches 2 and 4."
-    counts = []
-    for n in (2, 4):
-        with FlopCounterMode(display=False) as counter:
-            make_model(config).train()(random_batch(config, n)).total.backward()
-        counts.append(counter.get_total_flops())
-    each = (counts[1] - counts[0]) / 2
-    return counts[0] - 2 * each, each
+    two, four = (memory.count(config, n)[1] for n in (2, 4))
+    return tuple(memory.line(two, four).values())
 
 
 def time_steps(config, n, device, precision, count):
@@ -149,7 +134,7 @@ def time_steps(config, n, device, precision, count):
     for number in range(count + 2):
         wait_for(device)
         start = time.perf_counter()
-        batch = random_batch(config.model, n, number).to(device)
+        batch = memory.make_batch(config.model, n).to(device)
         wait_for(device)
         ready = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)

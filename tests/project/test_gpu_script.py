@@ -43,8 +43,8 @@ def test_operations_of_a_step():
     backward, as the batch grows by a study."""
     small = gpu.paper_config(toy=True).model
     fixed, each = gpu.flops_of_step(small)
-    larger = small.override({'text_vocab': 2 * gpu.WORDS})  # more words that no report has
-    head = 3 * 2 * small.max_words * small.d * gpu.WORDS
+    larger = small.override({'text_vocab': 2 * gpu.memory.WORDS})  # more words that no report has
+    head = 3 * 2 * small.max_words * small.d * gpu.memory.WORDS
     assert fixed >= 0
     assert gpu.flops_of_step(larger)[1] - each == pytest.approx(head)
 

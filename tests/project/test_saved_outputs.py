@@ -4,9 +4,8 @@ import ast
 
 import pytest
 
+import lessons
 import pages
-
-LATER = ('eval: false', '#| notest', '#| cuda')  # cells that `tools/lessons.py` does not run
 
 
 def shows(source):
@@ -30,7 +29,7 @@ def silent_cells(cells):
         if cell['cell_type'] == 'code'
         and not cell['outputs']
         and shows(''.join(cell['source']))
-        and not any(word in ''.join(cell['source']) for word in LATER)
+        and not any(mark in ''.join(cell['source']) for mark in lessons.SKIP)
     ]
 
 
