@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
            'Stopped', 'drop_lost_output', 'on_stop_signal', 'finish_first', 'optional_import', 'derive_seed',
-           'numpy_rng', 'torch_rng', 'pick_hardware', 'to_json', 'as_path', 'check_kind', 'atomic_write',
+           'numpy_rng', 'torch_rng', 'pick_hardware', 'without_nan', 'to_json', 'as_path', 'check_kind', 'atomic_write',
            'recover_folder', 'atomic_folder', 'unused_folder', 'lock_open_file', 'parse_json', 'read_json',
            'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options', 'dropout',
            'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model', 'fit_weights',
@@ -228,14 +228,16 @@ def pick_hardware(
     return dev, precision
 
 # %% ../nbs/12_core.ipynb #0cc090ff
-def _without_nan(value):
+def without_nan(
+    value,  # what JSON can hold, with nan and infinity
+):  # lists in place of tuples
     "The same value with None for each number that is not finite."
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return value
 
 
@@ -248,7 +250,7 @@ def to_json(
     try:
         return json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
     except ValueError:
-        value = _without_nan(value)
+        value = without_nan(value)
         return json.dumps(value, indent=indent, ensure_ascii=ascii, allow_nan=False)
 
 # %% ../nbs/12_core.ipynb #48328647

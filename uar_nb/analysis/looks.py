@@ -31,8 +31,9 @@ from uar_nb.core import (
     evaluation_mode,
     numpy_rng,
     to_json,
+    without_nan,
 )
-from ..data.batch import image_batch
+from ..data.batch import device_of, image_batch
 from ..data.image import IMAGE_SIZE
 from ..data.labels import read_findings, sentence_spans
 from ..data.study import Finding, View
@@ -318,12 +319,6 @@ class Answer(NamedTuple):
     )  # of each word of the study's true report, `<eos>` last; nan: does not count
 
 
-def _device_of(model):
-    "Where the weights are; the CPU where there is none."
-    first = next(iter(model.parameters()), None)
-    return torch.device('cpu') if first is None else first.device
-
-
 def _true_words(data, studies):
     "Word ids of the true reports [B, T+1]."
     length = int(data.lengths[studies].max())
@@ -344,7 +339,7 @@ def _of_true_words(model, memory, ids):
 def _answer_batch(model, data, tokenizer, shown, beams):
     "Answers of one batch of images that are pooled alike."
     batch = image_batch([one.views for one in shown], tokenizer, data.views)
-    device = _device_of(model)
+    device = device_of(model)
     batch = batch.to(device)
     tokens = shown[0].tokens
     memory = pooled_memory(model, batch, tokens) if tokens else model.encode_image(batch)
@@ -519,15 +514,6 @@ def _share(number):
     return f'{value:.2f} [{low:.2f}, {high:.2f}]'
 
 
-def _plain(value):
-    "A number for JSON: what is undefined is null."
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 _JUDGED = ('other findings', 'without', 'elsewhere', 'filled')
 
 
@@ -594,7 +580,7 @@ class Looks:
 
     def to_dict(self):
         "All numbers, for JSON."
-        return _plain(
+        return without_nan(
             dict(
                 about=self.about,
                 verdict=self.verdict,

@@ -660,22 +660,13 @@ def to_latex(
     return '\n\n'.join([*parts, notes]) + '\n'
 
 
-def _plain(value):
-    "Undefined numbers as None, all the way down."
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def write_table(
     table: dict,  # of `make_table`
     folder,  # gets table_N.json, table_N.md and table_N.tex
 ) -> list:  # the files
     "A table as JSON, Markdown and LaTeX."
     stem = Path(folder) / f'table_{table["table"]}_{table["data"]}'
-    contents = {'.json': _plain(table), '.md': to_markdown(table), '.tex': to_latex(table)}
+    contents = {'.json': table, '.md': to_markdown(table), '.tex': to_latex(table)}
     files = []
     for ending, content in contents.items():
         files.append(stem.with_name(stem.name + ending))
