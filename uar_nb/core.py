@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
-           'Stopped', 'drop_lost_output', 'on_stop_signal', 'finish_first', 'optional_import', 'derive_seed',
+           'Stopped', 'drop_lost_output', 'say', 'on_stop_signal', 'finish_first', 'optional_import', 'derive_seed',
            'numpy_rng', 'torch_rng', 'pick_hardware', 'without_nan', 'to_json', 'as_path', 'check_kind', 'atomic_write',
            'recover_folder', 'atomic_folder', 'unused_folder', 'lock_open_file', 'parse_json', 'read_json',
            'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options', 'dropout',
@@ -24,6 +24,7 @@ import select
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -105,6 +106,18 @@ def drop_lost_output():
         if any(event & lost for _, event in poll.poll(0)):
             os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def say(
+    line: str,  # without its end
+    write=print,  # tqdm's `write` keeps a bar in its place
+):
+    "Print a line of a long work, which goes on where nobody reads its output any more."
+    try:
+        write(line)
+        sys.stdout.flush()
+    except OSError:
+        drop_lost_output()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
 from .config import RunConfig, config_difference
-from .core import Stopped, UARError, derive_seed, drop_lost_output, torch_rng
+from .core import Stopped, UARError, derive_seed, say, torch_rng
 from .data.batch import StudyData
 from .experiment.rewards import RewardTable, add_reward_loss, report_words
 from uar_nb.experiment.run_folder import (
@@ -315,12 +315,8 @@ class ProgressTable:
         self.losses = []  # of training, since the last line
 
     def say(self, text):
-        if not self.shown:
-            return
-        try:
-            tqdm.write(text)
-        except OSError:  # the terminal is closed, or who read the pipe has ended
-            drop_lost_output()
+        if self.shown:
+            say(text, tqdm.write)
 
     def line(self, row, better):
         "The line of a validation row; a star marks the best of its stage so far."

@@ -20,7 +20,7 @@ import typer
 
 from .. import __version__
 from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES
-from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal, to_json
+from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal, say, to_json
 from ..show.terminal import end_process, tell
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c007
@@ -968,12 +968,12 @@ def table(
 ):
     from uar_nb.apps import table_results
 
-    def say(line):
+    def say_unless_quiet(line):
         if not quiet:
-            print(line, flush=True)
+            say(line)
 
     names = [name.strip() for name in rows.split(',') if name.strip()]
-    common = dict(on=on, rows=names, seeds=seeds, out=out, reports=reports, say=say)
+    common = dict(on=on, rows=names, seeds=seeds, out=out, reports=reports, say=say_unless_quiet)
     if cost:
         found = table_results.cost_table(number, **common)
         print(f'{found["minutes"]:.0f} minutes of one processor at most')

@@ -22,7 +22,7 @@ from ..analysis.retrieval import alignment_score, nearest_reports, retrieve, stu
 from .pipeline import fit
 from ..checkpoint import load_checkpoint
 from ..config import RunConfig, run_preset
-from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
+from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json, say
 from ..data.image import resize_image, to_float
 from ..data.labels import read_findings
 from ..experiment.prepare import prepare
@@ -349,7 +349,7 @@ class Steps:
     ):
         "A line with the time of day."
         if self.progress:
-            print(f'[{time.strftime("%H:%M:%S")}] {text}', flush=True)
+            say(f'[{time.strftime("%H:%M:%S")}] {text}')
 
     @contextmanager
     def step(

@@ -31,6 +31,7 @@ from uar_nb.core import (
     derive_seed,
     pick_hardware,
     read_json,
+    say,
     sha256_of,
     unused_folder,
 )
@@ -213,7 +214,7 @@ def train_and_measure_dvae(
     "Train a dVAE on any X-rays and measure it on some that it has not seen."
     data_sets = [load_studies(path) for path in paths]
     if progress:
-        print(*map(describe_studies, data_sets), sep='\n')
+        say('\n'.join(map(describe_studies, data_sets)))
     learn, held_out = _hold_out_patients(_join(data_sets), seed)
     dvae = find_or_train_dvae(
         learn,
@@ -282,7 +283,7 @@ def check_training(
     studies = note_unused_images(studies, config.data.views)
     extra = [load_studies(path) for path in source.extra]
     if progress:
-        print(*map(describe_studies, [studies, *extra]), sep='\n', flush=True)
+        say('\n'.join(map(describe_studies, [studies, *extra])))
     check_reports(studies, data)
     check_run(folder, settle_rules(config, studies), studies)
     if config.model.visual != 'tokens':
@@ -375,7 +376,7 @@ def tokenize_data_set(
     studies = load_studies(data, **loading)
     tokenizer = load_tokenizer(dvae)
     if progress:
-        print(describe_studies(studies))
+        say(describe_studies(studies))
     folder = Path(folder)
     pixels = PixelStore.build(studies, folder=folder / 'pixels', progress=progress)
     return TokenStore.build(

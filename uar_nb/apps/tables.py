@@ -27,7 +27,7 @@ from uar_nb.apps.demo import (
 from .pipeline import fit
 from ..checkpoint import load_checkpoint
 from ..config import LAST_STAGE, SECOND_STAGES, VARIANTS
-from ..core import UARError, atomic_write, read_json, torch_rng
+from ..core import UARError, atomic_write, read_json, say, torch_rng
 from ..experiment.prepare import Prepared, prepare
 from ..experiment.run_folder import read_log
 from ..scoring.evaluate import evaluate, model_hash
@@ -118,7 +118,7 @@ def train_rows(
         dvae, _ = demo_dvae(studies, shared, folder / 'dvae', progress=progress)
         for row, row_plan in plans.items():
             if progress:
-                print(f'row {row}', flush=True)
+                say(f'row {row}')
             numbers[row] = keep_numbers(
                 folder / row / 'numbers.json',
                 row_plan,
@@ -232,7 +232,7 @@ def refine_first_stage(
         prepared = prepare_plan(plan, data_folder, workers, progress)
         for (variant, seed), config in configs.items():
             if progress:
-                print(f'{variant}, seed {seed}', flush=True)
+                say(f'{variant}, seed {seed}')
             run = folder / variant / str(seed)
             numbers = keep_numbers(
                 run / 'numbers.json',
