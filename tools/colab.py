@@ -53,7 +53,9 @@ def install_code(source=SOURCE):
 
 def _cell(kind, name, text):
     made = dict(cell_type=kind, id=name, metadata={}, source=text.splitlines(keepends=True))
-    return made | (dict(execution_count=None, outputs=[]) if kind == 'code' else {})
+    if kind == 'code':  # JupyterLab shows it folded
+        made |= dict(execution_count=None, outputs=[], metadata=docs.FOLDED)
+    return made
 
 
 def _is_install(cell):

@@ -34,6 +34,7 @@ HOME = '<!-- home -->'  # where an explorer has the link to the site
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
 COLAB = 'https://colab.research.google.com'
 CARD = 'site/card.png'  # what other sites show beside a link to this one
+FOLDED = dict(jupyter=dict(source_hidden=True))  # metadata of a cell that JupyterLab folds
 WAYS = 'page-links'  # the cell above a page with the links to its source and to Colab
 BADGE = re.compile(r'\[!\[[^\]]*\]\([^)]*colab-badge[^)]*\)\]\([^)]*\)')  # on another host
 WORKER = '''

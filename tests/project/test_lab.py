@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from nbdev import clean
 
+import colab
+import docs
 import pages
 from pages import ROOT
 
@@ -50,6 +52,14 @@ def saved(monkeypatch):
 def test_a_notebook_is_saved_as_it_was(page, saved):
     path = pages.find_page(page)
     assert saved(path) == path.read_text(encoding='utf-8'), f'run nbdev_clean --fname {path}'
+
+
+def test_cells_that_only_draw_or_install_are_folded():
+    "In JupyterLab, as the site leaves their code out."
+    for page in pages.page_ids():
+        for cell in pages.cells_of(pages.find_page(page)):
+            aside = cell['id'] == colab.INSTALL or docs.source(cell).startswith('#| echo: false')
+            assert cell['metadata'] == (docs.FOLDED if aside else {}), f'{page}, cell {cell["id"]}'
 
 
 @pytest.mark.usefixtures('saved')

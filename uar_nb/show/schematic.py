@@ -366,7 +366,9 @@ def draw_stages() -> Canvas:
     return c
 
 
-def draw_uar() -> Canvas:
+def draw_uar(
+    symbols=True,  # the paper's letters; without them each part is named in words
+) -> Canvas:
     "The whole of UAR (Eq. 1 to 4), in training and when it writes."
     c = Canvas(7.4, 3.5, 'UAR: LSU, CRA, encoder, decoder with TIR, head, and the three losses')
     lsu = c.box(2.0, 0.75, 0.7, 2.4, 'Unify\n\nLSU:\ntwo\ntables', 'plain')
@@ -381,8 +383,8 @@ def draw_uar() -> Canvas:
             for x, width, text in (
                 (0.1, 0.7, name),
                 (1.05, 0.7, ids),
-                (2.95, 0.5, f'$E^{{({letter})}}$'),
-                (4.65, 0.5, f'$F^{{({letter})}}$'),
+                (2.9, 0.6, f'$E^{{({letter})}}$' if symbols else 'vectors'),
+                (4.6, 0.6, f'$F^{{({letter})}}$' if symbols else 'shared\nvectors'),
             )
         ]
         given, row, embedded, aligned = boxes
@@ -395,19 +397,22 @@ def draw_uar() -> Canvas:
     (image, _), (text, report) = ends['image'], ends['text']
     c.text(0.92, 3.3, 'dVAE', 7.5)
     c.text(0.92, 1.4, 'vocabulary', 7.5)
-    loss = c.box(4.5, 1.7, 0.8, 0.5, '$L_{Global}$\ntriplet', 'loss')
+    pulled = '$L_{Global}$\ntriplet' if symbols else 'pulled\ntogether'
+    loss = c.box(4.5, 1.7, 0.8, 0.5, pulled, 'loss')
     c.arrow(image.bottom, loss.top)
     c.arrow(text.top, loss.bottom)
     encoder = c.box(5.55, 2.65, 0.95, 0.5, 'encoder', 'plain')
-    decoder = c.box(5.55, 0.6, 0.95, 1.2, 'decoder\n\nRefine\nTIR: mask\nσ(M)', 'plain')
+    mask = 'TIR: mask\nσ(M)' if symbols else 'TIR:\na mask'
+    decoder = c.box(5.55, 0.6, 0.95, 1.2, f'decoder\n\nRefine\n{mask}', 'plain')
     c.arrow(image.right, encoder.left)
     c.arrow(encoder.bottom, decoder.top)
     c.text(6.45, 2.2, 'read by\nevery word', 7.5)
     c.arrow(text.right, (decoder.x, text.right[1]))
     word = c.box(6.85, 0.75, 0.45, 0.5, 'next\nword', 'text', 7.5)
     c.arrow((decoder.right[0], word.left[1]), word.left)
-    c.text(6.98, 1.6, 'head:\n$L_{CE}$', 7.5, color='#a03015')
-    c.text(6.02, 0.43, '$L_{Mask}$ in stage 2', 7.5, color='#a03015')
+    if symbols:
+        c.text(6.98, 1.6, 'head:\n$L_{CE}$', 7.5, color='#a03015')
+        c.text(6.02, 0.43, '$L_{Mask}$ in stage 2', 7.5, color='#a03015')
     x, below = report.bottom[0], 0.16
     c.ax.plot([word.bottom[0], word.bottom[0], x], [word.y, below, below], ':', color=INK, lw=0.9)
     c.arrow((x, below), report.bottom, linestyle=':')
