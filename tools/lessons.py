@@ -31,50 +31,7 @@ from pages import ROOT
 SKIP = ('nbdev_export()', '#| eval: false')
 RESULTS = ROOT / 'data' / 'results' / 'notebooks.json'
 # Pages that are new and wait for an idle machine: `--measure` them and take them out
-NOT_MEASURED = (
-    '00_the_task',
-    '01_one_evening',
-    '13_check',
-    'reference/clinical_scores',
-    'reference/solutions/1_the_task',
-    'reference/solutions/2_words_and_patches',
-    'reference/solutions/3_unify',
-    'reference/solutions/4_attention',
-    'reference/solutions/5_align',
-    'reference/solutions/6_refine',
-    'reference/solutions/7_train_and_write',
-    'reference/solutions/8_does_it_work',
-    'results/21_table_1',
-    'wings/analysis/06_looks',
-    'wings/apps/09_table_rows',
-    'wings/apps/10_table_runs',
-    'wings/apps/11_table_results',
-    'wings/apps/13_explorer_pages',
-    'wings/exercises/00_changes',
-    'wings/exercises/01_compare',
-    'wings/exercises/02_exercise',
-    'wings/exercises/03_task',
-    'wings/exercises/04_words',
-    'wings/exercises/05_unify',
-    'wings/exercises/06_attend',
-    'wings/exercises/07_align',
-    'wings/exercises/08_refine',
-    'wings/exercises/09_write',
-    'wings/exercises/10_scores',
-    'wings/exercises/11_classroom',
-    'wings/experiment/03_rewards',
-    'wings/scoring/05_statistics',
-    'wings/scoring/06_compare',
-    'wings/scoring/07_scorer_files',
-    'wings/show/04_schematic',
-    'wings/systems/01_writers',
-    'wings/systems/02_captioners',
-    'wings/systems/03_relational',
-    'wings/systems/05_tags',
-    'wings/systems/06_sentences',
-    'wings/systems/07_chestgraph',
-    'wings/systems/20_catalogue',
-)
+NOT_MEASURED = ()
 TOYS = 'not a result'  # an analysis without its runs says so
 # Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own
 # high-water mark where Linux tells it

@@ -424,6 +424,11 @@ def _inputs(exercise, args):
 
 _REMARKS = [
     (
+        r'shapes cannot be multiplied \((\d+x\d+) and \1\)',
+        'Two matrices of one shape meet in `@`. Number by number, ⊙ in the formulas, is `*`; '
+        'for a matrix product one of them is transposed, `.mT`.',
+    ),
+    (
         'shapes cannot be multiplied|must match the size|size mismatch|broadcast|[Ss]ize for first',
         'Two shapes do not fit. Print both; often a transpose is missing, or an axis of length 1 '
         '(None in the index).',
@@ -464,7 +469,7 @@ def _error_message(exercise, answer, cases, outcomes, wrong):
     where = _line_of(error)
     known = [s.says for s in exercise.slips if s.raises and re.search(s.raises, text + where)]
     told = f'It ends with {text}.{where} The inputs: {_inputs(exercise, args)}.'
-    if not known:
+    if not known and not re.search(_REMARKS[0][0], text):
         known = changed_solution(exercise, answer, cases, outcomes)
     known += [says for pattern, says in _REMARKS if re.search(pattern, text)]
     return '\n'.join([told, *(f'Looks like: {says}' for says in known[:1])])

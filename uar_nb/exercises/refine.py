@@ -471,8 +471,8 @@ def gated_weights(scores, M):
     gradient=1,
     slips=(
         Slip(
-            'The logarithm of a sigmoid that has become 0 is minus infinity, and a row of these '
-            'gives NaN: use F.logsigmoid.',
+            'sigmoid(-200) is 0 in 32 bits. Its logarithm is minus infinity, and weights that are '
+            'all 0 cannot be divided by their sum: NaN. Add F.logsigmoid(M) before the softmax.',
             wrote={'F.logsigmoid(M)': 'torch.sigmoid(M).log()'},
             how='naive',
         ),

@@ -434,7 +434,7 @@ def _beam_cases(rng):
         )
 
 
-def _beam_truth(table, beams, most, *, mean=False, by='logs', width=None):
+def _beam_truth(table, beams, most, *, mean=False, by='logs', width=None, ends=True):
     "All beginnings of each step in one list, sorted"
     x = exact(table)
     logs = x - np.log(np.exp(x).sum(1, keepdims=True))
@@ -450,8 +450,8 @@ def _beam_truth(table, beams, most, *, mean=False, by='logs', width=None):
     for _ in range(most):
         grown = [(s + logs[w[-1], v], [*w, v]) for s, w in live for v in range(len(x))]
         best = sorted(grown + done, key=key, reverse=True)[: width or beams]
-        done = [one for one in best if one[1][-1] == 2]
-        live = [one for one in best if one[1][-1] != 2]
+        done = [one for one in best if ends and one[1][-1] == 2]
+        live = [one for one in best if not ends or one[1][-1] != 2]
     return max(done + live, key=key)[1][1:]
 
 
@@ -514,6 +514,11 @@ def beam_search(table, beams, most):
             'the sum of logarithms.',
             wrote={'torch.log_softmax(': 'torch.softmax('},
             by='probabilities',
+        ),
+        Slip(
+            'A finished report, whose last word is 2, is extended; it stays as it is.',
+            wrote={'if words[-1] == 2:': 'if False:'},
+            ends=False,
         ),
         Slip(
             'This is greedy search: only one beginning is kept.',
