@@ -12,7 +12,6 @@ _quarto.yml
 
 import ast
 import base64
-import configparser
 import io
 import json
 import re
@@ -24,11 +23,8 @@ from pathlib import Path
 
 import pages
 import readable
-from pages import ROOT
+from pages import ROOT, SETTINGS
 
-SETTINGS = configparser.ConfigParser(delimiters=['='])
-SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
-SETTINGS = SETTINGS['DEFAULT']
 IMAGE = 'README_files/figure-{}.png'  # an image of README.md, taken out of nbs/index.ipynb
 HOME = '<!-- home -->'  # where an explorer has the link to the site
 SITE = SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'

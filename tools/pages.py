@@ -9,6 +9,7 @@ walking through all folders; what kind a page is follows from PARTS and from wha
 never from its number.
 """
 
+import configparser
 import functools
 import json
 import posixpath
@@ -19,6 +20,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / 'nbs'
+SETTINGS = configparser.ConfigParser(delimiters=['='])
+SETTINGS.read(ROOT / 'settings.ini', encoding='utf-8')
+SETTINGS = SETTINGS['DEFAULT']
+CELL_METADATA = SETTINGS['allowed_cell_metadata_keys'].split()  # what nbdev leaves in a cell
 API = 'api'  # the page of all signatures, which tools/docs.py makes: it has no notebook
 
 

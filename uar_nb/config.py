@@ -272,8 +272,11 @@ class UARConfig(_Config):
     visual: Literal['tokens', 'resnet101', 'small_cnn'] = 'tokens'
 
     # Align: CRA, Eq. 6-9
-    # Eq. 6; 'memory' is R2GenCMN's, 'none' is no CRA
-    basis: Literal['orthogonal', 'uniform', 'normal', 'memory', 'none'] = 'orthogonal'
+    # Eq. 6; 'memory' is R2GenCMN's, 'constant' one trained vector in place of F~, 'zero' the gates
+    # alone, 'none' no CRA
+    basis: Literal['orthogonal', 'uniform', 'normal', 'memory', 'constant', 'zero', 'none'] = (
+        'orthogonal'
+    )
     basis_size: int = Field(2048, ge=1)  # rows of B
     basis_layout: Literal['groups', 'columns'] = 'groups'  # orthonormal where rows > d
     train_basis: bool = False  # learn B itself, not only gamma and beta
@@ -282,6 +285,7 @@ class UARConfig(_Config):
     last_term: Literal['outside', 'inside'] = 'outside'  # F~ of Eq. 9 and the forget gate
     cra_scale: Literal['head', 'model'] = 'head'  # Eq. 7: sqrt(d_head) or sqrt(d)
     cra_heads: int = Field(8, ge=1)  # heads of the attention to the basis
+    cra_gain: float = Field(1.0, ge=0.01, le=100)  # factor on its initial W_Q and W_K
     memory_topk: int = Field(32, ge=1)  # rows that answer where the basis is a memory
     cra_dropout: float = Field(0.0, ge=0, le=0.9)  # on F~
     cra_norm: bool = False  # LayerNorm on F
@@ -318,6 +322,11 @@ class UARConfig(_Config):
             self.basis == 'none' or self.d % self.cra_heads == 0,
             'cra_heads',
             f'd = {self.d} must be a multiple of cra_heads',
+        )
+        self._require(
+            self.basis not in ('constant', 'zero') or self.fusion != 'none',
+            'fusion',
+            "with fusion='none' nothing of the token is left: take 'dual_gate' or 'addition'",
         )
         last = self.decoder_layers - 1
         self._require(
@@ -624,6 +633,13 @@ VARIANTS = {
     'uniform': dict(basis='uniform'),
     'normal': dict(basis='normal'),
     'memory': dict(basis='memory', fusion='addition', mask='none'),
+    # what of CRA helps: (a) with the triplet loss, (e) with its attention sharper or replaced
+    'a-triplet': dict(_NO_CRA, mask='none'),
+    'e-gain2': dict(mask='none', cra_gain=2.0),
+    'e-gain4': dict(mask='none', cra_gain=4.0),
+    'e-gain8': dict(mask='none', cra_gain=8.0),
+    'constant': dict(basis='constant', mask='none'),
+    'zero': dict(basis='zero', mask='none'),
     'no_gate': dict(fusion='none'),
     'addition': dict(fusion='addition'),
     # every equation as printed, and the second stage alone as printed

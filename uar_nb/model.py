@@ -51,6 +51,7 @@ from uar_nb.variants.mask_losses import (
     sentence_key,
 )
 from .variants.memory import Memory
+from .variants.no_reading import NoReading
 
 # %% ../nbs/07_model.ipynb #c007
 def _side(config):
@@ -66,9 +67,19 @@ def _make_cnn(config):
 
 
 def _make_aligner(config):
-    "What rewrites tokens of both modalities: CRA, R2GenCMN's memory, or nothing."
+    "What rewrites tokens of both modalities: CRA, R2GenCMN's memory, gates alone, or nothing."
     if config.basis == 'none':
         return None
+    if config.basis in ('constant', 'zero'):
+        return NoReading(
+            config.d,
+            config.basis,
+            fusion=config.fusion,
+            gate_bias=config.gate_bias,
+            last_term=config.last_term,
+            dropout=config.cra_dropout,
+            norm=config.cra_norm,
+        )
     if config.basis == 'memory':
         return Memory(
             config.d,
@@ -139,12 +150,14 @@ def _make_decoder(config):
 
 
 @torch.no_grad()
-def _scale_queries_and_keys(encoder, decoder, qk_gain, cross_gain):
-    "Multiply the initial W_Q and W_K of all attention, that from text to image by its own factor."
-    crosses = [layer.cross for layer in decoder.layers]
-    for part in [*encoder.modules(), *decoder.modules()]:
+def _scale_queries_and_keys(encoder, decoder, aligner, config):
+    "Multiply the initial W_Q and W_K: from text to image and to the basis by factors of their own."
+    crosses = {layer.cross for layer in decoder.layers}
+    readers = set() if aligner is None else {aligner.attention}
+    for part in [*encoder.modules(), *decoder.modules(), *readers]:
         if isinstance(part, MultiHeadAttention):
-            gain = cross_gain if any(part is cross for cross in crosses) else qk_gain
+            own = config.cra_gain if part in readers else config.qk_gain
+            gain = config.cross_gain if part in crosses else own
             part.q.weight *= gain
             part.k.weight *= gain
 
@@ -258,7 +271,7 @@ class UAR(SavedModel):
         )
         self.encoder = _make_encoder(config)
         self.decoder = _make_decoder(config)
-        _scale_queries_and_keys(self.encoder, self.decoder, config.qk_gain, config.cross_gain)
+        _scale_queries_and_keys(self.encoder, self.decoder, self.cra, config)
         self.head = None if config.tie_head else nn.Linear(d, config.text_vocab, bias=False)
         self.head_bias = nn.Parameter(torch.zeros(config.text_vocab))
         self.center = RunningCenter(d) if config.center else None

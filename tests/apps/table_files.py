@@ -41,9 +41,9 @@ def made_up(row, seed, **changes):
     return found | changes
 
 
-def keep_rows(folder, rows=('base', 'show_tell', 'uar'), seeds=3, **changes):
+def keep_rows(folder, rows=('base', 'show_tell', 'uar'), seeds=3, table='1', **changes):
     "The files of some rows; `changes` by the name of a row."
     for row in rows:
         for seed in range(seeds):
             content = made_up(row, seed, **changes.get(row, {}))
-            (folder / f'1-made-{row}-{seed}.json').write_text(json.dumps(content))
+            (folder / f'{table}-made-{row}-{seed}.json').write_text(json.dumps(content))

@@ -48,12 +48,31 @@ def test_differences_over_seeds_are_those_of_a_paired_t_test(made):
         assert found['difference'] == pytest.approx((ours - theirs).mean(), abs=1e-12)
         assert (found['low'], found['high']) == pytest.approx(tuple(interval), abs=1e-9)
         assert found['p'] == pytest.approx(test.pvalue, abs=1e-9)
-    # Holm by its definition
-    ranked = sorted(made['differences'], key=lambda found: found['p'])
-    highest = 0.0
-    for rank, found in enumerate(ranked):
-        highest = max(highest, min(1.0, (len(ranked) - rank) * found['p']))
-        assert found['p_holm'] == pytest.approx(highest, abs=1e-12)
+    # Holm by its definition, over the pairs of each score
+    for score in ('F1', 'CIDEr'):
+        of_score = [found for found in made['differences'] if found['score'] == score]
+        ranked = sorted(of_score, key=lambda found: found['p'])
+        highest = 0.0
+        for rank, found in enumerate(ranked):
+            highest = max(highest, min(1.0, (len(ranked) - rank) * found['p']))
+            assert found['p_holm'] == pytest.approx(highest, abs=1e-12)
+
+
+def test_contrasts_are_the_only_pairs_that_are_compared(tmp_path):
+    "Those of Table 2 whose rows are there, each its first row minus its second."
+    keep_rows(tmp_path, rows=('base', 'a', 'd', 'e', 'memory'), table='2', d=dict(converged=False))
+    found = make_table(tmp_path, '2', 'made')['differences']
+    of_f1 = [one for one in found if one['score'] == 'F1']
+    assert [(one['row'], one['other']) for one in of_f1] == [
+        ('a', 'base'),
+        ('e', 'a'),
+        ('e', 'memory'),
+    ]
+    for one in of_f1:
+        ours, theirs = (values(one[name], 'F1') for name in ('row', 'other'))
+        assert one['difference'] == pytest.approx((ours - theirs).mean(), abs=1e-12)
+    smallest = min(of_f1, key=lambda one: one['p'])
+    assert smallest['p_holm'] == pytest.approx(min(1.0, 3 * smallest['p']), abs=1e-12)
 
 
 def test_differences_over_studies_resample_pairs_with_all_seeds(made):
@@ -135,7 +154,7 @@ def test_a_row_that_trained_much_longer_is_said_so(tmp_path):
         file.write_text(json.dumps(made_up('base', 1, steps=steps)))
         notes = make_table(tmp_path, '1', 'made')['notes']
         longer = [note for note in notes if note.startswith('trained for more than three times')]
-        assert [note.endswith('UAR: Base') for note in longer] == [True] * told
+        assert [note.endswith('UAR, our choices: Base') for note in longer] == [True] * told
 
 
 def test_scores_at_equal_seconds(made):

@@ -213,7 +213,7 @@ def test_notebooks_are_clean(notebook):
 
     book = read_nb(notebook)
     before = json.dumps(copy.deepcopy(book), sort_keys=True, default=str)
-    clean_nb(book)
+    clean_nb(book, allowed_cell_metadata_keys=pages.CELL_METADATA)
     assert json.dumps(book, sort_keys=True, default=str) == before, (
         f'run nbdev_clean on {page_id(notebook)}'
     )

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES
+from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES, SYSTEM_PRESETS
 from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal, say, to_json
 from ..show.terminal import end_process, tell
 
@@ -511,7 +511,10 @@ def train(
     preset: Annotated[str, typer.Option(help=', '.join(RUN_PRESETS) + '.')] = 'iu_xray',
     model: Annotated[
         str,
-        typer.Option(help=f"A row of the paper's tables or a variant: {', '.join(MODEL_PRESETS)}."),
+        typer.Option(
+            help=f"A row of the paper's tables or a variant: {', '.join(MODEL_PRESETS)}; "
+            f'another system: {", ".join(SYSTEM_PRESETS)}.'
+        ),
     ] = 'uar',
     config: Annotated[
         list[Path], typer.Option(help='JSON with some or all settings; may be repeated.')
@@ -940,7 +943,9 @@ def refine(
     'uar table 2 --on iu_xray/ --seeds 1 --keep data/results/rows',
 )
 def table(
-    number: Annotated[str, typer.Argument(help='1, 2, 3 or 4.')],
+    number: Annotated[
+        str, typer.Argument(help='1, 2, 3 or 4 of the paper; cra: what of CRA helps.')
+    ],
     on: Annotated[
         str, typer.Option(help='phantom, iu-phantom, toy, or a data set with a test split.')
     ] = 'phantom',

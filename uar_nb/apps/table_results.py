@@ -274,6 +274,7 @@ def compare_rows(
     studies = paired_difference(a, b, formula)
     return dict(
         row=result.row.name,
+        other=reference.row.name,
         score=name,
         **over,
         detectable=detectable_over_seeds(over['sd'], over['seeds']),
@@ -282,20 +283,23 @@ def compare_rows(
     )
 
 
-def _differences(results, reference):
-    "Every row that has settled against the reference, with Holm's correction over all of them."
+def _pairs(about, settled):
+    "The pairs of rows that are compared: the contrasts of a table, or each row with the reference."
+    pairs = about.contrasts or [(row.name, about.reference) for row in about.rows]
+    return [(a, b) for a, b in pairs if a != b and {a, b} <= settled]
+
+
+def _differences(results, about):
+    "The rows that have settled in their pairs, with Holm's correction over those of each score."
+    settled = {name for name, result in results.items() if result.converged}
     found = []
-    if reference not in results or not results[reference].converged:
-        return found
-    for name, result in results.items():
-        if name == reference or not result.converged:
-            continue
-        for score in COMPARED:
-            compared = compare_rows(result, results[reference], score)
-            if compared is not None:
-                found.append(compared)
-    for row, p in zip(found, holm([row['p'] for row in found]), strict=True):
-        row['p_holm'] = p
+    for score in COMPARED:
+        pairs = _pairs(about, settled)
+        of_score = [compare_rows(results[a], results[b], score) for a, b in pairs]
+        of_score = [row for row in of_score if row is not None]
+        for row, p in zip(of_score, holm([row['p'] for row in of_score]), strict=True):
+            row['p_holm'] = p
+        found += of_score
     return found
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #f17f39ea
@@ -369,7 +373,7 @@ def make_table(
     timed = results.get(about.reference) or next(iter(results.values()))
     seconds = timed.processor_seconds()
     rows = [_row_entry(one, about.name, best_naive, seconds) for one in results.values()]
-    differences = _differences(results, about.reference)
+    differences = _differences(results, about)
     first = next(iter(next(iter(results.values())).seeds.values()))
     return dict(
         table=about.name,
@@ -418,9 +422,10 @@ def _notes(rows, differences, about, first):
 
 def _warnings(rows, reference):
     "What a reader must know of single rows, each with the rows that it is true of."
+    label = next((row['label'] for row in rows if row['row'] == reference), reference)
     of_rows = {
         'not converged, and compared with nothing': [r for r in rows if not r['converged']],
-        'trained for more than three times the steps of UAR': _trained_longer(rows, reference),
+        f'trained for more than three times the steps of {label}': _trained_longer(rows, reference),
         'does not look at the image': [row for row in rows if row['looks'] is False],
     }
     labels = {what: ', '.join(row['label'] for row in found) for what, found in of_rows.items()}
@@ -499,7 +504,7 @@ def difference_cells(
     for d in table['differences']:
         lines.append(
             [
-                f'{labels[d["row"]]} − {labels[table["reference"]]}',
+                f'{labels[d["row"]]} − {labels[d["other"]]}',
                 d['score'],
                 f'{d["difference"]:+.3f}',
                 _interval(d),
@@ -704,7 +709,7 @@ def _data_of(bench, studies, dvae):
 
 
 def run_table(  # noqa: PLR0913 (the options of a command)
-    table,  # '1' to '4'
+    table,  # a name of `TABLES`
     on='phantom',  # as `open_bench` takes it
     rows=(),  # names; none: all
     seeds: int = 3,  # how many
@@ -746,7 +751,7 @@ def _any_run(bench, table):
 
 
 def cost_table(
-    table,  # '1' to '4'
+    table,  # a name of `TABLES`
     on='phantom',  # as `open_bench` takes it
     rows=(),  # names; none: all
     seeds: int = 3,  # how many

@@ -32,13 +32,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    "A table of the paper: its rows, and what is set in all of them."
+    "A table: its rows, what is set in all of them, and which of them are compared."
 
-    name: str  # '1' to '4'
+    name: str  # '1' to '4' of the paper; ours: 'cra'
     caption: str
     rows: tuple  # of `Row`
     changes: tuple = ()  # ('field', value) pairs of all rows
     reference: str = 'uar'  # the row that the others are compared with
+    contrasts: tuple = ()  # (row, other row) pairs fixed before the runs, in place of these
 
     def row(self, name):
         "One row by its name."
@@ -100,10 +101,21 @@ _TABLE_1 = (
     _row('uar', 'UAR, our choices', published='UAR', tuned_before=_OURS),
 )
 _ABLATION = dict(tuned_before=_OURS)
+_MORE = dict(_ABLATION, note='not in the paper')
 _TABLE_2 = (
     _row('base', 'Base', published='Base'),
     *(_row(name, f'({name})', published=f'({name})', **_ABLATION) for name in 'abcdef'),
     _row('uar', 'UAR', published='UAR', **_ABLATION),
+    _row('a-triplet', '(a) with the triplet loss', **_MORE),
+    _row('memory', '(e) with a memory as basis', **_MORE),
+)
+# the questions of the project, written down before any of these rows was run
+_CONTRASTS = (
+    ('a', 'base'),
+    ('e', 'a'),
+    ('e', 'a-triplet'),
+    ('uar', 'e'),
+    ('e', 'memory'),
 )
 _TABLE_3 = tuple(
     _row(name, label, **_ABLATION)
@@ -122,20 +134,29 @@ _TABLE_4 = tuple(
         ('uar', 'dual gate (UAR)'),
     )
 )
+_CRA = (
+    _row('a-triplet', 'no CRA', **_MORE),
+    _row('zero', 'gates alone', **_MORE),
+    _row('constant', 'one answer for all tokens', **_MORE),
+    _row('memory', 'memory', **_MORE),
+    _row('e', 'CRA', **_ABLATION),
+    *(_row(f'e-gain{n}', f'CRA, W_Q and W_K times {n}', **_MORE) for n in (2, 4, 8)),
+)
 # another system joins a table by one entry
 TABLES = {
     table.name: table
     for table in (
         Table('1', 'Systems', _TABLE_1, changes=(('model.visual', 'tokens'),)),
-        Table('2', 'Modules of UAR', _TABLE_2),
+        Table('2', 'Modules of UAR', _TABLE_2, contrasts=_CONTRASTS),
         Table('3', 'Bases of CRA', _TABLE_3),
         Table('4', 'Integration in CRA', _TABLE_4),
+        Table('cra', 'What CRA does, with the triplet loss in all rows', _CRA, reference='e'),
     )
 }
 
 
 def find_table(
-    name,  # '1' to '4'
+    name,  # of `TABLES`
 ) -> Table:
     "A table by its number."
     if str(name) not in TABLES:
