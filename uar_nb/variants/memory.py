@@ -59,11 +59,13 @@ class TopKAttention(MultiHeadAttention):
                 field='topk',
                 remedy='give at most the number of keys',
             )
-        best = logits.topk(self.topk)
+        best = logits.topk(self.topk, sorted=False)
         shares = best.values.softmax(-1).to(logits.dtype)
-        seen = torch.zeros_like(logits).scatter(-1, best.indices, shares)
-        out = F.dropout(seen, self.dropout, self.training) @ kv.v
-        return Attended(self.out(out.transpose(1, 2).flatten(-2)), seen if weights else None)
+        nothing = torch.zeros_like(logits)
+        kept = F.dropout(shares, self.dropout, self.training)  # drawn for the chosen keys alone
+        out = nothing.scatter(-1, best.indices, kept) @ kv.v
+        seen = nothing.scatter(-1, best.indices, shares) if weights else None
+        return Attended(self.out(out.transpose(1, 2).flatten(-2)), seen)
 
 # %% ../../nbs/wings/variants/02_memory.ipynb #c012
 class Memory(BasisReader):
