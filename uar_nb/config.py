@@ -42,7 +42,7 @@ def _fields(cls):
 
 def _kinds(cls, name) -> dict:
     "The config classes that a field may hold, alone or in a tuple, by name; none: a plain value."
-    hint = _fields(cls).get(name)
+    hint = _fields(cls).get(name, object)
     kinds = [kind for kind in (hint, *get_args(hint)) if is_pydantic_dataclass(kind)]
     return {kind.__name__: kind for kind in kinds}
 

@@ -60,7 +60,7 @@ class BasisReader(nn.Module):
 
     def read_with(
         self,
-        attention: MultiHeadAttention,  # reads the shared vectors
+        attention,  # reads the shared vectors: a `MultiHeadAttention`, or what has its calls
         *,
         fusion: str,  # 'dual_gate' (Eq. 9), 'none' or 'addition' (Table 4)
         gate_bias: bool,  # bias in the gates; Eq. 8 prints none

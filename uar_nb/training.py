@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -564,8 +565,9 @@ def _highest(self: Trainer, number: int):
     "The highest of the numbers that all processes have."
     if self.processes == 1:
         return number
-    number = torch.tensor([number], device=self.accelerator.device)
-    return int(self.accelerator.gather(number).max())
+    ours = torch.tensor([number], device=self.accelerator.device)
+    everyone: Any = self.accelerator.gather(ours)  # a tensor, as what was given
+    return int(everyone.max())
 
 
 @patch

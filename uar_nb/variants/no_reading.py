@@ -17,6 +17,8 @@ from ..cra import BasisReader
 class OneAnswer(nn.Module):
     "Stands where attention to a basis stands, and gives every token the same vector"
 
+    answer: torch.Tensor  # [d]
+
     def __init__(
         self,
         d: int,  # width
