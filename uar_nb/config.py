@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Floats', 'Ints', 'VARIANTS', 'LAST_STAGE', 'SECOND_STAGES', 'MODEL_PRESETS', 'SYSTEM_PRESETS', 'SYSTEM_STAGES',
            'RUN_PRESETS', 'UARConfig', 'SystemConfig', 'Stage', 'TrainConfig', 'DataConfig', 'RunConfig', 'leaves',
-           'config_difference', 'model_preset', 'system_preset', 'run_preset', 'open_questions']
+           'config_difference', 'needs_tokenizer', 'model_preset', 'system_preset', 'run_preset', 'open_questions']
 
 # %% ../nbs/10_config.ipynb #c002
 import difflib
@@ -269,7 +269,13 @@ class UARConfig(_Config):
     cross_gain: float = Field(1.25, ge=0.01, le=10)  # the same for text-to-image attention
 
     # Unify: where visual features come from; 'tokens' is LSU
-    visual: Literal['tokens', 'resnet101', 'small_cnn'] = 'tokens'
+    # parts of the dVAE as an image encoder: the row of its choice, rows mixed by its
+    # probabilities, or what it knows before the choice
+    visual: Literal[
+        'tokens', 'resnet101', 'small_cnn', 'dvae_codes', 'dvae_soft', 'dvae_features'
+    ] = 'tokens'
+    dvae_shape: Ints = (64, 32, 1)  # width, stem and blocks of that dVAE; from the tokenizer
+    dvae_standardise: bool = False  # whether it gives every image one mean and contrast; the same
 
     # Align: CRA, Eq. 6-9
     # Eq. 6; 'memory' is R2GenCMN's, 'constant' one trained vector in place of F~, 'zero' the gates
@@ -638,6 +644,10 @@ VARIANTS = {
     'e-gain2': dict(mask='none', cra_gain=2.0),
     'e-gain4': dict(mask='none', cra_gain=4.0),
     'e-gain8': dict(mask='none', cra_gain=8.0),
+    # (a) with continuous features in the place of ids, from the same dVAE
+    'codes': dict(_NO_CRA, global_loss=False, mask='none', visual='dvae_codes'),
+    'soft': dict(_NO_CRA, global_loss=False, mask='none', visual='dvae_soft'),
+    'features': dict(_NO_CRA, global_loss=False, mask='none', visual='dvae_features'),
     'constant': dict(basis='constant', mask='none'),
     'zero': dict(basis='zero', mask='none'),
     'no_gate': dict(fusion='none'),
@@ -691,6 +701,13 @@ _SECOND_STAGE_ONLY = set(SECOND_STAGES) - {'consistency'}
 MODEL_PRESETS = {
     name: changes for name, changes in VARIANTS.items() if name not in _SECOND_STAGE_ONLY
 }
+
+
+def needs_tokenizer(
+    model,  # `UARConfig` or `SystemConfig`
+) -> bool:
+    "Whether a training needs a dVAE: for its ids, or for parts of it as an image encoder."
+    return model.visual == 'tokens' or model.visual.startswith('dvae_')
 
 
 def model_preset(

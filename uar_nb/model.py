@@ -41,6 +41,7 @@ from uar_nb.losses import (
 from .lsu import LSU, PositionEmbedding
 from .tir import TIR, MaskedAttended, mask_std_in_logits
 from .variants.cnn import ResNet101, SmallCNN
+from .variants.dvae_encoder import DVAEEncoder
 from .variants.local_mixing import LocalMixing
 from uar_nb.variants.mask_losses import (
     contrast_scores,
@@ -63,6 +64,9 @@ def _make_cnn(config):
     "The network of a model that reads pixels; None where it reads tokens."
     if config.visual == 'tokens':
         return None
+    if config.visual.startswith('dvae_'):
+        shape = tuple(config.dvae_shape)
+        return DVAEEncoder(config.visual, config.image_vocab, shape, config.dvae_standardise)
     return ResNet101() if config.visual == 'resnet101' else SmallCNN(grid=config.grid)
 
 

@@ -944,7 +944,10 @@ def refine(
 )
 def table(
     number: Annotated[
-        str, typer.Argument(help='1, 2, 3 or 4 of the paper; cra: what of CRA helps.')
+        str,
+        typer.Argument(
+            help='1, 2, 3 or 4 of the paper; discrete: do ids help; cra: what of CRA does.'
+        ),
     ],
     on: Annotated[
         str, typer.Option(help='phantom, iu-phantom, toy, or a data set with a test split.')

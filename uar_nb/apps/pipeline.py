@@ -21,7 +21,7 @@ import torch
 
 from ..analysis.looks import Looks, examine, save_looks
 from ..checkpoint import Checkpoint
-from ..config import RunConfig, run_preset
+from ..config import RunConfig, needs_tokenizer, run_preset
 from uar_nb.core import (
     UARError,
     as_path,
@@ -286,7 +286,7 @@ def check_training(
         say('\n'.join(map(describe_studies, [studies, *extra])))
     check_reports(studies, data)
     check_run(folder, settle_rules(config, studies), studies)
-    if config.model.visual != 'tokens':
+    if not needs_tokenizer(config.model):
         return Checked(studies, extra, None)
     if source.dvae:
         return Checked(studies, extra, load_tokenizer(source.dvae))
@@ -305,7 +305,7 @@ def prepare_training(
 ) -> Prepared:  # data, vocabulary, tokenizer, and a model that is not trained yet
     "Second step: the dVAE, every image read and tokenized once, a model that fits the data."
     folder, tokenizer = Path(folder), checked.tokenizer
-    if config.model.visual == 'tokens' and tokenizer is None:
+    if needs_tokenizer(config.model) and tokenizer is None:
         unseen = [study for study in checked.studies if study.split != 'test']
         tokenizer = find_or_train_dvae(
             _join([unseen, *checked.extra]),

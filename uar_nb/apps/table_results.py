@@ -407,17 +407,22 @@ def _notes(rows, differences, about, first):
             )
     if all(row['converged'] for row in rows) and not differences and len(rows) > 1:
         notes.append('one seed: no interval over seeds')
+    return notes + _notes_on_rows(rows)
+
+
+def _notes_on_rows(rows):
+    "What is to be said of single rows, each text once with the rows that it is true of."
+    labels = {}  # text → labels of rows
     for row in rows:
+        texts = [row['tuned_before'], row['note']]
         if row['also_trained_on']:
-            notes.append(f'{row["label"]} was also trained on {row["also_trained_on"]}')
-        if row['tuned_before']:
-            notes.append(f'{row["label"]}: {row["tuned_before"]}')
-        if row['note']:
-            notes.append(f'{row["label"]}: {row["note"]}')
+            texts.insert(0, f'also trained on {row["also_trained_on"]}')
         for dataset, numbers in row['published'].items():
             if 'note' in numbers:
-                notes.append(f'{row["label"]}, published on {dataset}: {numbers["note"]}')
-    return notes
+                texts.append(f'published on {dataset}: {numbers["note"]}')
+        for text in filter(None, texts):
+            labels.setdefault(text, []).append(row['label'])
+    return [f'{", ".join(of_text)}: {text}' for text, of_text in labels.items()]
 
 
 def _warnings(rows, reference):

@@ -34,7 +34,7 @@ class Row:
 class Table:
     "A table: its rows, what is set in all of them, and which of them are compared."
 
-    name: str  # '1' to '4' of the paper; ours: 'cra'
+    name: str  # '1' to '4' of the paper; ours: 'discrete', 'cra'
     caption: str
     rows: tuple  # of `Row`
     changes: tuple = ()  # ('field', value) pairs of all rows
@@ -142,6 +142,26 @@ _CRA = (
     _row('e', 'CRA', **_ABLATION),
     *(_row(f'e-gain{n}', f'CRA, W_Q and W_K times {n}', **_MORE) for n in (2, 4, 8)),
 )
+# a trunk that stays as it is, in the main stage and while the rate falls
+_FROZEN = dict(
+    changes=(('train.stages.0.trunk_lr', 0.0), ('train.stages.1.trunk_lr', 0.0)),
+    note='not in the paper; the dVAE is frozen',
+)
+_DISCRETE = (
+    _row('a', 'ids', **_ABLATION),
+    *(
+        _row(name, label, **(_ABLATION | _FROZEN))
+        for name, label in (
+            ('codes', 'rows of the codebook'),
+            ('soft', 'mixed rows'),
+            ('features', 'features before the choice'),
+        )
+    ),
+    _row('codes-tuned', 'rows of the codebook, tuned', 'codes', **_MORE),
+    _row('soft-tuned', 'mixed rows, tuned', 'soft', **_MORE),
+    _row('features-tuned', 'features before the choice, tuned', 'features', **_MORE),
+    _row('base', 'a small CNN from nothing', published='Base'),
+)
 # another system joins a table by one entry
 TABLES = {
     table.name: table
@@ -150,6 +170,12 @@ TABLES = {
         Table('2', 'Modules of UAR', _TABLE_2, contrasts=_CONTRASTS),
         Table('3', 'Bases of CRA', _TABLE_3),
         Table('4', 'Integration in CRA', _TABLE_4),
+        Table(
+            'discrete',
+            'What stands for a place, without CRA and triplet loss',
+            _DISCRETE,
+            reference='a',
+        ),
         Table('cra', 'What CRA does, with the triplet loss in all rows', _CRA, reference='e'),
     )
 }

@@ -53,12 +53,11 @@ from uar_nb.core import (
     atomic_write,
     read_json,
     sha256_of,
-    torch_rng,
 )
 from ..data.labels import read_findings
 from ..data.load import load_studies, save_studies
 from ..data.study import Finding, by_split
-from ..experiment.prepare import Prepared, prepare
+from ..experiment.prepare import Prepared, new_model, prepare
 from ..experiment.run_folder import find_state, read_log, read_position, stop_on_signal
 from ..model import UAR
 from ..phantom.iu_tags import iu_phantom, read_kinds
@@ -67,7 +66,6 @@ from ..scoring.metrics import diversity, findings_counts, score_reports
 from ..scoring.naive_baselines import shuffle_control
 from ..scoring.statistics import novel_references, scores_by_novelty
 from ..show.terminal import end_process
-from ..systems.catalogue import make_model
 from ..tokenizer.choose import load_tokenizer
 from ..tokenizer.dvae import DVAEConfig
 from ..training import Trainer, evaluations_since_best
@@ -207,8 +205,7 @@ def prepare_seed(
     if seed == bench.recipe.seed:
         return prepared
     own = prepared.config.override({'train.seed': seed})
-    with torch_rng(seed, 'weights'):
-        model = make_model(own.model)
+    model = new_model(own, dvae, prepared.data['train'])
     data = {split: copy(part) for split, part in prepared.data.items()}
     for part in data.values():
         part.seed = seed  # another order and another choice among the same crops
