@@ -298,13 +298,15 @@ class Validator:
 def evaluations_since_best(
     scores,  # of one stage, in order
     lower=False,  # the lowest is the best
+    least_rise: float = 0.0,  # a rise is more than this share of the best score before it
 ) -> int:  # 0: the last evaluation is the best so far
-    "How many evaluations ago the best score was reached first: an equal one is no rise."
-    scores = list(scores)
-    if not scores:
-        return 0
-    best = min(scores) if lower else max(scores)
-    return len(scores) - 1 - scores.index(best)
+    "How many evaluations ago the score rose last: an equal one is no rise."
+    best, place = None, 0
+    for number, score in enumerate(scores):
+        score = -score if lower else score
+        if best is None or score > best + least_rise * abs(best):
+            best, place = score, number
+    return len(scores) - 1 - place if best is not None else 0
 
 # %% ../nbs/09_training.ipynb #b272546f
 class ProgressTable:
@@ -587,7 +589,9 @@ def _has_settled(self: Trainer, stage):
     since = 0
     if self.accelerator.is_main_process:
         rows = [row for row in read_log(self.folder, 'val') if row['stage'] == stage.name]
-        since = evaluations_since_best([row[monitor] for row in rows], monitor == 'loss')
+        scores = [row[monitor] for row in rows]
+        rise = self.config.train.least_rise
+        since = evaluations_since_best(scores, monitor == 'loss', rise)
     return self._highest(since) >= patience
 
 

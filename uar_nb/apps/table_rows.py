@@ -221,6 +221,7 @@ class Recipe:
     later: int = 200  # steps of each stage behind: the mask of UAR, rewards
     eval_every: int = 250  # steps between validations
     patience: int = 5  # validations without a rise that end the main stage
+    least_rise: float = 0.01  # share of the best validation score that counts as a rise
     least_steps: int = 2000  # of the main stage, so that a slow start is no end
     trial_steps: int = 600  # steps of a tuning trial
     rates: tuple = (1e-3, 2e-3, 4e-3)  # learning rates that are tried
@@ -343,6 +344,7 @@ def row_config(
             'train.eval_every': recipe.eval_every,
             'train.patience': recipe.patience,
             'train.least_steps': recipe.least_steps,
+            'train.least_rise': recipe.least_rise,
             'train.seed': seed,
             'train.threads': threads,
             'train.device': 'cpu',
@@ -372,9 +374,8 @@ def trial_config(
     steps = recipe.trial_steps
     before = [_shortened(stage, steps) for stage in config.train.stages[: row.main]]
     main = replace(_shortened(config.train.stages[row.main], steps), schedule='cosine')
-    train = replace(
-        config.train, stages=(*before, main), eval_every=steps, patience=0, least_steps=0
-    )
+    plain = dict(patience=0, least_steps=0, least_rise=0.0)
+    train = replace(config.train, stages=(*before, main), eval_every=steps, **plain)
     return replace(config, train=train)
 
 

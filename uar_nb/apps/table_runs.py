@@ -447,7 +447,8 @@ def _has_converged(run, config, main):
     stage = config.train.stages[main]
     rows = [row for row in read_log(run, 'val') if row['stage'] == stage.name]
     monitor = rows[-1]['monitor']
-    since = evaluations_since_best([row[monitor] for row in rows], monitor == 'loss')
+    scores = [row[monitor] for row in rows]
+    since = evaluations_since_best(scores, monitor == 'loss', config.train.least_rise)
     return since >= config.train.patience
 
 
