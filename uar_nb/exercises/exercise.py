@@ -425,7 +425,7 @@ def _inputs(exercise, args):
 _REMARKS = [
     (
         r'shapes cannot be multiplied \((\d+x\d+) and \1\)',
-        'Two matrices of one shape meet in `@`. Number by number, ⊙ in the formulas, is `*`; '
+        'Two matrices of one shape meet in `@`. A product number by number is `*`; '
         'for a matrix product one of them is transposed, `.mT`.',
     ),
     (
