@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 
 from forge import POSIX
 from pages import ROOT
+from uar_nb.apps import cli
+from uar_nb.core import UARError, on_stop_signal
 from uar_nb.show import terminal
 
 sys.path.insert(0, str(ROOT))
@@ -146,6 +149,51 @@ def test_every_extra_is_known():
     for package, extra in known.items():
         ending = terminal.explain(ModuleNotFoundError('no', name=f'{package}.part'))
         assert ending.status == 2 and f'uar_nb[{extra}]' in ending.message
+
+
+# ---- the endings
+
+
+class StoppedLock:
+    "A lock; the signal to stop comes just after its first release."
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.acquire = self.lock.acquire
+
+    def release(self):
+        self.lock.release()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def __enter__(self):
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+@needs_fork
+def test_a_stop_that_leaves_a_lock_behind_is_a_stop():
+    """`Condition.wait` releases its lock before it can promise to take it again; a signal in
+    between lets the end of the block release it a second time, and that error covers the stop."""
+    condition = threading.Condition(StoppedLock())
+    with pytest.raises(RuntimeError) as met, on_stop_signal(cli._stop), condition:
+        condition.wait()
+    assert terminal.explain(met.value) == (128 + signal.SIGTERM, 'stopped by SIGTERM')
+
+
+def test_what_is_told_after_a_stop():
+    "A file that could not be written is told also then; a fault without a stop stays a fault."
+    for error, status in [
+        (RuntimeError('cannot release un-acquired lock'), 130),
+        (ImportError('numpy._core failed to import'), 130),
+        (OSError(28, 'No space left on device', 'model.safetensors'), 74),
+        (MemoryError(), 71),
+        (UARError('the picture is cut short'), 2),
+    ]:
+        assert terminal.explain(error).status != 130
+        error.__context__ = KeyboardInterrupt()
+        assert terminal.explain(error).status == status
 
 
 # ---- the streams

@@ -234,6 +234,13 @@ class Ending(NamedTuple):
     message: str  # for standard error; '' says nothing
 
 
+def _stop_behind(error):
+    "What asked to stop, if an error is that or came up on the way out of it; else None."
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
 def explain(
     error: BaseException,  # that ends a command
 ) -> Ending:
@@ -241,8 +248,9 @@ def explain(
     own_status = getattr(error, 'exit_status', None)
     if own_status is not None:  # a `UARError` says it all
         return Ending(own_status, f'error: {error}')
-    if isinstance(error, KeyboardInterrupt):
-        return Ending(getattr(error, 'status', 130), str(error) or 'stopped')  # or `Stopped`
+    stop = _stop_behind(error)
+    if stop is not None and not isinstance(error, (OSError, MemoryError)):
+        return Ending(getattr(stop, 'status', 130), str(stop) or 'stopped')  # or `Stopped`
     place = place_of(error)
     trace = 'trace above' if wants_trace() else '--debug or UAR_DEBUG=1 shows the trace'
     for rule in (_memory_used_up, _file_failed, _package_missing):
