@@ -7,7 +7,7 @@ __all__ = ['UAROutput', 'Unrolled', 'ImageMemory', 'SavedModel', 'UAR', 'Writing
 
 # %% ../nbs/07_model.ipynb #c002
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import huggingface_hub
 import torch
@@ -74,40 +74,25 @@ def _make_aligner(config):
     "What rewrites tokens of both modalities: CRA, R2GenCMN's memory, gates alone, or nothing."
     if config.basis == 'none':
         return None
-    if config.basis in ('constant', 'zero'):
-        return NoReading(
-            config.d,
-            config.basis,
-            fusion=config.fusion,
-            gate_bias=config.gate_bias,
-            last_term=config.last_term,
-            dropout=config.cra_dropout,
-            norm=config.cra_norm,
-        )
+    d, heads, size = config.d, config.cra_heads, config.basis_size
+    gates: dict[str, Any] = dict(
+        fusion=config.fusion, gate_bias=config.gate_bias, last_term=config.last_term
+    )
     if config.basis == 'memory':
-        return Memory(
-            config.d,
-            config.cra_heads,
-            size=config.basis_size,
-            topk=min(config.memory_topk, config.basis_size),
-            fusion=config.fusion,
-            scale=config.cra_scale,
-            gate_bias=config.gate_bias,
-            last_term=config.last_term,
-        )
+        topk = min(config.memory_topk, size)
+        return Memory(d, heads, size=size, topk=topk, scale=config.cra_scale, **gates)
+    gates |= dict(dropout=config.cra_dropout, norm=config.cra_norm)
+    if config.basis in ('constant', 'zero'):
+        return NoReading(d, config.basis, **gates)
     return CRA(
-        config.d,
-        config.cra_heads,
-        basis_size=config.basis_size,
+        d,
+        heads,
+        size,
         basis=config.basis,
         basis_layout=config.basis_layout,
         train_basis=config.train_basis,
         scale=config.cra_scale,
-        fusion=config.fusion,
-        gate_bias=config.gate_bias,
-        last_term=config.last_term,
-        dropout=config.cra_dropout,
-        norm=config.cra_norm,
+        **gates,
     )
 
 

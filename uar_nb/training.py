@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['learning_rate', 'set_learning_rates', 'mask_parameters', 'trunk_parameters', 'parameter_groups', 'enter_stage',
-           'set_train_mode', 'make_optimizer', 'clip_by_group', 'Validator', 'evaluations_since_best', 'ProgressTable',
-           'Trainer']
+           'set_train_mode', 'make_optimizer', 'clip_by_group', 'Validator', 'evaluations_since_best',
+           'evaluations_settled', 'ProgressTable', 'Trainer']
 
 # %% ../nbs/09_training.ipynb #c003
 import math
@@ -308,6 +308,17 @@ def evaluations_since_best(
             best, place = score, number
     return len(scores) - 1 - place if best is not None else 0
 
+
+def evaluations_settled(
+    folder,  # of a run
+    stage: str,  # its name
+    monitor: str,  # the score that chooses, e.g. 'CIDEr'
+    least_rise: float = 0.0,  # see `evaluations_since_best`
+) -> int:
+    "How many evaluations ago the score of a stage rose last, by the log of its run."
+    rows = [row for row in read_log(folder, 'val') if row['stage'] == stage]
+    return evaluations_since_best([row[monitor] for row in rows], monitor == 'loss', least_rise)
+
 # %% ../nbs/09_training.ipynb #b272546f
 class ProgressTable:
     "One printed line for each validation, below a bar."
@@ -588,10 +599,8 @@ def _has_settled(self: Trainer, stage):
         return False
     since = 0
     if self.accelerator.is_main_process:
-        rows = [row for row in read_log(self.folder, 'val') if row['stage'] == stage.name]
-        scores = [row[monitor] for row in rows]
         rise = self.config.train.least_rise
-        since = evaluations_since_best(scores, monitor == 'loss', rise)
+        since = evaluations_settled(self.folder, stage.name, monitor, rise)
     return self._highest(since) >= patience
 
 

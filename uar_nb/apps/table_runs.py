@@ -68,7 +68,7 @@ from ..scoring.statistics import novel_references, scores_by_novelty
 from ..show.terminal import end_process
 from ..tokenizer.choose import load_tokenizer
 from ..tokenizer.dvae import DVAEConfig
-from ..training import Trainer, evaluations_since_best
+from ..training import Trainer, evaluations_settled
 
 # %% ../../nbs/wings/apps/10_table_runs.ipynb #fc1b2d05
 def _first_views(study, count):
@@ -444,12 +444,10 @@ def _curve(run, monitor):
 
 def _has_converged(run, config, main):
     "Whether the main stage ended because validation had settled, and not by its last step."
-    stage = config.train.stages[main]
-    rows = [row for row in read_log(run, 'val') if row['stage'] == stage.name]
-    monitor = rows[-1]['monitor']
-    scores = [row[monitor] for row in rows]
-    since = evaluations_since_best(scores, monitor == 'loss', config.train.least_rise)
-    return since >= config.train.patience
+    stage = config.train.stages[main].name
+    monitor = [row['monitor'] for row in read_log(run, 'val') if row['stage'] == stage][-1]
+    settled = evaluations_settled(run, stage, monitor, config.train.least_rise)
+    return settled >= config.train.patience
 
 
 def _steps_done(run):
