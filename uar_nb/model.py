@@ -47,6 +47,7 @@ from uar_nb.variants.mask_losses import (
     contrast_scores,
     mask_budget,
     mask_contrast,
+    mask_in_boxes,
     sentence_consistency,
     sentence_index,
     sentence_key,
@@ -521,7 +522,7 @@ def _sentences(self: UAR, batch):
 
 @patch
 def mask_losses(self: UAR, batch, memory, cross, weights):
-    "Eq. 12, our budget and contrast where they have a weight; what masks do to the logits."
+    "Eq. 12, our budget, contrast and boxes where they weigh; what masks do to the logits."
     config, words = self.config, batch.text_mask
     crosses = [layer.cross for layer in self.decoder.layers]
     pairs = zip(cross, crosses, strict=True)
@@ -536,6 +537,8 @@ def mask_losses(self: UAR, batch, memory, cross, weights):
         losses['budget'] = mask_budget(sigmas, config.mask_share, words, memory.mask)
     if weights.get('contrast'):
         losses['contrast'] = self._contrast(batch, memory, masked)
+    if weights.get('boxes'):
+        losses['boxes'] = self._in_boxes(batch, memory, sigmas)
     with torch.no_grad():
         spread = [mask_std_in_logits(a.sigma, tir, memory.mask, words) for a, tir in masked]
         stats = dict(
@@ -555,6 +558,18 @@ def _contrast(self: UAR, batch, memory, masked):
         for a, tir in masked
     ]
     return torch.stack(losses).mean()
+
+
+@patch
+def _in_boxes(self: UAR, batch, memory, sigmas):
+    "What masks lose against the boxes of each sentence."
+    if 'boxes' not in batch.extras:
+        raise UARError(
+            'the batch has no boxes',
+            field='boxes',
+            remedy='train on studies whose findings have boxes, through `experiment.prepare`',
+        )
+    return mask_in_boxes(sigmas, batch.extras['boxes'], self._sentences(batch), memory.mask)
 
 # %% ../nbs/07_model.ipynb #c032
 @patch

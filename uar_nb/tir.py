@@ -51,7 +51,7 @@ class TIR(MultiHeadAttention):
         dropout: float = 0.0,  # on the attention weights
         scale: str = 'head',  # 'head': 1/sqrt(d_h); 'model': 1/sqrt(d), as Eq. 11 prints it
         mask: str = 'free',  # 'free': M is a parameter; 'predicted': from word and image
-        mask_form: str = 'scaled',  # 'scaled': + k sigma(M) (Eq. 11); 'gate': + log sigma(M), ours
+        mask_form: str = 'scaled',  # + k sigma(M) (Eq. 11); ours: 'gate', + log sigma(M); 'aside', + 0
         k: float = 1000.0,  # the scaling constant of Eq. 11
         max_words: int = 61,  # rows of a free mask: positions that the decoder can be asked for
         image_tokens: int = 392,  # columns of a free mask: tokens of all views
@@ -63,7 +63,7 @@ class TIR(MultiHeadAttention):
         super().__init__(d, heads, dropout=dropout, bias=bias, scale=scale)
         check_options(
             mask=(mask, 'free', 'predicted'),
-            mask_form=(mask_form, 'scaled', 'gate'),
+            mask_form=(mask_form, 'scaled', 'gate', 'aside'),
             mask_heads=(mask_heads, 'shared', 'each'),
         )
         self.mask = mask
@@ -179,7 +179,9 @@ def logit_bias(
     self: TIR,
     M: torch.Tensor,  # the mask before its sigmoid
 ) -> torch.Tensor:  # same shape: what is added to the scaled attention logits
-    "k sigma(M)/sqrt(d) (Eq. 11) or log sigma(M)"
+    "k sigma(M)/sqrt(d) (Eq. 11), log sigma(M), or nothing"
+    if self.mask_form == 'aside':  # learned for its own sake
+        return torch.zeros_like(M)
     return F.logsigmoid(M) if self.mask_form == 'gate' else self.mask_scale * M.sigmoid()
 
 
@@ -189,6 +191,8 @@ def logit_bias_of_sigma(
     sigma: torch.Tensor,  # sigma(M)
 ) -> torch.Tensor:  # same shape
     "The same from sigma(M), for those who measure what a mask did"
+    if self.mask_form == 'aside':
+        return torch.zeros_like(sigma)
     return sigma.clamp(min=1e-30).log() if self.mask_form == 'gate' else self.mask_scale * sigma
 
 # %% ../nbs/05_tir.ipynb #c020

@@ -184,7 +184,7 @@ TABLES = {
 def find_table(
     name,  # of `TABLES`
 ) -> Table:
-    "A table by its number."
+    "A table by its name."
     if str(name) not in TABLES:
         known = ', '.join(TABLES)
         raise UARError(f'there is no table {name!r}', field='table', remedy=f'known: {known}')

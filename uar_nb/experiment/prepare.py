@@ -14,6 +14,7 @@ from torch import nn
 from ..config import RunConfig, needs_tokenizer
 from ..core import UARError, torch_rng
 from ..data.batch import PixelStore, StudyData, TokenStore, note_unused_images
+from ..data.boxes import sentence_boxes
 from ..data.load import rules_for
 from ..data.study import by_split
 from ..data.text import Vocabulary, clean_report
@@ -129,6 +130,15 @@ class Prepared:
     model: nn.Module  # a UAR or another system, untrained
 
 
+def _add_boxes(config, data):
+    "Give the batches boxes where a stage teaches the mask with them."
+    told = [stage.boxes_of for stage in config.train.stages if stage.boxes]
+    if told:
+        for part in filter(None, data.values()):
+            boxes = sentence_boxes(part, told[0], grid=config.model.grid, seed=config.train.seed)
+            part.add_extras(boxes=boxes)
+
+
 def prepare(
     config: RunConfig,  # as wanted
     studies,  # list of `Study`
@@ -166,4 +176,5 @@ def prepare(
     model = new_model(config, tokenizer, data['train'])
     for part in filter(None, data.values()):
         part.add_extras(**model.make_extras(part, data['train']))
+    _add_boxes(config, data)
     return Prepared(config, vocabulary, reads, data, model)
