@@ -3,27 +3,39 @@ fails, nothing trained twice; what its options refuse."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from forge import POSIX
-from uar_nb.apps.table_results import latex_text, make_table, score_cells, to_latex
+from uar_nb.apps.table_results import (
+    latex_text,
+    make_table,
+    score_cells,
+    to_latex,
+    tuning_cells,
+)
 from uar_nb.apps.table_rows import (
     RECIPES,
     TABLES,
+    continued_config,
     find_table,
     row_config,
     run_hash,
     trial_choices,
     trial_config,
 )
-from uar_nb.apps.table_runs import Bench, list_jobs
+from uar_nb.apps.table_runs import Bench, is_done, list_jobs, run_job
+from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import leaves
+from uar_nb.core import UARError, atomic_write, read_json
 
 ROWS = 'show_tell,base'
 JOBS = 2 * (2 + 2)  # two rows: two trials and two seeds each
@@ -138,6 +150,8 @@ def test_rows_of_a_table_differ_in_the_model_alone(name, data):
     about, recipe = find_table(name), RECIPES[data]
     shared = set()
     for row in about.rows:
+        if row.continues:
+            continue
         config = row_config(about, row, recipe, (1e-3, 0.1), seed=3)
         main = config.train.stages[row.main]
         cool = config.train.stages[row.main + 1]
@@ -148,6 +162,76 @@ def test_rows_of_a_table_differ_in_the_model_alone(name, data):
         assert (cool.name, cool.steps, cool.schedule) == ('cool', recipe.cool, 'cosine')
         assert cool.loss_weights == main.loss_weights and cool.mask_on == main.mask_on
     assert len(shared) == 1
+
+
+@pytest.mark.parametrize('name', ['masks', 'ceiling'])
+def test_rows_that_go_on_are_one_stage_of_equal_length(name):
+    about, recipe = find_table(name), RECIPES['phantom']
+    first, shared = about.row('first'), set()
+    rows = [row for row in about.rows if row.continues]
+    assert {row.continues for row in rows} == {'first'} and len(rows) == len(about.rows) - 1
+    before = row_config(about, first, recipe, (1e-3, 0.3), seed=3)
+    for row in rows:
+        tries = trial_choices(recipe, row)
+        assert len(tries) == len(set(tries)) == 6
+        config = continued_config(about, row, recipe, tries[1], 0.3, seed=3)
+        (stage,) = config.train.stages
+        assert (stage.lr, stage.mask_lr) == tries[1] and stage.steps == recipe.refine
+        assert stage.mask_on == (config.model.mask != 'none') and stage.lambdas[:2] == (1, 1)
+        ours, theirs = config.model.to_dict(), before.model.to_dict()
+        differ = {field for field in ours if ours[field] != theirs[field]}
+        assert all(field == 'k' or field.startswith('mask') for field in differ), row.name
+        shared.add(json.dumps([config.data.to_dict(), config.train.seed, config.train.patience]))
+        trials = [trial_config(about, row, recipe, n, dropout=0.3) for n in range(6)]
+        assert {(t.train.stages[0].lr, t.train.stages[0].mask_lr) for t in trials} == set(tries)
+        assert {t.train.stages[0].steps for t in trials} == {recipe.refine}
+        assert {t.model.dropout for t in trials} == {0.3}
+    assert len(shared) == 1
+
+
+def test_a_row_goes_on_from_the_weights_of_its_first_stage(tmp_path):
+    "With a learning rate of 0 nothing but the mask and the running mean may be another."
+    still = dict(refine_rates=((0.0, 1e-3),), plain_rates=(0.0,))
+    bench = Bench(tmp_path, tmp_path / 'rows', replace(RECIPES['toy'], **still))
+    bench.prepare()
+    jobs = list_jobs('ceiling', bench, ('no-mask', 'boxes'), 1)
+    assert [job.row for job in jobs if job.trial is None] == ['first', 'no-mask', 'boxes']
+    for job in jobs:
+        assert not is_done(job, bench)
+        run_job(job, bench)
+        assert is_done(job, bench)
+    first, plain, told = (read_json(job.file(bench)) for job in jobs if job.trial is None)
+    run = tmp_path / 'runs' / 'ceiling-toy-first-0'
+    last = first['config']['train']['stages'][-1]['name']
+    ended = '' if first['stage'] == last else f'_{first["stage"]}'
+    before = load_checkpoint(run / f'checkpoint{ended}').model.state_dict()
+    for name, found in (('no-mask', plain), ('boxes', told)):
+        after = load_checkpoint(tmp_path / 'runs' / f'ceiling-toy-{name}-0/checkpoint').model
+        for key, value in after.state_dict().items():
+            if not key.startswith('center.') and '.mask_' not in key:
+                assert torch.equal(value, before[key]), key
+        assert found['converged'] == first['converged'] and found['hash'] != first['hash']
+    assert set(plain['tuned']) == {'rate', 'mask_rate', 'trials'}
+    assert set(told['mask']) == {'mask_std_logits', 'mask_mean'} and 'mask' not in plain
+    assert 'F1' in told['inside_boxes']['scores'] and 'inside_boxes' not in plain
+    made = make_table(bench.keep, 'ceiling', 'toy')
+    assert [row['row'] for row in made['rows']] == ['first', 'no-mask', 'boxes']
+    pairs = {(d['row'], d['other']) for d in made['differences']}
+    assert pairs == ({('boxes', 'no-mask')} if first['converged'] else set())
+    assert len(tuning_cells(made)[1]) == len(jobs) - 3
+
+    jobs[0].file(bench).unlink()  # a trial of the first row: nothing else changes
+    assert is_done(jobs[-1], bench)
+    changed = dict(first, hash='another')
+    atomic_write([job for job in jobs if job.row == 'first'][-1].file(bench), changed)
+    with pytest.raises(UARError, match='another recipe'):
+        is_done(jobs[-1], bench)
+    shutil.rmtree(run)
+    for job in jobs[-2:]:
+        job.file(bench).unlink()
+    with pytest.raises(UARError, match='is gone') as gone:
+        run_job(jobs[-2], bench)
+    assert 'trains it again' in str(gone.value)
 
 
 def test_the_image_side_is_the_same_for_all_rows_of_table_1():

@@ -946,11 +946,16 @@ def table(
     number: Annotated[
         str,
         typer.Argument(
-            help='1, 2, 3 or 4 of the paper; discrete: do ids help; cra: what of CRA does.'
+            help='1, 2, 3 or 4 of the paper; discrete: do ids help; cra: what of CRA does; '
+            'masks: forms of the mask; ceiling: what a mask gains that is told where to look.'
         ),
     ],
     on: Annotated[
-        str, typer.Option(help='phantom, iu-phantom, toy, or a data set with a test split.')
+        str,
+        typer.Option(
+            help='phantom, phantom-new (of another seed), iu-phantom, toy, or a data set with a '
+            'test split.'
+        ),
     ] = 'phantom',
     rows: Annotated[str, typer.Option(help='Names of rows with commas. [default: all]')] = '',
     seeds: Annotated[int, typer.Option(min=1, max=100, help='Trainings of each row.')] = 3,

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from uar_nb.apps.table_rows import (
+    RECIPES,
     Recipe,
     choose_rows,
     find_recipe,
@@ -115,7 +116,7 @@ def naive_numbers(
     texts['most frequent'] = [frequent_baseline(known)] * n
     for by in ('pixels', 'tokens', 'histogram') if test.tokens is not None else ('pixels',):
         texts[f'nearest {by}'] = nearest_baseline(train, test, by)
-    if recipe.data in ('phantom', 'toy'):
+    if recipe.data in RECIPES and recipe.data != 'iu-phantom':  # the language is known
         texts['ceiling'] = ceiling(test, recipe.style)
     rows = {name: score_texts(reports, test, recipe) for name, reports in texts.items()}
     rows = {
@@ -542,19 +543,27 @@ def novel_cells(
     return head, lines
 
 
+def _second_choice(row):
+    "The name of the second number that the trials of a row tried."
+    return 'mask_rate' if 'mask_rate' in row['tuned'] else 'dropout'
+
+
 def tuning_cells(
     table: dict,  # of `make_table`
 ) -> tuple:  # (head, lines of texts)
     "Every trial of every row; the chosen one has a star."
     lines = []
     for row in table['rows']:
-        tuned = row['tuned']
+        tuned, second = row['tuned'], _second_choice(row)
         for trial in tuned['trials']:
-            chosen = (trial['rate'], trial['dropout']) == (tuned['rate'], tuned['dropout'])
+            chosen = (trial['rate'], trial[second]) == (tuned['rate'], tuned[second])
             name = f'{row["label"]}{" *" if chosen else ""}'
-            numbers = [f'{trial["rate"]:g}', f'{trial["dropout"]:g}', _number(trial['score'])]
-            lines.append([name, *numbers])
-    return ['', 'learning rate', 'dropout', 'validation'], lines
+            tried = '–' if trial[second] is None else f'{trial[second]:g}'
+            lines.append([name, f'{trial["rate"]:g}', tried, _number(trial['score'])])
+    names = {_second_choice(row) for row in table['rows']}
+    heads = {'dropout': 'dropout', 'mask_rate': 'rate of the mask'}
+    second = ' or '.join(heads[name] for name in sorted(names))
+    return ['', 'learning rate', second, 'validation'], lines
 
 
 def published_cells(

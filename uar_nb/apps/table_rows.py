@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'RECIPES', 'Row', 'Table', 'find_table', 'choose_rows', 'Recipe', 'find_recipe', 'row_config',
-           'trial_choices', 'trial_config', 'run_hash']
+           'continued_config', 'choice_names', 'trial_choices', 'trial_config', 'run_hash']
 
 # %% ../../nbs/wings/apps/09_table_rows.ipynb #bb981386
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..config import RunConfig, Stage, leaves, run_preset
+from ..config import LAST_STAGE, RunConfig, Stage, leaves, run_preset
 from ..core import UARError, sha256_of
 
 # %% ../../nbs/wings/apps/09_table_rows.ipynb #968b0efb
@@ -21,20 +21,21 @@ class Row:
 
     name: str  # on the command line and in names of files
     label: str  # in the table
-    preset: str  # of `MODEL_PRESETS` or `SYSTEM_PRESETS`
+    preset: str  # of `MODEL_PRESETS` or `SYSTEM_PRESETS`; of `VARIANTS` where it goes on
     changes: tuple = ()  # ('field', value) pairs that change the preset
     published: str | None = None  # its name in the paper's table
     also_trained_on: str = ''  # what beside images and reports
     tuned_before: str = ''  # what of it was chosen on phantoms before any table was made
     note: str = ''  # under the table
     main: int = 0  # which of its stages trains until validation settles
+    continues: str = ''  # the row whose run it goes on from, by one stage, with the same seed
 
 
 @dataclass(frozen=True)
 class Table:
     "A table: its rows, what is set in all of them, and which of them are compared."
 
-    name: str  # '1' to '4' of the paper; ours: 'discrete', 'cra'
+    name: str  # '1' to '4' of the paper; ours: 'discrete', 'cra', 'masks', 'ceiling'
     caption: str
     rows: tuple  # of `Row`
     changes: tuple = ()  # ('field', value) pairs of all rows
@@ -162,6 +163,37 @@ _DISCRETE = (
     _row('features-tuned', 'features before the choice, tuned', 'features', **_MORE),
     _row('base', 'a small CNN from nothing', published='Base'),
 )
+_FIRST = _row('first', '(e), the first stage alone', 'e', **_ABLATION)
+_FROM_FIRST = dict(_MORE, continues='first')
+_MASKS = (
+    _FIRST,
+    _row('no-mask', 'no mask, as long', **_FROM_FIRST),
+    *(
+        _row(name, label, preset, **_FROM_FIRST)
+        for name, label, preset in (
+            ('free-sum', 'free, summed', 'free-sum'),
+            ('predicted', 'predicted, averaged, k = 1,000', 'predicted'),
+            ('predicted-k30', 'predicted, averaged, k = 30', 'predicted-k30'),
+            ('predicted-k1', 'predicted, averaged, k = 1', 'predicted-k1'),
+            ('gate-alone', 'gate', 'gate-alone'),
+            ('gate', 'gate with budget and contrast', 'gate-init-0.02'),
+            ('consistency', 'sentence consistency, no mask', 'consistency'),
+        )
+    ),
+)
+_WHOLE_IMAGES = dict(_FROM_FIRST, changes=(('data.resize', 1.0),))
+_BOXES = dict(_WHOLE_IMAGES, also_trained_on='boxes of findings')
+_CEILING = (
+    _FIRST,
+    _row('no-mask', 'no mask, as long', **_WHOLE_IMAGES),
+    _row('boxes', 'a gate that is told the boxes', **_BOXES),
+    _row('boxes-aside', 'the same mask, aside of the attention', **_BOXES),
+    _row(
+        'boxes-other',
+        "a gate that is told other studies' boxes",
+        **dict(_BOXES, also_trained_on='boxes of other studies'),
+    ),
+)
 # another system joins a table by one entry
 TABLES = {
     table.name: table
@@ -177,6 +209,18 @@ TABLES = {
             reference='a',
         ),
         Table('cra', 'What CRA does, with the triplet loss in all rows', _CRA, reference='e'),
+        Table('masks', 'Forms of the mask, from equal first stages', _MASKS, reference='no-mask'),
+        Table(
+            'ceiling',
+            'What a mask gains that is told where to look',
+            _CEILING,
+            reference='no-mask',
+            contrasts=(
+                ('boxes', 'no-mask'),
+                ('boxes', 'boxes-aside'),
+                ('boxes', 'boxes-other'),
+            ),
+        ),
     )
 }
 
@@ -195,16 +239,23 @@ def choose_rows(
     table: Table,  # whose rows
     names=(),  # of some of them; none: all
 ) -> list:  # of `Row`, in the order of the table
-    "Some rows of a table."
+    "Some rows of a table, with those that they go on from."
     wanted = [table.row(name) for name in dict.fromkeys(names)]
+    wanted += [table.row(row.continues) for row in wanted if row.continues]
     return [row for row in table.rows if not names or row in wanted]
 
 # %% ../../nbs/wings/apps/09_table_rows.ipynb #a2e22018
+_REFINE_RATES = (
+    *((1e-4, mask_rate) for mask_rate in (2e-4, 1e-3, 3e-3)),
+    *((3e-4, mask_rate) for mask_rate in (3e-4, 1e-3, 3e-3)),
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     "What all rows share on one kind of data: studies, image side, steps, tuning, search."
 
-    data: str  # 'phantom', 'iu-phantom', 'toy', or the path of a data set
+    data: str  # a name of `RECIPES`, or the path of a data set
     train: int = 0  # training studies that are drawn; 0 where the data set has its own
     val: int = 0  # validation studies, which choose
     test: int = 0  # test studies, which choose nothing
@@ -226,6 +277,9 @@ class Recipe:
     trial_steps: int = 600  # steps of a tuning trial
     rates: tuple = (1e-3, 2e-3, 4e-3)  # learning rates that are tried
     dropouts: tuple = (0.1, 0.3)  # dropouts that are tried with each
+    refine: int = 600  # steps of a row that goes on from another
+    refine_rates: tuple = _REFINE_RATES  # (learning rate, that of the mask) that it tries
+    plain_rates: tuple = (3e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)  # the same without a mask
     beams: int = 3  # of the test reports
     metrics: tuple = ('BLEU', 'METEOR', 'ROUGE_L', 'CIDEr')
     findings: str = 'all'  # F1 of 'all' (kind, side, zone), of 'kinds', or 'none'
@@ -251,6 +305,8 @@ _TOY = (
 )
 RECIPES = {
     'phantom': Recipe('phantom', 3000, 300, 400, changes=_PHANTOM),
+    # phantoms that no choice has seen: another generator seed for every split
+    'phantom-new': Recipe('phantom-new', 3000, 300, 400, changes=_PHANTOM, seed=1),
     'iu-phantom': Recipe(
         'iu-phantom',
         held_out=150,
@@ -268,6 +324,7 @@ RECIPES = {
         changes=(*_PHANTOM, *_TOY),
         **dict(steps=6, least_steps=2, cool=2, before=2, later=2, eval_every=2, patience=2),
         **dict(trial_steps=2, rates=(1e-3, 2e-3), dropouts=(0.1,)),
+        **dict(refine=2, refine_rates=((1e-4, 1e-3),), plain_rates=(1e-4,)),
         beams=1,
         metrics=('BLEU', 'ROUGE_L', 'CIDEr'),
     ),
@@ -275,7 +332,7 @@ RECIPES = {
 
 
 def find_recipe(
-    data,  # 'phantom', 'iu-phantom', 'toy', or a data set with a test split
+    data,  # a name of `RECIPES`, or a data set with a test split
 ) -> Recipe:
     "How rows are trained on a kind of data."
     if str(data) in RECIPES:
@@ -355,23 +412,63 @@ def row_config(
     return _with_dropout(config, dropout).override(dict(row.changes))
 
 
+def continued_config(  # noqa: PLR0913 (a row, its choices, a seed)
+    table: Table,  # of the row
+    row: Row,  # that goes on from another
+    recipe: Recipe,
+    tuned,  # (learning rate, that of the mask or None)
+    dropout: float,  # of the run that it goes on from
+    seed: int = 0,  # of that run, and of the stage
+    threads: int = 1,  # CPU threads
+) -> RunConfig:
+    "One stage more, with the mask and the losses of a row."
+    rate, mask_rate = tuned
+    config = row_config(table, row, recipe, (rate, dropout), seed, threads)
+    second = run_preset(recipe.preset, 'uar').train.stages[1]
+    stage = replace(
+        _shortened(second, recipe.refine, rate),
+        name='refine',
+        mask_lr=mask_rate,
+        mask_on=config.model.mask != 'none',
+        **LAST_STAGE.get(row.preset, {}),
+    )
+    whole = dict(patience=0, least_steps=0, least_rise=0.0)
+    return replace(config, train=replace(config.train, stages=(stage,), **whole))
+
+
+def choice_names(
+    row: Row,
+) -> tuple:  # two names, of the numbers that its trials try
+    "What the trials of a row choose."
+    return ('rate', 'mask_rate') if row.continues else ('rate', 'dropout')
+
+
 def trial_choices(
     recipe: Recipe,
-) -> list:  # of (learning rate, dropout)
-    "What the tuning trials of a row try."
-    return [(rate, dropout) for rate in recipe.rates for dropout in recipe.dropouts]
+    row: Row | None = None,  # None: one that is trained from the beginning
+) -> list:  # of pairs, as `choice_names` names them
+    "What the tuning trials of a row try: as many for each row."
+    if row is None or not row.continues:
+        return [(rate, dropout) for rate in recipe.rates for dropout in recipe.dropouts]
+    if run_preset(recipe.preset, row.preset).model.mask == 'none':
+        return [(rate, None) for rate in recipe.plain_rates]
+    return list(recipe.refine_rates)
 
 
-def trial_config(
+def trial_config(  # noqa: PLR0913 (a row, its choices)
     table: Table,  # of the row
     row: Row,
     recipe: Recipe,
     number: int,  # of the trial
+    dropout: float = 0.1,  # of the run that a row goes on from
     threads: int = 1,  # CPU threads
 ) -> RunConfig:
     "A tuning trial: the row up to its main stage, for fewer steps, judged at the end."
-    config = row_config(table, row, recipe, trial_choices(recipe)[number], threads=threads)
-    steps = recipe.trial_steps
+    choice, steps = trial_choices(recipe, row)[number], recipe.trial_steps
+    if row.continues:
+        config = continued_config(table, row, recipe, choice, dropout, threads=threads)
+        return config.override({'train.eval_every': recipe.refine})
+    config = row_config(table, row, recipe, choice, threads=threads)
     before = [_shortened(stage, steps) for stage in config.train.stages[: row.main]]
     main = replace(_shortened(config.train.stages[row.main], steps), schedule='cosine')
     plain = dict(patience=0, least_steps=0, least_rise=0.0)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['draw_data', 'Bench', 'prepare_seed', 'stated_findings', 'true_findings', 'finding_counts', 'shuffled_scores', 'pack',
-           'unpack', 'score_texts', 'Job', 'tuned_choice', 'job_config', 'is_done', 'code_version', 'run_job',
-           'list_jobs', 'do_job', 'run_jobs', 'row_cost', 'table_cost']
+           'unpack', 'score_texts', 'Job', 'tuned_choice', 'job_config', 'job_hash', 'is_done', 'code_version',
+           'run_job', 'list_jobs', 'do_job', 'run_jobs', 'row_cost', 'table_cost']
 
 # %% ../../nbs/wings/apps/10_table_runs.ipynb #124d6521
 import base64
@@ -31,19 +31,24 @@ import torch
 
 from .. import __version__
 from ..analysis.grounding import pointing_game
+from ..analysis.looks import write_inside
 from ..analysis.retrieval import alignment_score, retrieve, study_vectors
 from .demo import DemoPlan, demo_studies, torch_threads
 from .pipeline import find_or_train_dvae, fit
 from .real_text import best_stage, hold_out
 from uar_nb.apps.table_rows import (
+    RECIPES,
     Recipe,
+    choice_names,
     choose_rows,
+    continued_config,
     find_table,
     row_config,
     run_hash,
     trial_choices,
     trial_config,
 )
+from .tables import begin_from
 from ..checkpoint import load_checkpoint
 from ..config import RunConfig, run_preset
 from uar_nb.core import (
@@ -54,6 +59,7 @@ from uar_nb.core import (
     read_json,
     sha256_of,
 )
+from ..data.boxes import sentence_boxes
 from ..data.labels import read_findings
 from ..data.load import load_studies, save_studies
 from ..data.study import Finding, by_split
@@ -101,7 +107,7 @@ def draw_data(
     progress=False,  # show a bar
 ) -> Path:  # the data set
     "The data set of a recipe, drawn once; a data set of the user's is used where it is."
-    if recipe.data not in ('phantom', 'iu-phantom', 'toy'):
+    if recipe.data not in RECIPES:
         return Path(recipe.data)
     folder = Path(folder)
     if folder.exists():
@@ -168,7 +174,7 @@ class Bench:
     @property
     def data(self):
         "The data set."
-        drawn = self.recipe.data in ('phantom', 'iu-phantom', 'toy')
+        drawn = self.recipe.data in RECIPES
         return self.folder / 'data' if drawn else Path(self.recipe.data)
 
     def studies(self):
@@ -186,7 +192,7 @@ class Bench:
 
     def identity(self):
         "What a data set of the user's is; '' where the recipe says it."
-        if self.recipe.data in ('phantom', 'iu-phantom', 'toy'):
+        if self.recipe.data in RECIPES:
             return ''
         studies = self.studies()
         return sha256_of(*(f'{s.split}\x1f{s.id}\x1f{s.report}\x1e' for s in studies))
@@ -360,23 +366,41 @@ class Job:
         return bench.keep / f'{self.name(bench)}.json'
 
 
+def _row_of(job):
+    "The row of a job."
+    return find_table(job.table).row(job.row)
+
+
 def _trials(job, bench):
     "The trials that a run waits for."
-    count = len(trial_choices(bench.recipe))
+    count = len(trial_choices(bench.recipe, _row_of(job)))
     return [replace(job, seed=0, trial=number) for number in range(count)]
+
+
+def _begun_by(job):
+    "The job whose run a job goes on from; None where it begins anew."
+    row = _row_of(job)
+    return replace(job, row=row.continues, trial=None) if row.continues else None
+
+
+def _needs(job, bench):
+    "The jobs that a job waits for: its trials, and the run that it goes on from."
+    begun = _begun_by(job)
+    return [*([] if job.trial is not None else _trials(job, bench)), *([begun] if begun else [])]
 
 
 def tuned_choice(
     job: Job,  # of a row
     bench: Bench,
-) -> tuple:  # ((learning rate, dropout), list of the trials)
+) -> tuple:  # ((learning rate, dropout or rate of the mask), list of the trials)
     "What the row's trials have chosen: the highest validation score, the first among equals."
-    choices = trial_choices(bench.recipe)
+    row = _row_of(job)
+    choices, names = trial_choices(bench.recipe, row), choice_names(row)
     found = [read_json(trial.file(bench)) for trial in _trials(job, bench)]
     best = max(range(len(found)), key=lambda number: (found[number]['score'], -number))
     rows = [
-        dict(rate=rate, dropout=dropout, score=trial['score'])
-        for (rate, dropout), trial in zip(choices, found, strict=True)
+        dict(zip(names, choice, strict=True), score=trial['score'])
+        for choice, trial in zip(choices, found, strict=True)
     ]
     return choices[best], rows
 
@@ -386,13 +410,29 @@ def job_config(
     bench: Bench,
     threads: int = 1,  # CPU threads
 ) -> RunConfig:
-    "The run of a job; that of a seed needs the files of its trials."
-    table = find_table(job.table)
-    row = table.row(job.row)
+    "The run of a job; it needs the files of the jobs that this one waits for."
+    about, row, begun, recipe = find_table(job.table), _row_of(job), _begun_by(job), bench.recipe
+    before = {}
+    if begun:
+        before['dropout'] = read_json(begun.file(bench))['tuned']['dropout']
     if job.trial is not None:
-        return trial_config(table, row, bench.recipe, job.trial, threads=threads)
+        return trial_config(about, row, recipe, job.trial, **before, threads=threads)
     tuned, _ = tuned_choice(job, bench)
-    return row_config(table, row, bench.recipe, tuned, seed=job.seed, threads=threads)
+    common = dict(seed=job.seed, threads=threads)
+    if begun:
+        return continued_config(about, row, recipe, tuned, **before, **common)
+    return row_config(about, row, recipe, tuned, **common)
+
+
+def job_hash(
+    job: Job,
+    bench: Bench,
+    config: RunConfig,  # of the job
+) -> str:  # 16 letters
+    "What decides the result of a job, the run that it goes on from included."
+    begun = _begun_by(job)
+    before = read_json(begun.file(bench))['hash'] if begun else ''
+    return run_hash(config, bench.recipe, bench.identity() + before)
 
 
 def _twin(job, bench, identity):
@@ -400,7 +440,8 @@ def _twin(job, bench, identity):
     for file in sorted(bench.keep.glob(f'*-{bench.name}-*.json')):
         kept = read_json(file)
         if kept.get('hash') == identity and ('scores' in kept) == (job.trial is None):
-            return dict(kept, table=job.table, row=job.row, same_as=file.stem)
+            same = kept.get('same_as', file.stem)
+            return dict(kept, table=job.table, row=job.row, same_as=same)
     return None
 
 
@@ -410,10 +451,9 @@ def is_done(
 ) -> bool:
     "Whether a job has left its file; one of another recipe is an error, one of a twin is taken."
     file = job.file(bench)
-    ready = job.trial is not None or all(one.file(bench).exists() for one in _trials(job, bench))
-    if not ready:
+    if not all(one.file(bench).exists() for one in _needs(job, bench)):
         return False
-    identity = run_hash(job_config(job, bench), bench.recipe, bench.identity())
+    identity = job_hash(job, bench, job_config(job, bench))
     if not file.exists():
         twin = _twin(job, bench, identity)
         if twin is not None:
@@ -527,7 +567,48 @@ def _aligned_numbers(model, data):
     return found
 
 
-def _measure(job, bench, prepared, run, row):
+def _first_weights(job, bench):
+    "The weights of the run that a job goes on from."
+    begun = _begun_by(job)
+    kept = read_json(begun.file(bench))
+    name = kept.get('same_as', begun.name(bench))
+    stage, writing = kept['stage'], kept['config']['train']['stages'][-1]['name']
+    run = bench.folder / 'runs' / name
+    folder = run / ('checkpoint' if stage == writing else f'checkpoint_{stage}')
+    if not folder.exists():
+        raise UARError(
+            'is gone, and this run goes on from it',
+            file=folder,
+            remedy=f'remove {begun.file(bench)}: the same command trains it again',
+        )
+    return load_checkpoint(folder).model.state_dict()
+
+
+def _is_settled(job, bench, run, config):
+    "Whether validation had settled before the rate fell; of the first run where one goes on."
+    begun = _begun_by(job)
+    if begun:
+        return read_json(begun.file(bench))['converged']
+    return _has_converged(run, config, _row_of(job).main)
+
+
+def _mask_numbers(run):
+    "What the mask does at the end of training; {} without one."
+    rows = [row for row in read_log(run, 'train') if 'mask_std_logits' in row]
+    names = ('mask_std_logits', 'mask_mean')
+    return {name: rows[-1][name] for name in names} if rows else {}
+
+
+def _inside_boxes(model, data, recipe):
+    "Scores of reports that are written looking at the findings' true boxes alone."
+    inside = sentence_boxes(data['test'], grid=model.config.grid).any(1)
+    inside[~inside.any(1)] = True  # a study without boxes
+    reports = write_inside(model, data['test'], inside, recipe.beams)
+    written = score_texts(reports, data['test'], recipe)
+    return {name: written[name] for name in ('scores', 'exact') if name in written}
+
+
+def _measure(job, bench, prepared, run):
     "Write the test reports of the best checkpoint, and score them."
     stage, folder = _best_checkpoint(run, prepared.config)
     model = load_checkpoint(folder).model
@@ -540,12 +621,15 @@ def _measure(job, bench, prepared, run, row):
     )
     found |= dict(
         stage=stage,
-        converged=_has_converged(run, prepared.config, row.main),
+        converged=_is_settled(job, bench, run, prepared.config),
         parameters=sum(weight.numel() for weight in model.parameters()),
     )
     if isinstance(model, UAR):
         found['aligned'] = _aligned_numbers(model, data)
-    return found
+    if any(stage.boxes for stage in prepared.config.train.stages):
+        found['inside_boxes'] = _inside_boxes(model, data, recipe)
+    mask = _mask_numbers(run)
+    return found | (dict(mask=mask) if mask else {})
 
 
 def run_job(
@@ -555,25 +639,26 @@ def run_job(
 ) -> dict:  # what its file holds
     "Train a row from a seed, or one of its trials, and leave its file."
     config = job_config(job, bench, threads)
-    identity = run_hash(config, bench.recipe, bench.identity())
-    row = find_table(job.table).row(job.row)
+    identity, row = job_hash(job, bench, config), _row_of(job)
+    names = choice_names(row)
     run = bench.folder / 'runs' / job.name(bench)
     with torch_threads(threads):
         studies, dvae = bench.studies(), load_tokenizer(bench.folder / 'dvae')
         prepared = prepare_seed(config, bench, studies, dvae)
+        if row.continues:
+            begin_from(prepared.model, _first_weights(job, bench), run)
         trained, cpu = _train(prepared, run)
         found = _about(job, prepared.config, identity, trained, cpu)
         found['curve'] = _curve(run, trained['monitor'])
         if job.trial is None:
-            _, trials = tuned_choice(job, bench)
-            rate = prepared.config.train.stages[row.main].lr
-            found['tuned'] = dict(rate=rate, dropout=config.model.dropout, trials=trials)
-            found |= _measure(job, bench, prepared, run, row)
+            choice, trials = tuned_choice(job, bench)
+            found['tuned'] = dict(zip(names, choice, strict=True), trials=trials)
+            found |= _measure(job, bench, prepared, run)
         else:
-            rate, dropout = trial_choices(bench.recipe)[job.trial]
+            choice = trial_choices(bench.recipe, row)[job.trial]
             sign = -1 if trained['monitor'] == 'loss' else 1
             last = found['curve'][-1]['score']
-            found |= dict(rate=rate, dropout=dropout, score=sign * last)
+            found |= dict(zip(names, choice, strict=True), score=sign * last)
     found['config'] = prepared.config.to_dict()
     atomic_write(job.file(bench), found)
     return found
@@ -716,13 +801,13 @@ def run_jobs(
 
 
 def _start_some(waiting, running, failed, bench, workers, threads, say):
-    "Start what can start; a job waits for its row's trials."
+    "Start what can start; a job waits for its trials and for the run that it goes on from."
     busy = {one.job for one in running}
     for job in list(waiting):
         if len(running) >= workers:
             return
-        trials = [] if job.trial is not None else _trials(job, bench)
-        broken = [trial for trial in trials if trial in failed]
+        needed = _needs(job, bench)
+        broken = [one for one in needed if one in failed]
         try:
             done = not broken and is_done(job, bench)
         except UARError as error:
@@ -733,7 +818,7 @@ def _start_some(waiting, running, failed, bench, workers, threads, say):
             say(f'{job.name(bench)} cannot run: {failed[job]}')
         if done or broken:
             waiting.remove(job)
-        elif not any(trial in busy or trial in waiting for trial in trials):
+        elif not any(one in busy or one in waiting for one in needed):
             waiting.remove(job)
             running.append(_Process(job, bench, threads))
             busy.add(job)
@@ -788,7 +873,11 @@ def row_cost(
     "What a row costs in minutes of one processor, from measured steps."
     table, recipe = find_table(table), bench.recipe
     row = table.row(row)
-    config = row_config(table, row, recipe, trial_choices(recipe)[0])
+    tuned = trial_choices(recipe, row)[0]
+    if row.continues:
+        config = continued_config(table, row, recipe, tuned, recipe.dropouts[0])
+    else:
+        config = row_config(table, row, recipe, tuned)
     prepared = prepare_seed(config, bench, bench.studies(), load_tokenizer(bench.folder / 'dvae'))
     stages = config.train.stages
     a_step = {}
@@ -804,7 +893,8 @@ def row_cost(
         writing = _writing_seconds(prepared, recipe.beams) * len(prepared.data['test'])
     every = config.train.eval_every
     run = sum(a_step[s.name] * s.steps + judging * -(-s.steps // every) for s in stages)
-    trial = sum(a_step[s.name] * recipe.trial_steps + judging for s in stages[: row.main + 1])
+    length = recipe.refine if row.continues else recipe.trial_steps
+    trial = sum(a_step[s.name] * length + judging for s in stages[: row.main + 1])
     return dict(
         row=row.name,
         seconds_a_step={name: round(value, 4) for name, value in a_step.items()},
@@ -823,7 +913,7 @@ def table_cost(
     say=print,  # gets a line per row
 ) -> dict:  # rows, seeds, trials; minutes of one processor in all
     "The runs of a table with what they cost at most, measured before the first one."
-    trials = len(trial_choices(bench.recipe))
+    trials = len(trial_choices(bench.recipe))  # of every row
     costs = []
     for row in choose_rows(find_table(table), rows):
         cost = row_cost(table, row.name, bench, steps)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'STANDARD_VARIANTS', 'measure', 'prepare_plan', 'keep_numbers', 'train_rows', 'read_refined', 'refine_config',
-           'refine_first_stage', 'compare_variants']
+           'begin_from', 'refine_first_stage', 'compare_variants']
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c002
 from copy import copy
@@ -172,8 +172,12 @@ def refine_config(
     )
 
 # %% ../../nbs/wings/apps/06_tables.ipynb #c013
-def _begin_from(model, weights, run):
-    "Take over all weights of the first stage; a mask of its own stays as it was made."
+def begin_from(
+    model,  # a UAR, new; a mask of its own stays as it was made
+    weights,  # `state_dict` of a first stage
+    run,  # folder of the run, named where a weight is missing
+):
+    "Take over all weights of the first stage."
     own = mask_parameters(model)
     first_values = model.state_dict()
     new = [name for name in first_values if name not in weights and name not in own]
@@ -195,7 +199,7 @@ def _refine_once(config, weights, prepared, run):
     train.seed = config.train.seed  # another order and other crops of the same tokens
     with torch_rng(config.train.seed, 'weights'):
         model = make_model(config.model)
-    _begin_from(model, weights, run)
+    begin_from(model, weights, run)
     data = dict(prepared.data, train=train)
     trained = fit(replace(prepared, config=config, model=model, data=data), run, progress=False)
     log = read_log(run, 'train')
