@@ -7,7 +7,13 @@ import pytest
 from scipy import stats
 from table_files import STUDIES, counts_of, f1, keep_rows, made_up
 
-from uar_nb.apps.table_results import best_constants, make_table, read_results, to_markdown
+from uar_nb.apps.table_results import (
+    aligned_cells,
+    best_constants,
+    make_table,
+    read_results,
+    to_markdown,
+)
 from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
 from uar_nb.core import UARError
 from uar_nb.data.study import Finding
@@ -135,6 +141,30 @@ def test_a_baseline_that_is_better_is_seen(tmp_path):
     assert all(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
     (tmp_path / 'baselines-made.json').write_text(json.dumps(dict(rows=dict(nearest=best))))
     assert not any(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
+
+
+def test_what_only_some_rows_have_stands_in_a_part_of_its_own(tmp_path):
+    "Numbers of aligned places and of the mask: mean and sd over seeds, rows without them left out."
+    values = [0.5, 0.6, 0.8]
+    for seed, value in enumerate(values):
+        pointing = dict(pointing=value, shuffled=dict(pointing=0.2), fixed={'kind': 0.7})
+        aligned = dict(pointing=pointing, alignment=dict(row=value / 2))
+        keep_rows(tmp_path, ('uar',), 3)
+        for row in ('base', 'uar'):
+            more = dict(aligned=aligned, mask=dict(mask_std_logits=3.0)) if row == 'uar' else {}
+            found = made_up(row, seed, **more)
+            (tmp_path / f'2-made-{row}-{seed}.json').write_text(json.dumps(found))
+    made = make_table(tmp_path, '2', 'made')
+    head, lines = aligned_cells(made)
+    assert [line[0] for line in lines] == ['UAR']
+    cells = dict(zip(head, lines[0], strict=True))
+    expected = f'{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}'
+    assert cells['points right'] == expected and cells['mask, in logits'] == '3.000 ± 0.000'
+    assert cells['a fixed place by kind'] == '0.700 ± 0.000'
+    assert 'left out' not in cells and 'recall@5' not in cells
+    assert '## Alignment' in to_markdown(made)
+    plain = make_table(tmp_path, '1', 'made')
+    assert aligned_cells(plain)[1] == [] and '## Alignment' not in to_markdown(plain)
 
 
 def test_what_has_not_converged_is_compared_with_nothing(tmp_path):
