@@ -40,7 +40,7 @@ from ..data.study import Finding, View
 from ..data.text import clean_report
 from ..generation import generate, word_log_probs
 from ..model import UAR
-from ..phantom.generator import draw_study, other_places, phantom_seed
+from ..phantom.generator import draw_again, other_places, phantom_seed
 from ..phantom.language import write_report
 from ..scoring.evaluate import model_hash
 from ..scoring.metrics import TextTable, bootstrap_scores, percentile_interval
@@ -181,13 +181,13 @@ def _changed_bodies(n, study, parts, seed):
     findings = findings_of(study)
     for i, finding in enumerate(findings):
         others = findings[:i] + findings[i + 1 :]
-        views, _ = draw_study(others, *parts)
+        views = draw_again(study, others, parts)
         shown.append(Shown('without', n, views, others, about=finding))
         places = other_places(finding, others)
         if places:
             rng = numpy_rng('elsewhere', seed, study.id, *finding.key)
             moved = (*findings[:i], places[rng.integers(len(places))], *findings[i + 1 :])
-            views, _ = draw_study(moved, *parts)
+            views = draw_again(study, moved, parts)
             shown.append(Shown('elsewhere', n, views, moved, about=finding))
     return shown
 
@@ -214,7 +214,7 @@ def _own_images(n, study, parts, seed):
     if parts is None:
         again = _with_noise(study.views, numpy_rng('noise', seed, study.id))
     else:
-        again, _ = draw_study(findings, *parts, shot=seed)
+        again = draw_again(study, findings, parts, shot=seed)
     blank = tuple(View(view.name, pixels=_grey()) for view in study.views)
     random = _random_views(study.views, numpy_rng('noise', 'alone', seed, study.id))
     pooled = [Shown(f'pooled {count}', n, study.views, None, tokens=count) for count in (1, 14, 49)]

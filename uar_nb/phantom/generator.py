@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREQUENCIES', 'sample_findings', 'draw_study', 'make_study', 'in_processes', 'make_studies', 'five_phantoms',
-           'phantom_seed', 'without_each', 'other_places', 'describe_set', 'write_studies']
+           'phantom_seed', 'draw_again', 'without_each', 'other_places', 'describe_set', 'write_studies']
 
 # %% ../../nbs/wings/phantom/07_generator.ipynb #c002
 import multiprocessing
@@ -250,15 +250,21 @@ def _seed_parts(
         ) from None
 
 
+def _by_name(findings, parts, **more):
+    "View name → view of a drawn study"
+    views, _ = draw_study(findings, *parts, **more)
+    return {view.name: view for view in views}
+
+
 def phantom_seed(
-    study,  # a phantom as `make_study` gives it, or as it was written and read again
+    study,  # a phantom as `make_study` gives it, or with some of its views left out
 ) -> tuple:  # the `seed` of `draw_study`
     "What a phantom is drawn from; an error where it is not drawn again pixel by pixel"
     parts = _seed_parts(study)
-    same, _ = draw_study(study.findings or (), *parts)
-    images = [view.image() for view in study.views]
-    is_same = len(images) == len(same) and all(
-        np.array_equal(drawn.pixels, image) for drawn, image in zip(same, images, strict=True)
+    drawn = _by_name(study.findings or (), parts)
+    is_same = all(
+        view.name in drawn and np.array_equal(drawn[view.name].pixels, view.image())
+        for view in study.views
     )
     if not is_same:
         raise UARError(
@@ -269,6 +275,17 @@ def phantom_seed(
     return parts
 
 
+def draw_again(
+    study,  # a phantom
+    findings,  # that are drawn in the same body
+    parts,  # `phantom_seed` of the study
+    **more,  # of `draw_study`, e.g. `shot`
+) -> list:  # of `View`, those that the study has
+    "A phantom with other findings."
+    drawn = _by_name(findings, parts, **more)
+    return [drawn[view.name] for view in study.views]
+
+
 def without_each(
     study,  # a phantom as `make_study` gives it
 ) -> list:  # (finding, views without it) for each finding
@@ -277,8 +294,7 @@ def without_each(
     findings = list(study.findings or ())
     pairs = []
     for i, finding in enumerate(findings):
-        views, _ = draw_study(findings[:i] + findings[i + 1 :], *parts)
-        pairs.append((finding, views))
+        pairs.append((finding, draw_again(study, findings[:i] + findings[i + 1 :], parts)))
     return pairs
 
 
