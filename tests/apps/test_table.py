@@ -17,6 +17,7 @@ import torch
 from forge import POSIX
 from uar_nb.apps.table_results import (
     latex_text,
+    looks_controls,
     make_table,
     score_cells,
     to_latex,
@@ -32,7 +33,14 @@ from uar_nb.apps.table_rows import (
     trial_choices,
     trial_config,
 )
-from uar_nb.apps.table_runs import Bench, is_done, list_jobs, run_job
+from uar_nb.apps.table_runs import (
+    Bench,
+    is_done,
+    list_jobs,
+    measure_again,
+    prepare_seed,
+    run_job,
+)
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import leaves
 from uar_nb.core import UARError, atomic_write, read_json
@@ -107,6 +115,21 @@ def test_a_table_that_is_killed_goes_on_and_trains_nothing_twice(tmp_path):
     again = table(tmp_path)
     out, _ = again.communicate(timeout=200)
     assert again.returncode == 0 and 'preparing' not in out and 'done in' not in out
+
+
+@pytest.mark.slow  # half a minute: two writers on thirty phantoms and their changes
+def test_controls_of_looks_come_out_as_they_must(tmp_path):
+    "On 30 phantoms: the writer of one report does not look, the one that knows the image looks."
+    bench = Bench(tmp_path, tmp_path / 'rows', replace(RECIPES['toy'], test=30))
+    studies, dvae = bench.prepare()
+    about = find_table('1')
+    config = row_config(about, about.row('base'), bench.recipe, (1e-3, 0.1))
+    data = prepare_seed(config, bench, studies, dvae).data
+    found = looks_controls(data, bench.recipe)
+    assert found['constant']['verdict'] == 'does not look'
+    assert found['description']['verdict'] == 'looks'
+    assert found['description']['conditions']['other findings']['right'] == [1, 1, 1]
+    assert found['constant']['conditions']['blank']['change'][0] == 0
 
 
 @pytest.mark.slow  # 1 min: a table with a row that cannot be trained
@@ -205,6 +228,12 @@ def test_a_row_goes_on_from_the_weights_of_its_first_stage(tmp_path):
     last = first['config']['train']['stages'][-1]['name']
     ended = '' if first['stage'] == last else f'_{first["stage"]}'
     before = load_checkpoint(run / f'checkpoint{ended}').model.state_dict()
+    assert first['looks']['studies'] == 6 and set(first['looks']['conditions']) >= {
+        'redrawn',
+        'other findings',
+        'without',
+        'blank',
+    }
     for name, found in (('no-mask', plain), ('boxes', told)):
         after = load_checkpoint(tmp_path / 'runs' / f'ceiling-toy-{name}-0/checkpoint').model
         for key, value in after.state_dict().items():
@@ -219,6 +248,15 @@ def test_a_row_goes_on_from_the_weights_of_its_first_stage(tmp_path):
     pairs = {(d['row'], d['other']) for d in made['differences']}
     assert pairs == ({('boxes', 'no-mask')} if first['converged'] else set())
     assert len(tuning_cells(made)[1]) == len(jobs) - 3
+
+    kept = read_json(jobs[-1].file(bench))
+    lacking = {name: value for name, value in kept.items() if name not in ('looks', 'aligned')}
+    atomic_write(jobs[-1].file(bench), lacking)  # as an earlier version left it
+    measure_again(jobs[-1], bench)
+    again = read_json(jobs[-1].file(bench))
+    assert set(again) == {*kept, 'measured_by'}
+    for name, value in kept.items():
+        assert again[name] == value, name  # the same numbers, and what was lacking
 
     jobs[0].file(bench).unlink()  # a trial of the first row: nothing else changes
     assert is_done(jobs[-1], bench)

@@ -10,6 +10,7 @@ from table_files import STUDIES, counts_of, f1, keep_rows, made_up
 from uar_nb.apps.table_results import (
     aligned_cells,
     best_constants,
+    looked_cells,
     make_table,
     read_results,
     to_markdown,
@@ -165,6 +166,25 @@ def test_what_only_some_rows_have_stands_in_a_part_of_its_own(tmp_path):
     assert '## Alignment' in to_markdown(made)
     plain = make_table(tmp_path, '1', 'made')
     assert aligned_cells(plain)[1] == [] and '## Alignment' not in to_markdown(plain)
+
+
+def test_what_rows_do_when_shown_other_images(tmp_path):
+    for seed, value in enumerate([0.5, 0.7]):
+        conditions = {'other findings': dict(change=[1.0, 1, 1], right=[value, 0, 1])}
+        looks = dict(verdict='looks', conditions=conditions)
+        for row, more in (('base', {}), ('uar', dict(looks=looks))):
+            found = made_up(row, seed, **more)
+            (tmp_path / f'1-made-{row}-{seed}.json').write_text(json.dumps(found))
+    control = dict(verdict='does not look', conditions={'other findings': dict(change=[0.0, 0, 0])})
+    baselines = dict(rows={}, looks=dict(constant=control))
+    (tmp_path / 'baselines-made.json').write_text(json.dumps(baselines))
+    head, lines = looked_cells(make_table(tmp_path, '1', 'made'))
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
+    assert [row[''] for row in rows] == ['UAR, our choices', 'constant writer']
+    expected = f'{0.6:.3f} ± {np.std([0.5, 0.7], ddof=1):.3f}'
+    assert rows[0]['right'] == expected and rows[0]['verdicts'] == 'looks: 2'
+    assert rows[1]['another patient: changed'] == '0.000' and rows[1]['right'] == '–'
+    assert 'blank: changed' not in head
 
 
 def test_what_has_not_converged_is_compared_with_nothing(tmp_path):

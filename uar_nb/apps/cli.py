@@ -977,6 +977,13 @@ def table(
     cost: Annotated[
         bool, typer.Option('--cost', help='Only measure what the runs would cost at most.')
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            '--measure-again',
+            help='Train nothing; measure finished runs again from their checkpoints.',
+        ),
+    ] = False,
     quiet: _Quiet = False,
 ):
     from uar_nb.apps import table_results
@@ -991,7 +998,8 @@ def table(
         found = table_results.cost_table(number, **common)
         print(f'{found["minutes"]:.0f} minutes of one processor at most')
         return
-    made, failed = table_results.run_table(number, jobs=jobs, threads=threads, keep=keep, **common)
+    common |= dict(jobs=jobs, threads=threads, keep=keep, again=again)
+    made, failed = table_results.run_table(number, **common)
     print(table_results.table_text(made))
     for name, why in failed.items():
         print(f'{name}: {why}', file=sys.stderr)

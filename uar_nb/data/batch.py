@@ -602,6 +602,17 @@ def _images(self: StudyData, indices, epoch):
 
 # %% ../../nbs/wings/data/14_batch.ipynb #c050
 @patch
+def head(
+    self: StudyData,
+    n: int,  # how many
+):  # `StudyData`
+    "The first studies alone; further arrays of `add_extras` are left out."
+    same = ('vocabulary', 'rules', 'max_words', 'views', 'seed', 'resize')
+    options = {name: getattr(self, name) for name in same}
+    return StudyData(self.studies[:n], self.pixels, self.tokens, **options)
+
+
+@patch
 def without_texts(self: StudyData):
     "The same batches without the studies and their texts: what to hand to loader processes."
     new = copy.copy(self)
