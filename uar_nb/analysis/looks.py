@@ -43,7 +43,12 @@ from ..model import UAR
 from ..phantom.generator import draw_again, other_places, phantom_seed
 from ..phantom.language import write_report
 from ..scoring.evaluate import model_hash
-from ..scoring.metrics import TextTable, bootstrap_scores, percentile_interval
+from uar_nb.scoring.metrics import (
+    OVER_STUDIES,
+    TextTable,
+    bootstrap_scores,
+    percentile_interval,
+)
 from ..show.plots import COLOURS, new_figure, save_figure
 from ..systems.writers import Writer
 
@@ -583,7 +588,7 @@ class Looks:
                 rows.append(
                     (name, str(numbers['counts']['images']), *cells, self.verdicts.get(name, ''))
                 )
-        return TextTable(('shown', 'images', *columns, ''), rows)
+        return TextTable(('shown', 'images', *columns, ''), rows, OVER_STUDIES)
 
     def kind_table(
         self,

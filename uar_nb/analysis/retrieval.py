@@ -21,7 +21,7 @@ from ..core import EOS_ID, UARError, check_options, optional_import
 from ..data.labels import mentioned_kinds, modifier_field, read_findings
 from ..data.study import FINDING_KINDS
 from ..data.text import clean_report
-from ..scoring.metrics import TextTable, bootstrap
+from ..scoring.metrics import OVER_STUDIES, TextTable, bootstrap
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #0570a42b
 def _unit_pair(image, text):
@@ -176,7 +176,9 @@ class Retrieval:
             rows.append([notion, 'chance', *(_number(name, chance[name]) for name in names)])
         note = f'{len(next(iter(self.ranks.values())))} studies'
         if intervals:
-            note += '; intervals: 95 % of 1,000 draws of the queries, gallery fixed'
+            note += (
+                f'; intervals: 95 % of 1,000 draws of the queries, gallery fixed. {OVER_STUDIES}'
+            )
         return TextTable(['right answer', 'direction', *names], rows, note)
 
     def __repr__(self):

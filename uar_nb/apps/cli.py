@@ -878,7 +878,7 @@ def ablation(
     columns = list(next(iter(numbers.values())))
     print_table(
         ['row', *columns],
-        [[name, *(found[column] for column in columns)] for name, found in numbers.items()],
+        [[name, *(found.get(column) for column in columns)] for name, found in numbers.items()],
     )
     print(f'numbers: {out / "rows.json"}')
 
@@ -932,6 +932,8 @@ def refine(
             difference = f'{found["difference"]:+.3f} ± {found["half_width"]:.3f}'
             table.append([number, name, found['mean'], difference])
     print_table(['number', 'variant', 'mean', f'difference from {control}'], table)
+    if note := tables.pointing_note(rows):
+        print(note)
     print(f'numbers: {out / "tir.json"}')
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #f34fddeb

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLANS', 'COLUMNS', 'DemoPlan', 'find_demo_plan', 'check_same_plan', 'keep_plan', 'torch_threads', 'demo_studies',
-           'demo_dvae', 'demo_scores', 'demo_alignment', 'loss_figure', 'retrieval_rows', 'Steps', 'run_demo']
+           'demo_dvae', 'describe_dvae', 'demo_scores', 'demo_alignment', 'stage_numbers', 'demo_stages', 'loss_figure',
+           'retrieval_rows', 'Steps', 'run_demo']
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c003
 import json
@@ -17,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..analysis.grounding import attention_figure, pointing_game
+from ..analysis.grounding import attention_figure, describe_pointing, pointing_game
 from ..analysis.retrieval import alignment_score, nearest_reports, retrieve, study_vectors
+from ..analysis.token_fidelity import reconstruct
 from .pipeline import fit
 from ..checkpoint import load_checkpoint
 from ..config import RunConfig, run_preset
@@ -26,11 +28,16 @@ from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from ..data.image import resize_image, to_float
 from ..data.labels import read_findings
 from ..experiment.prepare import prepare
-from ..experiment.run_folder import read_log
+from uar_nb.experiment.run_folder import (
+    best_checkpoint,
+    best_stage,
+    read_log,
+    stage_checkpoint,
+)
 from ..phantom.generator import make_studies
 from ..phantom.language import ceiling
 from ..scoring.evaluate import evaluate
-from ..scoring.metrics import diversity
+from ..scoring.metrics import OVER_STUDIES, diversity, findings_row, score_head
 from ..scoring.naive_baselines import all_baselines, shuffle_control
 from ..show import plots
 from ..show.page import Page, write_page
@@ -220,24 +227,42 @@ def demo_dvae(
         dvae.save(folder)
     dvae = dvae.to(device)
     images = resize_image(to_float(images_of('val'))).to(device)
-    ids = dvae.encode(images)
-    quality = psnr(dvae.target(images), dvae.decode(ids))
-    return dvae, dict(psnr=float(quality), **code_use(ids, dvae.codebook_size))
+    ids, paintings = reconstruct(dvae, images)
+    quality = dict(
+        psnr=float(psnr(dvae.target(images), dvae.decode(ids))),  # of what it learns to paint
+        psnr_own_greys=float(psnr(images, paintings.clamp(0, 1))),
+    )
+    return dvae, quality | code_use(ids, dvae.codebook_size)
+
+
+def describe_dvae(
+    quality: dict,  # numbers of `demo_dvae`
+) -> str:
+    "How near the reconstructions are, on which scale, and how many codes are in use."
+    own, target = quality['psnr_own_greys'], quality['psnr']
+    return (
+        f'PSNR {own:.1f} dB on validation images in their own grey values ({target:.1f} dB on the '
+        'standardised images that it is trained to paint); '
+        f'{quality["used"]} codes used, perplexity {quality["perplexity"]:.0f}'
+    )
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c017
 def _summary_of(own, shuffled, baselines):
     "The differences and ratios that say whether a model reads the image (equation (a))."
     nearest = [baselines.row(name)['F1'] for name in baselines if name.startswith('nearest')]
+    best_name, best_f1 = baselines.best('F1')
     _, best_cider = baselines.best('CIDEr')
     return dict(
         F1=own['F1'],
         nearest_F1=max(nearest),
         above_nearest=own['F1'] - max(nearest),
+        best_baseline=best_name,
+        above_best=own['F1'] - best_f1,
         above_shuffle=own['F1'] - shuffled['F1'],
         CIDEr=own['CIDEr'],
         best_floor_CIDEr=best_cider,  # the name that kept results have
         CIDEr_ratio=own['CIDEr'] / best_cider,
-        exact=own['exact'],
+        **{name: own[name] for name in ('exact', 'F1_with_severity', 'exact_with_severity')},
     )
 
 
@@ -261,7 +286,7 @@ def demo_scores(
         true=[list(study.findings) for study in test.studies],
     )
     found = evaluation.findings
-    own = {**evaluation.scores.values, 'F1': found['f1'], 'exact': found['exact']}
+    own = {**evaluation.scores.values, **findings_row(found)}
     rows = {
         'UAR (this run)': own,
         'image-shuffle control': {name: x for name, x in shuffled.items() if name != 'std'},
@@ -285,6 +310,44 @@ def demo_alignment(
         grounding=pointing_game(model, data['val'], data['test']),
         vectors=(image, text),
     )
+
+# %% ../../nbs/wings/apps/05_demo.ipynb #11b3dbfe
+def stage_numbers(
+    evaluation,  # of a stage's checkpoint on the test set
+    game: dict,  # of `pointing_game`
+) -> dict:  # findings, CIDEr, BLEU-4 and pointing, with intervals over studies
+    "What the page shows of each stage."
+    scores = {name: evaluation.scores[name] for name in ('CIDEr', 'BLEU_4')}
+    return {
+        **findings_row(evaluation.findings),
+        'F1_interval': evaluation.findings['f1_interval'],
+        **scores,
+        'pointing': game['pointing'],
+        'pointing_interval': game['interval'],
+    }
+
+
+def demo_stages(
+    folder,  # run folder with log.jsonl and a checkpoint of each stage
+    stages,  # `Stage`s of its config, in order
+    known: dict,  # name → `stage_numbers` of the stages that were measured already
+    data: dict,  # split → `StudyData`
+    beams: int = 3,  # of the reports
+) -> dict:  # name → `stage_numbers`, its folder, and 'validation', the score that chooses
+    "Every stage that learns to write, on the same test studies."
+    found = {}
+    for stage in stages:
+        if not stage.lambdas[0]:
+            continue
+        place = stage_checkpoint(folder, stages, stage.name)
+        numbers = known.get(stage.name)
+        if numbers is None:
+            model = load_checkpoint(place).model
+            written = evaluate(model, data['test'], beams, metrics=('BLEU', 'CIDEr'))
+            numbers = stage_numbers(written, pointing_game(model, data['val'], data['test']))
+        _, validation = best_stage(folder, [stage.name])
+        found[stage.name] = dict(numbers, folder=place.name, validation=validation)
+    return found
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c021
 def _curves(rows, names):
@@ -382,21 +445,21 @@ def _train(plan, folder, device, workers, steps):
         studies = demo_studies(plan, workers, progress)
     with steps.step('dvae', 'training the dVAE'):
         dvae, quality = demo_dvae(studies, plan, folder / 'dvae', device=device, progress=progress)
-    used = f'uses {quality["used"]} of {dvae.codebook_size} codes'
-    with steps.step('tokens', f'tokenizing; the dVAE has {quality["psnr"]:.1f} dB and {used}'):
+    with steps.step('tokens', f'tokenizing; the dVAE: {describe_dvae(quality)}'):
         prepared = prepare(plan.run_config(), studies, dvae, folder / 'store', progress)
     with steps.step('training', 'training UAR, two stages'):
         trained = fit(prepared, folder, progress=progress)
     return prepared, quality, trained
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c028
-COLUMNS = 'F1 exact CIDEr BLEU_1 BLEU_4 METEOR ROUGE_L'.split()
+COLUMNS = 'F1 F1_with_severity exact exact_with_severity CIDEr BLEU_1 BLEU_4 METEOR ROUGE_L'.split()
 _ABOUT_SCORES = (
     'F1: findings (kind, side, zone) read back from the written reports, micro-averaged. '
-    'exact: share of studies whose findings are all right. A naive baseline does not see the '
-    'image, or copies the report of the most similar training image. The ceiling knows all '
-    'findings and words them afresh. The shuffle control hands the model’s own reports to other '
-    'patients.'
+    'exact: share of studies in which all of these are right. Both ignore whether a finding is '
+    'mild, moderate or severe; the columns “with severity” ask for that too. A naive baseline '
+    'does not see the image, or copies the report of the most similar training image. The '
+    'ceiling knows all findings and words them afresh. The shuffle control hands the model’s own '
+    'reports to other patients.'
 )
 
 
@@ -408,13 +471,54 @@ def _score_section(page, result):
         [name, *(numbers.get(column) for column in COLUMNS)]
         for name, numbers in result['rows'].items()
     ]
-    page.table(['system', *COLUMNS], rows, mark=[0])
+    page.table(['system', *map(score_head, COLUMNS)], rows, mark=[0])
+    notes = {name: row['note'] for name, row in result['rows'].items() if 'note' in row}
+    page.text(' '.join(f'{name}: {note}.' for name, note in notes.items()))
     summary = result['summary']
+    low, high = result['findings']['f1_interval']
     page.text(
-        f'F1 is {summary["F1"]:.3f}: {summary["above_nearest"]:+.3f} against the nearest-image '
-        f'baseline, {summary["above_shuffle"]:+.3f} against the shuffle control. CIDEr is '
-        f"{summary['CIDEr_ratio']:.2f} times the best baseline's."
+        f'F1 is {summary["F1"]:.3f} (95 % interval {low:.3f} to {high:.3f}): '
+        f'{summary["above_best"]:+.3f} against the best naive baseline '
+        f'({summary["best_baseline"]}), {summary["above_nearest"]:+.3f} against the nearest '
+        f'images, {summary["above_shuffle"]:+.3f} against the shuffle control. With severity F1 '
+        f'is {summary["F1_with_severity"]:.3f}. CIDEr is '
+        f"{summary['CIDEr_ratio']:.2f} times the best baseline's. {OVER_STUDIES}"
     )
+
+
+def _with_interval(numbers, name):
+    "A number and its interval as text."
+    low, high = numbers[f'{name}_interval']
+    return f'{numbers[name]:.3f} [{low:.3f}, {high:.3f}]'
+
+
+def _stage_section(page, result):
+    "Both stages on the test studies, and which one the rest of the page is about."
+    page.section('Which stage this page is about')
+    chosen, stages = result['stage'], result['stages']
+    page.text(
+        f'All other numbers of this page are of {chosen}: its checkpoint, in the folder '
+        f'{stages[chosen]["folder"]}, is the one that validation prefers over all stages. The '
+        'test studies choose nothing. A second stage need not be better than the first.'
+    )
+    head = ['stage', 'validation', 'F1 [95 %]']
+    head += [score_head(name) for name in ('F1_with_severity', 'exact', 'exact_with_severity')]
+    head += ['CIDEr', 'BLEU_4', 'pointing [95 %]']
+    rows = []
+    for name, numbers in stages.items():
+        rows.append(
+            [
+                name,
+                numbers['validation'],
+                _with_interval(numbers, 'F1'),
+                *(numbers[key] for key in ('F1_with_severity', 'exact', 'exact_with_severity')),
+                numbers['CIDEr'],
+                numbers['BLEU_4'],
+                _with_interval(numbers, 'pointing'),
+            ]
+        )
+    page.table(head, rows, mark=[list(stages).index(chosen)])
+    page.text(f'Validation: {result["monitor"]} on validation studies. {OVER_STUDIES}')
 
 
 def _alignment_section(page, result):
@@ -424,21 +528,19 @@ def _alignment_section(page, result):
     page.text(
         f'Among {found["n"]} reports an image finds its own within the first five in '
         f'{own["recall@5"]:.1%} of cases (chance {chance["recall@5"]:.1%}); the median rank is '
-        f'{own["median_rank"]:.0f}.'
+        f'{own["median_rank"]:.0f}. A report in the same words counts as its own.'
     )
-    page.text(
-        'Where a sentence states a finding, its attention peaks inside the finding’s box in '
-        f'{pointing["pointing"]:.1%} of {pointing["count"]} cases (chance '
-        f'{pointing["chance"]:.1%}; with another study’s image '
-        f'{pointing["shuffled"]["pointing"]:.1%}); layer {pointing["layer"]}, chosen on '
-        'validation studies.'
-    )
+    page.text(describe_pointing(pointing))
     rows = []
     for kind, numbers in result['findings']['by_kind'].items():
-        hits = pointing['by_kind'].get(kind, {}).get('pointing')
+        seen = pointing['by_kind'].get(kind, {})
         scores = [numbers[name] for name in ('true', 'precision', 'recall', 'f1')]
-        rows.append([kind.replace('_', ' '), *scores, hits])
-    page.table(['finding', 'in test', 'precision', 'recall', 'F1', 'pointing'], rows)
+        looked = [seen.get('count', 0), seen.get('pointing'), seen.get('other')]
+        places = [seen.get('fixed', {}).get(by) for by in pointing['fixed']]
+        rows.append([kind.replace('_', ' '), *scores, *looked, *places])
+    head = ['finding', 'in test', 'precision', 'recall', 'F1', 'asked', 'pointing']
+    head += ['other image', *(f'fixed place per {by}' for by in pointing['fixed'])]
+    page.table(head, rows)
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c030
 _ABOUT_REPORTS = (
@@ -482,11 +584,7 @@ def _training_section(page, folder, result):
         'does.'
     )
     page.figure(loss_figure(folder), about)
-    dvae = result['dvae']
-    page.text(
-        f'dVAE: {dvae["psnr"]:.1f} dB on validation images, {dvae["used"]} codes used, '
-        f'perplexity {dvae["perplexity"]:.0f}.'
-    )
+    page.text(f'dVAE: {describe_dvae(result["dvae"])}.')
     page.table(['step', 'seconds'], [list(pair) for pair in result['seconds'].items()])
     versions = [[name, str(version)] for name, version in result['versions'].items()]
     page.table(['software', 'value'], versions)
@@ -505,6 +603,7 @@ def _write_page(folder, data, checkpoint, reports, vectors, result):
         'because the generator drew them.'
     )
     _score_section(page, result)
+    _stage_section(page, result)
     _alignment_section(page, result)
     _report_section(page, data, checkpoint, reports, layer=result['grounding']['layer'])
     page.section('Retrieval')
@@ -529,15 +628,21 @@ def run_demo(
     steps = Steps(progress)
     with torch_threads(plan.threads):
         prepared, quality, trained = _train(plan, folder, where, workers, steps)
-        data, beams = prepared.data, prepared.config.train.beam
+        data, settings = prepared.data, prepared.config.train
         with steps.step('evaluation', 'writing and scoring the reports of the test set'):
-            checkpoint = load_checkpoint(trained['checkpoint'])
-            model = checkpoint.model.to(where)
+            stage, _, place = best_checkpoint(folder, settings.stages)
+            checkpoint = load_checkpoint(place)
+            model, beams = checkpoint.model.to(where), settings.beam
             scores = demo_scores(model, data, plan, beams=beams, folder=folder, progress=progress)
             aligned = demo_alignment(model, data)
+            known = {stage: stage_numbers(scores['evaluation'], aligned['grounding'])}
+            stages = demo_stages(folder, settings.stages, known, data=data, beams=beams)
         seconds = steps.longest_seconds(folder / 'summary.json')
         evaluation, vectors = scores['evaluation'], aligned.pop('vectors')
         result = dict(
+            stage=stage,
+            stages=stages,
+            monitor=trained['monitor'],
             summary=scores['summary'],
             rows=scores['rows'],
             findings=evaluation.findings,

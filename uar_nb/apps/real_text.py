@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REAL_TEXT_PLANS', 'MODEL', 'SHUFFLED', 'TRUTH', 'RealTextPlan', 'plan_studies', 'hold_out', 'kind_scores',
-           'real_text_rows', 'answer_of', 'best_stage', 'run_real_text', 'rows_table']
+           'real_text_rows', 'answer_of', 'run_real_text', 'rows_table']
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c002
 import json
@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .demo import find_demo_plan, keep_plan, torch_threads
@@ -23,12 +24,17 @@ from ..core import UARError, atomic_write, derive_seed, pick_hardware, read_json
 from ..data.iu_xray import find_openi
 from ..data.study import DataFacts, Finding, Note, StudyList
 from ..experiment.prepare import make_data, prepare
-from ..experiment.run_folder import read_log
+from ..experiment.run_folder import best_checkpoint
 from ..phantom.generator import make_studies
 from ..phantom.iu_tags import PHANTOM_LABEL, iu_phantom, read_kinds
 from ..scoring.evaluate import evaluate
-from ..scoring.metrics import diversity, findings_scores, score_table
-from ..scoring.naive_baselines import all_baselines, shuffle_control
+from ..scoring.metrics import FINDING_SCORES, diversity, findings_scores, score_table
+from uar_nb.scoring.naive_baselines import (
+    all_baselines,
+    constant_by_f1,
+    draws_note,
+    shuffle_control,
+)
 from ..tokenizer.dvae import DVAEConfig
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c005
@@ -149,20 +155,21 @@ def hold_out(
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c014
 def _kinds_of(study):
-    "The kinds of a study's findings, without side and zone"
+    "The kinds of a study's findings, without side, zone and severity"
     return [Finding(kind) for kind in {finding.kind for finding in study.findings}]
 
 
 def kind_scores(
     reports,  # texts, one per study
     studies,  # with findings of their tags; None where nobody tagged the report (left out)
-) -> dict:  # as `scoring.metrics.findings_scores`
+) -> dict:  # as `scoring.metrics.findings_scores`, but nothing with severity
     "Precision, recall and F1 of the kinds that reports state"
     pairs = zip(reports, studies, strict=True)
     tagged = [(report, study) for report, study in pairs if study.findings is not None]
-    return findings_scores(
+    found = findings_scores(
         [read_kinds(report) for report, _ in tagged], [_kinds_of(study) for _, study in tagged]
     )
+    return {name: x for name, x in found.items() if not name.endswith('_with_severity')}
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c017
 MODEL, SHUFFLED, TRUTH = 'UAR', 'its reports, other patients', 'the true reports, read back'
@@ -182,6 +189,29 @@ def _shuffled_row(reports, val):
     return row | {'F1': kinds['F1']}, dict(F1=kinds['std']['F1'], CIDEr=text['std']['CIDEr'])
 
 
+def _kind_numbers(texts, studies):
+    "Precision, recall and F1 of kinds, as a row has them"
+    found = kind_scores(texts, studies)
+    return {'F1': found['f1'], 'precision': found['precision'], 'recall': found['recall']}
+
+
+def _baseline_rows(train, judge, val):
+    "Naive baselines with the F1 of kinds; the constant by F1 is chosen by that F1"
+    kinds = [s.findings if s.findings is None else _kinds_of(s) for s in judge.studies]
+    constant = constant_by_f1(train.references, kinds, read_kinds)
+    extra = {} if constant is None else {constant.name: [constant.report] * len(val)}
+    baselines, rows = all_baselines(train, judge, val, extra), {}
+    for name, texts in baselines.items():
+        row = {k: x for k, x in baselines.row(name).items() if k not in FINDING_SCORES}
+        draws = baselines.draws.get(name, [texts])
+        numbers = [_kind_numbers(draw, val.studies) for draw in draws]
+        rows[name] = row | {key: float(np.mean([x[key] for x in numbers])) for key in numbers[0]}
+        if len(draws) > 1:
+            std = row['std'] | {'F1': float(np.std([x['F1'] for x in numbers], ddof=1))}
+            rows[name] |= {'std': std, 'note': draws_note(std, len(draws))}
+    return rows
+
+
 def real_text_rows(
     reports,  # the model's
     scores,  # `scoring.metrics.Scores` of them
@@ -192,14 +222,11 @@ def real_text_rows(
     "Model, shuffle control, naive baselines and the true reports, each with the F1 of kinds"
 
     def kind_numbers(texts):
-        found = kind_scores(texts, val.studies)
-        return {'F1': found['f1'], 'precision': found['precision'], 'recall': found['recall']}
+        return _kind_numbers(texts, val.studies)
 
     shuffled, std = _shuffled_row(reports, val)
-    baselines = all_baselines(train, judge, val)
     rows = {MODEL: {**scores.values, **kind_numbers(reports)}, SHUFFLED: shuffled}
-    for name, texts in baselines.items():
-        rows[name] = {**baselines.scores[name].values, **kind_numbers(texts)}
+    rows |= _baseline_rows(train, judge, val)
     rows[TRUTH] = kind_numbers(val.references)
     found = kind_scores(reports, val.studies)
     shuffle = dict(
@@ -222,24 +249,6 @@ def answer_of(
         floor=best,
         F1_share=model['F1'] / max(truth['F1'], 1e-9),  # of what the true reports reach
     )
-
-# %% ../../nbs/wings/apps/07_real_text.ipynb #c020
-def best_stage(
-    folder,  # run folder with log.jsonl
-    stages=None,  # names of those that are asked; None: all
-) -> tuple[str, float]:  # (name of the stage, its best held-out score)
-    "The stage whose best checkpoint the held-out studies prefer; the later one where they're equal"
-    best = {}
-    for row in read_log(folder, 'val'):
-        if stages is not None and row['stage'] not in stages:
-            continue
-        sign = -1 if row['monitor'] == 'loss' else 1
-        score = sign * row[row['monitor']]
-        best[row['stage']] = max(score, best.get(row['stage'], -float('inf')))
-    if not best:
-        log = Path(folder) / 'log.jsonl'
-        raise UARError('holds no validation row', file=log, remedy='train first')
-    return max(reversed(best.items()), key=lambda pair: pair[1])
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c023
 def _prepare(plan, studies, folder, device, progress):
@@ -267,11 +276,9 @@ def _prepare(plan, studies, folder, device, progress):
     return prepared, splits['val']
 
 
-def _chosen_model(prepared, trained, folder, device):
+def _chosen_model(prepared, folder, device):
     "The model of the stage that the held-out studies prefer: (model, stage, its score)"
-    stage, score = best_stage(folder)
-    last = prepared.config.train.stages[-1].name
-    checkpoint = trained['checkpoint'] if stage == last else folder / f'checkpoint_{stage}'
+    stage, score, checkpoint = best_checkpoint(folder, prepared.config.train.stages)
     where, _ = pick_hardware(device)
     return load_checkpoint(checkpoint).model.to(where), stage, score
 
@@ -282,7 +289,7 @@ def _compare(plan, path, folder, device, workers, progress):
     prepared, val = _prepare(plan, studies, folder, device, progress)
     train, judge = prepared.data['train'], prepared.data['val']
     trained = fit(prepared, folder, progress=progress)
-    model, stage, score = _chosen_model(prepared, trained, folder, device)
+    model, stage, score = _chosen_model(prepared, folder, device)
     beams = prepared.config.train.beam
     written = evaluate(model, val, beams, folder=folder, progress=progress)
     rows, findings = real_text_rows(written.reports, written.scores, train, judge=judge, val=val)
@@ -344,6 +351,6 @@ def rows_table(
     "The rows of a run beside each other"
     about, split = result['about'], result['recipe']['split']
     answered = f'{result["images"]}; split {split}, {about["answered"]} studies'
-    measured = 'F1, precision, recall: kinds of finding, text against tags'
+    measured = 'F1, precision, recall: kinds of finding alone (no side, zone or severity), text against tags'
     chosen = f'checkpoint of {about["stage"]}, chosen on {about["held_out"]} training studies'
     return score_table(result['rows'], note=f'{answered}; {measured}; {chosen}')

@@ -13,6 +13,7 @@ __all__ = ['COLUMNS', 'COMPARED', 'ALIGNED', 'LOOKED', 'best_constants', 'naive_
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,9 @@ from ..core import UARError, atomic_write, read_json, sha256_of
 from ..data.batch import StudyData
 from ..data.text import Vocabulary, clean_report
 from ..phantom.language import ceiling, write_report
-from ..scoring.metrics import Scores, TextTable, corpus_bleu
-from uar_nb.scoring.naive_baselines import (
-    PairScores,
-    frequent_baseline,
-    nearest_baseline,
-    random_baseline,
-)
+from ..scoring import naive_baselines
+from ..scoring.metrics import Scores, TextTable
+from ..scoring.naive_baselines import frequent_baseline, nearest_baseline, random_scores
 from ..scoring.published import published_numbers
 from uar_nb.scoring.statistics import (
     detectable_difference,
@@ -70,44 +67,23 @@ def best_constants(
     val,  # `StudyData` of the validation split, whose scores choose
     findings='all',  # as `finding_counts` takes it
 ) -> dict:  # 'BLEU_4', 'CIDEr' and 'F1' → the report
-    "Of all training reports the best answer to every study, by each score."
-    pairs = PairScores(val.references)
-    known_studies = [study for study in val.studies if study.findings is not None]
-    true = [{f.key for f in true_findings(study, findings)} for study in known_studies]
-    best = {}
-
-    def offer(by, score, report):
-        if not math.isnan(score) and score > best.get(by, (-1.0, ''))[0]:
-            best[by] = score, report
-
-    for report in sorted(set(known)):
-        counts, cider = pairs.bleu_and_cider(report)
-        offer('BLEU_4', float(corpus_bleu(counts.sum(0))[3]), report)
-        offer('CIDEr', float(cider.mean()), report)
-        if true and findings != 'none':
-            offer('F1', _f1_of_constant(report, true, findings), report)
-    return {by: report for by, (_, report) in best.items()}
+    "Of all training reports the best answer to every study, by each score that the table counts."
+    true = []
+    if findings != 'none':
+        known_studies = [study for study in val.studies if study.findings is not None]
+        true = [true_findings(study, findings) for study in known_studies]
+    read = partial(stated_findings, findings=findings)
+    best = naive_baselines.best_constants(known, val.references, true, read)
+    return {by: constant.report for by, constant in best.items()}
 
 
-def _f1_of_constant(report, true, findings):
-    "F1 of one report as the answer to all studies."
-    said = {finding.key for finding in stated_findings(report, findings)}
-    right = sum(len(said & there) for there in true)
-    return 2 * right / max(1, len(said) * len(true) + sum(map(len, true)))
+def _mean_of_draws(known, test, recipe):
+    "Scores of random training reports, as the table counts them."
 
+    def score(answers):
+        return [score_texts(reports, test, recipe)['scores'] for reports in answers]
 
-def _mean_of_draws(known, test, recipe, draws=20):
-    "Scores of random training reports: the mean of several draws, and their standard deviation."
-    rows = [
-        score_texts(random_baseline(known, len(test), seed), test, recipe)['scores']
-        for seed in range(draws)
-    ]
-    means, spread = {}, {}
-    for name in rows[0]:
-        values = [row[name] for row in rows if row[name] is not None]
-        means[name] = float(np.mean(values)) if values else None
-        spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return dict(scores=means, sd=spread, draws=draws)
+    return random_scores(known, len(test), score)
 
 
 def naive_numbers(

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BEAT', 'PATIENCE', 'RUN_FORMAT', 'Position', 'save_state', 'find_state', 'read_position', 'load_state', 'read_log',
-           'append_row', 'check_hold', 'run_lock', 'stop_on_signal', 'hardware', 'memory_used', 'main_first',
-           'read_run_config', 'check_run', 'data_identity', 'RunFolder']
+           'append_row', 'best_stage', 'stage_checkpoint', 'best_checkpoint', 'check_hold', 'run_lock',
+           'stop_on_signal', 'hardware', 'memory_used', 'main_first', 'read_run_config', 'check_run', 'data_identity',
+           'RunFolder']
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c003
 import json
@@ -216,6 +217,43 @@ def append_row(
             file=path,
             remedy='free space; the latest state is untouched, the same command goes on from it',
         ) from e
+
+# %% ../../nbs/wings/experiment/01_run_folder.ipynb #8c4e5eb2
+def best_stage(
+    folder,  # run folder with log.jsonl
+    stages=None,  # names of those that are asked; None: all
+) -> tuple[str, float]:  # (name of the stage, its best validation score)
+    "The stage whose best checkpoint validation prefers; the later one where they're equal."
+    best = {}
+    for row in read_log(folder, 'val'):
+        if stages is not None and row['stage'] not in stages:
+            continue
+        sign = -1 if row['monitor'] == 'loss' else 1
+        score = sign * row[row['monitor']]
+        best[row['stage']] = max(score, best.get(row['stage'], -float('inf')))
+    if not best:
+        log = Path(folder) / 'log.jsonl'
+        raise UARError('holds no validation row', file=log, remedy='train first')
+    return max(reversed(best.items()), key=lambda pair: pair[1])
+
+
+def stage_checkpoint(
+    folder,  # run folder
+    stages,  # `Stage`s of its config, in order
+    name,  # of one of them
+) -> Path:
+    "The folder of a stage's best checkpoint; that of the last stage is the run's."
+    return Path(folder) / ('checkpoint' if name == stages[-1].name else f'checkpoint_{name}')
+
+
+def best_checkpoint(
+    folder,  # run folder with log.jsonl
+    stages,  # `Stage`s of its config, in order
+) -> tuple[str, float, Path]:  # name of the stage, its best validation score, folder
+    "The checkpoint that validation prefers over all stages that learn to write."
+    writing = [stage.name for stage in stages if stage.lambdas[0]]
+    name, score = best_stage(folder, writing)
+    return name, score, stage_checkpoint(folder, stages, name)
 
 # %% ../../nbs/wings/experiment/01_run_folder.ipynb #c028
 BEAT = 10.0  # seconds between two signs of life

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..core import UARError
 from .evaluate import Predictions, read_predictions
-from .metrics import TextTable
+from .metrics import OVER_STUDIES, TextTable
 from uar_nb.scoring.statistics import (
     detectable_difference,
     holm,
@@ -105,7 +105,16 @@ class Comparison:
 
     def table(self):
         "The comparison as a table."
-        head = ['', 'score', self.names[0], 'other', 'difference', '95 %', 'p', 'p (Holm)']
+        head = [
+            '',
+            'score',
+            self.names[0],
+            'other',
+            'difference',
+            '95 % (studies)',
+            'p',
+            'p (Holm)',
+        ]
         lines = []
         for row in self.rows:
             numbers = [f'{row[name]:.3f}' for name in ('first', 'other')]
@@ -198,5 +207,5 @@ def compare_predictions(
     for row, p in zip(rows, holm([row['p'] for row in rows]), strict=True):
         row['p_holm'] = p
     notes += _notes_on_search((first, *others), names)
-    notes.append(f'{len(first)} studies; one trained model each: other seeds are not in it')
+    notes.append(f'{len(first)} studies; one trained model each. {OVER_STUDIES}')
     return Comparison(names, rows, tuple(notes), len(first))

@@ -37,6 +37,7 @@ from uar_nb.scoring.metrics import (
     RECIPE,
     Scores,
     findings_counts,
+    findings_row,
     findings_scores,
     score_reports,
 )
@@ -80,6 +81,16 @@ def findings_of(data, reports):
     return findings_scores([read_findings(report) for report in reports], true)
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c023
+def _findings_line(found):
+    "F1 and exact share, without and with severity, in words."
+    row = findings_row(found)
+    numbers = {name: '–' if math.isnan(x) else f'{x:.3f}' for name, x in row.items()}
+    return (
+        f'findings (kind, side, zone): F1 {numbers["F1"]}, exact {numbers["exact"]}; with severity: '
+        f'F1 {numbers["F1_with_severity"]}, exact {numbers["exact_with_severity"]}'
+    )
+
+
 @dataclass
 class Evaluation:
     "What a model wrote about studies, and how good it is."
@@ -94,14 +105,13 @@ class Evaluation:
         "All numbers, as a row for `scoring.metrics.score_table` or `Baselines.table`."
         row = dict(self.scores.values)
         if self.findings:
-            row |= {'F1': self.findings['f1'], 'exact': self.findings['exact']}
+            row |= findings_row(self.findings)
         return row
 
     def __repr__(self):
         lines = [repr(self.scores)]
         if self.findings:
-            f1 = self.findings['f1']
-            lines.append('findings: F1 –' if math.isnan(f1) else f'findings: F1 {f1:.3f}')
+            lines.append(_findings_line(self.findings))
         lines += [f'note: {note}' for note in self.notes]
         return '\n'.join(lines)
 

@@ -1,0 +1,180 @@
+"What the demo says of its numbers: which stage, both stages, intervals, places, decibels."
+
+import json
+import math
+from html import unescape
+
+import numpy as np
+import pytest
+import torch
+
+from uar_nb.analysis.grounding import describe_pointing, finding_maps, pointing_game
+from uar_nb.apps.demo import PLANS, demo_dvae, demo_studies, describe_dvae, run_demo
+from uar_nb.data.image import resize_image, to_float
+from uar_nb.data.labels import sentence_spans
+from uar_nb.experiment.prepare import prepare
+from uar_nb.experiment.run_folder import best_checkpoint
+from uar_nb.scoring.metrics import OVER_STUDIES
+
+PLAN = PLANS['toy']
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    "(folder, result, page) of a toy demo."
+    folder = tmp_path_factory.mktemp('demo')
+    result = run_demo(folder, 'toy', device='cpu', workers=1, progress=False)
+    return folder, result, unescape((folder / 'index.html').read_text(encoding='utf-8'))
+
+
+@pytest.mark.slow  # .3 min for the demo of all three
+def test_validation_chooses_over_all_stages_and_the_page_says_which(demo):
+    folder, result, page = demo
+    rows = map(json.loads, (folder / 'log.jsonl').read_text(encoding='utf-8').splitlines())
+    best = {}
+    for row in rows:
+        if row['kind'] == 'val':
+            sign = -1 if row['monitor'] == 'loss' else 1
+            score = sign * row[row['monitor']]
+            best[row['stage']] = max(score, best.get(row['stage'], -math.inf))
+    assert {name: one['validation'] for name, one in result['stages'].items()} == best
+    assert best[result['stage']] == max(best.values())
+    assert f'All other numbers of this page are of {result["stage"]}' in page
+    for name, one in result['stages'].items():
+        assert (folder / one['folder'] / 'config.json').exists() and f'<td>{name}</td>' in page
+
+
+@pytest.mark.slow  # .3 min for the demo of all three
+def test_the_page_is_of_the_chosen_stage_and_both_have_all_numbers(demo):
+    folder, result, _ = demo
+    chosen = result['stages'][result['stage']]
+    assert chosen['F1'] == result['summary']['F1'] == result['findings']['f1']
+    assert chosen['pointing'] == result['grounding']['pointing']
+    for one in result['stages'].values():
+        assert one['F1_interval'][0] <= one['F1'] <= one['F1_interval'][1] or math.isnan(one['F1'])
+        assert one['pointing_interval'][0] <= one['pointing'] <= one['pointing_interval'][1]
+        assert {'CIDEr', 'F1_with_severity', 'exact', 'exact_with_severity'} <= one.keys()
+
+
+@pytest.mark.slow  # .3 min for the demo of all three
+def test_the_page_says_what_its_numbers_leave_out(demo):
+    _, result, page = demo
+    assert page.count(OVER_STUDIES) == 3  # F1, stages, pointing
+    assert describe_pointing(result['grounding']) in page
+    assert describe_dvae(result['dvae']) in page
+    assert '<th>exact (kind, side, zone)</th>' in page and '<th>exact with severity</th>' in page
+    assert '<th>exact</th>' not in page
+    assert 'random: mean of 20 draws' in page
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    "(studies, dVAE, its numbers, prepared data) of the toy plan."
+    studies = demo_studies(PLAN)
+    dvae, quality = demo_dvae(studies, PLAN, tmp_path_factory.mktemp('dvae'))
+    return studies, dvae, quality, prepare(PLAN.run_config(), studies, dvae)
+
+
+def test_decibels_of_own_greys_and_of_standardised_images_by_hand(prepared):
+    studies, dvae, quality, _ = prepared
+    own, standardised = [], []
+    for study in studies:
+        for view in study.views if study.split == 'val' else ():
+            x = resize_image(to_float(view.pixels[None]))
+            with torch.no_grad():
+                painting = dvae.decode(dvae.encode(x)).numpy().astype(float)
+            x = x.numpy().astype(float)
+            mean, std = x.mean(), x.std(ddof=1) + 1e-3
+            target = 0.5 + 0.22 * (x - mean) / std
+            again = np.clip(mean + (painting - 0.5) * std / 0.22, 0, 1)
+            own.append(-10 * math.log10(((x - again) ** 2).mean()))
+            standardised.append(-10 * math.log10(((target - painting) ** 2).mean()))
+    assert quality['psnr_own_greys'] == pytest.approx(np.mean(own), abs=1e-3)
+    assert quality['psnr'] == pytest.approx(np.mean(standardised), abs=1e-3)
+    assert abs(quality['psnr'] - quality['psnr_own_greys']) > 0.1
+
+
+def asked_findings(data):
+    "(finding, study) of each finding with boxes that a true report states, with its largest area."
+    for study, report in zip(data.studies, data.references, strict=True):
+        known = {finding.key: finding for finding in study.findings}
+        for _, _, stated in sentence_spans(report.split()):
+            for key in dict.fromkeys(one.key for one in stated if one.key in known):
+                boxes = known[key].boxes
+                areas = [sum((c - a) * (d - b) for a, b, c, d in some) for some in boxes.values()]
+                if max(areas, default=0) > 0:
+                    yield known[key], max(areas) / 128**2
+
+
+def usual_place(finding, studies, by):
+    "(view, row, column) of the token that such findings cover most in other studies, by loops."
+    best, place = 0.0, None
+    for view in ('frontal', 'lateral'):
+        alike = [
+            other.boxes[view]
+            for study in studies
+            for other in study.findings
+            if all(getattr(other, name) == getattr(finding, name) for name in by)
+            and other.boxes.get(view)
+        ]
+        covered = np.zeros((128 * 7, 128 * 7))  # 64 small squares a token, 7 a pixel
+        for boxes in alike:
+            mask = np.zeros((128, 128))
+            for a, b, c, d in boxes:
+                mask[b:d, a:c] = 1
+            covered += np.kron(mask, np.ones((7, 7))) / len(alike)
+        shares = covered.reshape(14, 64, 14, 64).mean((1, 3))
+        if shares.max() > best + 1e-12:
+            best, place = shares.max(), (view, *np.unravel_index(shares.argmax(), shares.shape))
+    return place
+
+
+def hits(finding, place):
+    "Whether the middle of a token lies in a box of the finding; None where a box has no middle."
+    if place is None:
+        return False
+    view, row, column = place
+    y, x = ((i + 0.5) * 128 / 14 for i in (row, column))
+    return any(a <= x < c and b <= y < d for a, b, c, d in finding.boxes.get(view, ()))
+
+
+def test_the_pointing_game_carries_fixed_places_and_what_it_leaves_out(prepared):
+    _, _, _, ready = prepared
+    val, test = ready.data['val'], ready.data['test']
+    game = pointing_game(ready.model, val, test)
+    findings = list(asked_findings(test))
+    small = [finding for finding, area in findings if area < 0.3]
+    assert game['left_out'] == pytest.approx(1 - len(small) / len(findings))
+    assert game['count'] == len(small) and game['gain'] == game['pointing'] - game['other']
+    large = [
+        f
+        for f in small
+        if all(min(c - a, d - b) > 10 for bs in f.boxes.values() for a, b, c, d in bs)
+    ]  # noqa: E501
+    assert len(large) >= 3  # boxes that hold the middle of a token in each direction
+    chosen = [i for i, f in enumerate(finding_maps(ready.model, test).findings) if f in large]
+    assert len(chosen) == len(large)
+    for by in (('kind',), ('kind', 'side', 'zone')):
+        mine = np.mean([hits(f, usual_place(f, val.studies, by)) for f in large])
+        rest = [f for f in small if f not in large]
+        low, high = mine * len(large), mine * len(large) + len(rest)
+        assert low - 1e-9 <= game['fixed'][', '.join(by)] * len(small) <= high + 1e-9
+    for kind, numbers in game['by_kind'].items():
+        assert numbers['count'] == sum(finding.kind == kind for finding in small)
+        assert set(numbers['fixed']) == {'kind', 'kind, side, zone'}
+    text = describe_pointing(game)
+    for words in ('true report', 'another study', 'sees no image', 'Not asked for', 'seed'):
+        assert words in text
+
+
+@pytest.mark.parametrize('better', ['stage1', 'stage2'])
+def test_the_better_stage_is_taken_whichever_it_is(better, tmp_path):
+    stages = PLAN.run_config().train.stages
+    rows = [
+        dict(kind='val', stage=stage.name, monitor='CIDEr', CIDEr=float(stage.name == better))
+        for stage in stages
+    ]
+    (tmp_path / 'log.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    name, score, place = best_checkpoint(tmp_path, stages)
+    folders = dict(stage1='checkpoint_stage1', stage2='checkpoint')
+    assert (name, score, place) == (better, 1.0, tmp_path / folders[better])
