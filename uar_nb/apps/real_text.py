@@ -351,6 +351,6 @@ def rows_table(
     "The rows of a run beside each other"
     about, split = result['about'], result['recipe']['split']
     answered = f'{result["images"]}; split {split}, {about["answered"]} studies'
-    measured = 'F1, precision, recall: kinds of finding alone (no side, zone or severity), text against tags'
+    measured = 'F1, precision, recall: kinds alone (no side, zone, severity), text against tags'
     chosen = f'checkpoint of {about["stage"]}, chosen on {about["held_out"]} training studies'
     return score_table(result['rows'], note=f'{answered}; {measured}; {chosen}')

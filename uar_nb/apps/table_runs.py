@@ -36,7 +36,7 @@ from ..analysis.looks import examine, write_inside
 from ..analysis.retrieval import alignment_score, retrieve, study_vectors
 from .demo import DemoPlan, demo_studies, torch_threads
 from .pipeline import find_or_train_dvae, fit
-from .real_text import best_stage, hold_out
+from .real_text import hold_out
 from uar_nb.apps.table_rows import (
     RECIPES,
     Recipe,
@@ -65,7 +65,13 @@ from ..data.labels import read_findings
 from ..data.load import load_studies, save_studies
 from ..data.study import Finding, by_split
 from ..experiment.prepare import Prepared, new_model, prepare
-from ..experiment.run_folder import find_state, read_log, read_position, stop_on_signal
+from uar_nb.experiment.run_folder import (
+    best_checkpoint,
+    find_state,
+    read_log,
+    read_position,
+    stop_on_signal,
+)
 from ..model import UAR
 from ..phantom.iu_tags import iu_phantom, read_kinds
 from ..scoring.evaluate import evaluate, write_reports
@@ -549,10 +555,8 @@ def _processor():
 # %% ../../nbs/wings/apps/10_table_runs.ipynb #60459f63
 def _best_checkpoint(run, config):
     "(stage, folder) of the checkpoint that validation prefers over all stages."
-    writing = [stage.name for stage in config.train.stages if stage.lambdas[0]]
-    stage, _ = best_stage(run, writing)
-    last = config.train.stages[-1].name
-    return stage, run / ('checkpoint' if stage == last else f'checkpoint_{stage}')
+    stage, _, folder = best_checkpoint(run, config.train.stages)
+    return stage, folder
 
 
 def _aligned_numbers(model, data):

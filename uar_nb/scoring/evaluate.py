@@ -86,8 +86,8 @@ def _findings_line(found):
     row = findings_row(found)
     numbers = {name: '–' if math.isnan(x) else f'{x:.3f}' for name, x in row.items()}
     return (
-        f'findings (kind, side, zone): F1 {numbers["F1"]}, exact {numbers["exact"]}; with severity: '
-        f'F1 {numbers["F1_with_severity"]}, exact {numbers["exact_with_severity"]}'
+        f'findings (kind, side, zone): F1 {numbers["F1"]}, exact {numbers["exact"]}; '
+        f'with severity: F1 {numbers["F1_with_severity"]}, exact {numbers["exact_with_severity"]}'
     )
 
 

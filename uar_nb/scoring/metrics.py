@@ -165,8 +165,8 @@ def ptb_tokenise(
 
 # %% ../../nbs/wings/scoring/01_metrics.ipynb #c022
 OVER_STUDIES = (
-    'An interval is over the scored studies alone (95 %): training again with another seed, or with '
-    'another build of PyTorch, is not in it, and can move a score by more.'
+    'An interval is over the scored studies alone (95 %): training again with another seed, or '
+    'with another build of PyTorch, is not in it, and can move a score by more.'
 )
 
 
