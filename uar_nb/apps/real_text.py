@@ -8,6 +8,7 @@ __all__ = ['REAL_TEXT_PLANS', 'MODEL', 'SHUFFLED', 'TRUTH', 'RealTextPlan', 'pla
 
 # %% ../../nbs/wings/apps/07_real_text.ipynb #c002
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, replace
@@ -195,6 +196,12 @@ def _kind_numbers(texts, studies):
     return {'F1': found['f1'], 'precision': found['precision'], 'recall': found['recall']}
 
 
+def _mean(values):
+    "Mean of those that are defined; nan where none is"
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
 def _baseline_rows(train, judge, val):
     "Naive baselines with the F1 of kinds; the constant by F1 is chosen by that F1"
     kinds = [s.findings if s.findings is None else _kinds_of(s) for s in judge.studies]
@@ -205,7 +212,7 @@ def _baseline_rows(train, judge, val):
         row = {k: x for k, x in baselines.row(name).items() if k not in FINDING_SCORES}
         draws = baselines.draws.get(name, [texts])
         numbers = [_kind_numbers(draw, val.studies) for draw in draws]
-        rows[name] = row | {key: float(np.mean([x[key] for x in numbers])) for key in numbers[0]}
+        rows[name] = row | {key: _mean([x[key] for x in numbers]) for key in numbers[0]}
         if len(draws) > 1:
             std = row['std'] | {'F1': float(np.std([x['F1'] for x in numbers], ddof=1))}
             rows[name] |= {'std': std, 'note': draws_note(std, len(draws))}
