@@ -8,9 +8,9 @@ that is there is not run again:
 - `equal`: the losses of UAR at the paper's size and the reports of `phantom-small`, on the GPU in
   32 bits and in bf16, beside those of the CPU in 32 bits. A loss may differ by `TOLERANCE`.
 - `speed`: training steps of UAR at the paper's size (two views, 60 words, mask on) with batches
-  of 16 to 1,024 studies: studies a second, floating-point operations as torch counts them, their
-  share of `--peak-tflops`, memory at its highest, and the share of time that went into a batch of
-  random tokens and its way to the GPU (no loader of a data set is timed yet).
+  of 16 to 1,024 studies, gathered by `StudyData` as the `Trainer` gathers them, of random tokens
+  and reports: studies a second, floating-point operations as torch counts them, their share of
+  `--peak-tflops`, memory at its highest, and the share of time that a step waited for its batch.
 - `epoch`: `uar train` of the preset `iu_xray` on 2,069 generated studies, one epoch of each stage.
 - `demo`: the demo's plan `paper` for the time that is left. It is stopped as Ctrl-C stops it and
   goes on where it stood when the script is run again with the same `--out`.
@@ -28,11 +28,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import run_preset
 from uar_nb.core import UARError, atomic_write, pick_hardware, read_json, torch_rng
+from uar_nb.data.batch import PixelStore, StudyData, TokenStore
+from uar_nb.data.study import VIEWS, Study, View
+from uar_nb.data.text import Vocabulary
 from uar_nb.experiment.prepare import make_data
 from uar_nb.experiment.run_folder import read_log
 from uar_nb.generation import generate
@@ -124,9 +128,40 @@ def flops_of_step(config):
     return tuple(memory.line(two, four).values())
 
 
-def time_steps(config, n, device, precision, count):
+def random_data(config, studies):
+    "Studies of random tokens and full reports, in stores as a training reads them."
+    model, crops = config.model, config.data.crops
+    rng = np.random.default_rng(0)
+    letters = 'abcdefghij'
+    names = [''.join(letters[int(digit)] for digit in f'{n:03}') for n in range(memory.WORDS)]
+    words = np.array([f'finding{name}' for name in names])
+    blank = np.zeros((128, 128), np.uint8)
+    views = tuple(View(name, pixels=blank) for name in VIEWS[: model.views])
+    reports = [' '.join(rng.choice(words, model.max_words - 1)) for _ in range(studies)]
+    members = [Study(str(n), views, report) for n, report in enumerate(reports)]
+    rows = {
+        study.id: [(view.name, n * model.views + v) for v, view in enumerate(views)]
+        for n, study in enumerate(members)
+    }
+    images = studies * model.views
+    pixels = PixelStore(np.broadcast_to(blank, (images, 128, 128)), rows, key='random')
+    ids = rng.integers(0, model.image_vocab, (images, crops + 1, model.grid**2), dtype=np.uint16)
+    about = dict(pixels=pixels.key, crops=crops, codebook_size=model.image_vocab)
+    return StudyData(
+        members,
+        pixels,
+        TokenStore(ids, 'random', about),
+        Vocabulary.build(reports, 1),
+        max_words=model.max_words,
+        views=model.views,
+        resize=config.data.resize,
+    )
+
+
+def time_steps(config, data, n, device, precision, count):
     "Seconds of steps at batch n: (whole step, its wait for the batch), and memory in GB."
     model = make_model(config.model).to(device).train()
+    order = np.resize(data.order(0), (count + 2) * n).reshape(-1, n)
     optimizer = make_optimizer(model, config.train.stages[1], config.train)
     took, waited = [], []
     if device.type == 'cuda':
@@ -134,7 +169,7 @@ def time_steps(config, n, device, precision, count):
     for number in range(count + 2):
         wait_for(device)
         start = time.perf_counter()
-        batch = memory.make_batch(config.model, n).to(device)
+        batch = data.batch(order[number], number).to(device)
         wait_for(device)
         ready = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
@@ -154,14 +189,17 @@ def part_speed(args, device):
     "Steps of growing batches until memory ends."
     config = paper_config(args.toy)
     fixed, each = flops_of_step(config.model)
+    data = random_data(config, 16 if args.toy else 2048)
+    config = config.override({'model.text_vocab': len(data.vocabulary)})
     rows = []
     for precision in ('no', 'bf16'):
         for n in (2, 4) if args.toy else (16, 32, 64, 128, 256, 512, 1024):
             try:
-                step, wait, peak = time_steps(config, n, device, precision, args.steps)
+                measured = time_steps(config, data, n, device, precision, args.steps)
             except torch.OutOfMemoryError:
                 rows.append(dict(precision=precision, batch=n, out_of_memory=True))
                 break
+            step, wait, peak = measured
             per_second = (fixed + n * each) / step
             rows.append(
                 dict(

@@ -49,6 +49,21 @@ def test_operations_of_a_step():
     assert gpu.flops_of_step(larger)[1] - each == pytest.approx(head)
 
 
+def test_batches_are_as_large_as_the_count_of_operations_takes_them(tmp_path):
+    "The loader's batches have the shapes of those whose operations were counted: full reports."
+    config = gpu.paper_config(toy=True)
+    data = gpu.random_data(config, 8)
+    ours, counted = data.batch(range(4), 0), gpu.memory.make_batch(config.model, 4)
+    for name in ('image_ids', 'view_ids', 'view_mask', 'report_ids'):
+        assert getattr(ours, name).shape == getattr(counted, name).shape, name
+    assert bool(ours.view_mask.all()) and ours.image_ids.max() < config.model.image_vocab
+    assert len(data.vocabulary) == 4 + len({w for text in data.references for w in text.split()})
+    step, wait, peak = gpu.time_steps(
+        config.override({'model.text_vocab': len(data.vocabulary)}), data, 4, CPU, 'no', 2
+    )
+    assert 0 < wait < step and peak is None
+
+
 def test_parts_that_are_there_are_not_run_again(tmp_path, monkeypatch, capsys):
     ran = []
 
