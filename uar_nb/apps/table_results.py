@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'COMPARED', 'ALIGNED', 'LOOKED', 'best_constants', 'naive_numbers', 'looks_controls', 'baseline_file',
            'keep_baselines', 'RowResult', 'read_results', 'pooled_sums', 'compare_rows', 'score_at', 'make_table',
            'score_cells', 'difference_cells', 'aligned_cells', 'looked_cells', 'novel_cells', 'tuning_cells',
-           'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex', 'write_table', 'open_bench',
-           'run_table', 'cost_table', 'table_text']
+           'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex', 'write_table',
+           'progress_cells', 'cost_cells', 'open_bench', 'run_table', 'cost_table', 'table_text']
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #cf123f11
 import math
@@ -792,6 +792,31 @@ def write_table(
     return files
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #4c65a7ee
+def progress_cells(
+    keep,  # folder of the files
+    table,  # a name of `TABLES`
+    data,  # the name of the data in them
+    seeds: int = 3,  # that are wanted of each row
+) -> tuple:  # (head, lines of texts)
+    "How many trials and runs of each row are finished."
+    keep, lines = Path(keep), []
+    for row in find_table(table).rows:
+        stem = f'{table}-{data}-{row.name}'
+        trials = sum(1 for _ in keep.glob(f'{stem}-trial[0-9]*.json'))
+        runs = sum((keep / f'{stem}-{seed}.json').exists() for seed in range(seeds))
+        lines.append([row.name, str(trials), f'{runs} of {seeds}'])
+    return ['row', 'trials', 'runs'], lines
+
+
+def cost_cells(
+    cost: dict,  # of `table_cost`
+) -> tuple:  # (head, lines of texts)
+    "Minutes of one processor that each row takes at most."
+    names = ('run_minutes', 'trial_minutes', 'minutes')
+    lines = [[row['row'], *(f'{row[name]:.1f}' for name in names)] for row in cost['rows']]
+    return ['row', 'a run', 'a trial', f'{cost["seeds"]} runs, {cost["trials"]} trials'], lines
+
+
 def open_bench(
     on,  # 'phantom', 'iu-phantom', 'toy', or a data set
     out='runs/table',  # gets data, dVAE, stores and run folders
