@@ -105,6 +105,23 @@ class Forge:
         return self.finish(self.start(argv, **kwargs))
 
 
+def wait_for(path, ended, seconds=300):
+    """Wait for a file that a command writes. `ended` says whether the command is over: what it
+    has not written then it never will."""
+    until = time.time() + seconds
+    while not path.exists():
+        if ended() and not path.exists():
+            raise RuntimeError(f'the command ended without {path.name}')
+        if time.time() > until:
+            raise TimeoutError(f'no {path.name} after {seconds} s')
+        time.sleep(0.01)
+
+
+def has_ended(started):
+    "Whether a command that `Forge.start` began is over."
+    return (started[1] / 'status').exists()
+
+
 def written_path(handle):
     "The path of an open file."
     return os.readlink(f'/proc/self/fd/{handle}') if os.path.exists('/proc/self/fd') else ''

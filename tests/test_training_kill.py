@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from forge import POSIX
+from forge import POSIX, has_ended, wait_for
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='needs fork and SIGKILL')
@@ -162,11 +162,15 @@ def test_kills_by_the_clock(forge, data, whole):
     assert kills and content(data / 'clock') == whole
 
 
+def until(path, started):
+    "Wait for a file of a command."
+    wait_for(path, lambda: has_ended(started))
+
+
 def test_gentle_stop(forge, data, whole):
     "SIGINT: status 130, a hint, no traceback, and the same end."
     started = forge.start(command('gentle'), cwd=data)
-    while not (data / 'gentle' / 'latest.json').exists():
-        time.sleep(0.01)
+    until(data / 'gentle' / 'latest.json', started)
     os.kill(started[0], signal.SIGINT)
     done = forge.finish(started)
     assert (
@@ -178,12 +182,6 @@ def test_gentle_stop(forge, data, whole):
     assert content(data / 'gentle') == whole
 
 
-def until(path):
-    "Wait for a file."
-    while not path.exists():
-        time.sleep(0.01)
-
-
 GENTLE = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU']
 
 
@@ -193,7 +191,7 @@ def test_a_schedulers_signal(name, forge, data, whole):
     written, the status is 128 and the number of the signal, and the same command goes on."""
     run = data / name
     started = forge.start(command(name), cwd=data)
-    until(run / 'latest.json')
+    until(run / 'latest.json', started)
     os.kill(started[0], getattr(signal, name))
     done = forge.finish(started)
     assert done.status == 128 + getattr(signal, name), done.err
@@ -206,7 +204,7 @@ def test_a_schedulers_signal(name, forge, data, whole):
 def test_a_warning_and_then_the_limit(forge, data, whole):
     "SIGUSR1 before the limit, SIGTERM at it: the second does not cut the state off."
     started = forge.start(command('limit'), cwd=data)
-    until(data / 'limit' / 'latest.json')
+    until(data / 'limit' / 'latest.json', started)
     for name in ('SIGUSR1', 'SIGTERM', 'SIGTERM'):
         os.kill(started[0], getattr(signal, name))
         time.sleep(0.01)  # signals that wait are not counted
@@ -219,7 +217,7 @@ def test_a_warning_and_then_the_limit(forge, data, whole):
 def test_ctrl_c_twice(forge, data, whole):
     "The second stops at once, in the middle of a step; nothing is half-written."
     started = forge.start(command('twice'), cwd=data)
-    until(data / 'twice' / 'latest.json')
+    until(data / 'twice' / 'latest.json', started)
     for _ in range(2):
         os.kill(started[0], signal.SIGINT)
         time.sleep(0.01)
@@ -233,7 +231,7 @@ def test_ctrl_c_twice(forge, data, whole):
 def test_nohup(forge, data, whole):
     "A signal that the caller told the program to ignore stays ignored."
     started = forge.start(command('nohup'), cwd=data, ignored=['SIGHUP'])
-    until(data / 'nohup' / 'latest.json')
+    until(data / 'nohup' / 'latest.json', started)
     os.kill(started[0], signal.SIGHUP)
     assert forge.finish(started).status == 0
     assert content(data / 'nohup') == whole
@@ -243,7 +241,7 @@ def test_a_signal_before_the_first_step(forge, data):
     "While the dVAE is trained there is nothing to save: the program ends, tidily."
     argv = ['train', 'set', '--preset', 'phantom', '--dvae-steps', 10000, '--out', 'early', '-q']
     started = forge.start(argv, cwd=data)
-    until(data / 'early' / 'lock.json')
+    until(data / 'early' / 'lock.json', started)
     os.kill(started[0], signal.SIGUSR1)
     done = forge.finish(started)
     assert done.status == 128 + signal.SIGUSR1 and done.err == 'stopped by SIGUSR1\n'
@@ -274,7 +272,7 @@ def test_a_disk_without_locks(number, forge, data, whole):
     name = f'no locks {number}'
     how = dict(no_locks=number, lease=[0.1, 2.0])
     first = forge.start(command(name), cwd=data, **how)
-    until(data / name / 'latest.json')
+    until(data / name / 'latest.json', first)
     second = forge.run(command(name), cwd=data, **how)
     assert second.status == 2 and f'process {first[0]}' in second.err, second.err
     os.kill(first[0], signal.SIGKILL)
@@ -288,7 +286,7 @@ def test_suspended_and_taken_for_dead(forge, data, whole):
     "A training that wakes up in a folder that another has taken stops before it writes."
     how = dict(no_locks=errno.ENOLCK, lease=[0.1, 0.4])
     first = forge.start(command('suspended'), cwd=data, **how)
-    until(data / 'suspended' / 'latest.json')
+    until(data / 'suspended' / 'latest.json', first)
     os.kill(first[0], signal.SIGSTOP)
     assert forge.run(command('suspended'), cwd=data, **how).status == 0
     os.kill(first[0], signal.SIGCONT)
@@ -308,9 +306,13 @@ def test_a_lost_terminal(data, whole):
         os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
         argv = [x for x in command('terminal') if x != '-q']
         os.execv(sys.executable, [sys.executable, '-m', 'uar_nb', *map(str, argv)])
+    said = b''
     while not (data / 'terminal' / 'latest.json').exists():
         if select.select([terminal], [], [], 0.01)[0]:
-            os.read(terminal, 1 << 16)
+            try:
+                said += os.read(terminal, 1 << 16)
+            except OSError:  # the command has ended, and with it its terminal
+                pytest.fail(said.decode())
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
@@ -342,8 +344,7 @@ def test_the_reader_of_the_output_ends(data, whole):
 def test_two_in_one_folder(forge, data, whole):
     "The second training is refused by name of the first; the first goes on."
     first = forge.start(command('two'), cwd=data)
-    while not (data / 'two' / 'log.jsonl').exists():
-        time.sleep(0.01)
+    until(data / 'two' / 'log.jsonl', first)
     second = forge.run(command('two'), cwd=data)
     assert (
         second.status == 2

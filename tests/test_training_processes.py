@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from forge import POSIX, TINY
+from forge import POSIX, TINY, wait_for
 from pages import ROOT
 
 pytestmark = pytest.mark.skipif(not POSIX, reason='gloo between forked processes')
@@ -55,9 +54,11 @@ def test_one_of_two_processes_is_asked_to_stop(tmp_path):
         )
         for rank in range(2)
     ]
-    while not (tmp_path / 'run' / 'latest.json').exists():
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.02)
+
+    def over():
+        return any(process.poll() is not None for process in processes)
+
+    wait_for(tmp_path / 'run' / 'latest.json', over)
     processes[1].send_signal(signal.SIGUSR1)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [128 + signal.SIGUSR1] * 2, said

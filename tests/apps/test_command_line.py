@@ -312,7 +312,9 @@ def test_ctrl_c_reaches_workers_too_and_is_told_once(begun, tmp_path):
     )
     said, far_enough = b'', rb'[ |][1-9]\d*/5000' if begun else rb'0/5000'
     while not re.search(far_enough, said):
-        said += os.read(program.stderr.fileno(), 4096)  # the bar says how far they are
+        more = os.read(program.stderr.fileno(), 4096)  # the bar says how far they are
+        assert more, said.decode()  # the program has ended
+        said += more
     time.sleep(0 if begun else 0.5)
     os.killpg(program.pid, signal.SIGINT)
     said += program.communicate(timeout=120)[1]

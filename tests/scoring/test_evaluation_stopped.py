@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from forge import POSIX, TINY
+from forge import POSIX, TINY, has_ended, wait_for
 from pages import ROOT
 from uar_nb.scoring import evaluate as module
 
@@ -103,8 +103,7 @@ def test_two_signals_at_once(forge, home):
     "A scheduler that asks again while the files are written."
     how = dict(event='fsync', path='scores.json', signal='SIGUSR1')
     started = forge.start(command('twice'), cwd=home, kill=how)
-    while not (home / 'twice').exists():
-        assert not (started[1] / 'status').exists()
+    wait_for(home / 'twice', lambda: has_ended(started))
     os.kill(started[0], signal.SIGTERM)
     done = forge.finish(started)
     assert done.status in (128 + signal.SIGUSR1, 128 + signal.SIGTERM)

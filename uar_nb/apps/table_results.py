@@ -889,12 +889,13 @@ def _measure_all_again(jobs, bench, threads, say):
     "Measure every finished run anew: job → why it failed."
     failed = {}
     for job in jobs:
-        if job.trial is not None or not job.file(bench).exists():
+        if job.trial is not None:
             continue
         try:
-            with torch_threads(threads):
-                measure_again(job, bench)
-            say(f'{job.name(bench)} measured again')
+            if is_done(job, bench):
+                with torch_threads(threads):
+                    measure_again(job, bench)
+                say(f'{job.name(bench)} measured again')
         except UARError as error:
             failed[job] = str(error)
     return failed
