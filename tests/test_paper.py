@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from uar_nb.analysis.grounding import tokens_inside, word_attention
+from uar_nb.analysis.grounding import word_attention
 from uar_nb.analysis.retrieval import alignment_curve, alignment_score, retrieve
 from uar_nb.config import model_preset, run_preset
 from uar_nb.cra import CRA, make_basis
 from uar_nb.data.batch import Batch
+from uar_nb.data.boxes import tokens_inside
 from uar_nb.model import UAR
 from uar_nb.tir import TIR
 

@@ -75,7 +75,12 @@ from uar_nb.experiment.run_folder import (
 from ..model import UAR
 from ..phantom.iu_tags import iu_phantom, read_kinds
 from ..scoring.evaluate import evaluate, write_reports
-from ..scoring.metrics import diversity, findings_counts, score_reports
+from uar_nb.scoring.metrics import (
+    diversity,
+    findings_counts,
+    findings_scores,
+    score_reports,
+)
 from ..scoring.naive_baselines import shuffle_control
 from ..scoring.statistics import novel_references, scores_by_novelty
 from ..show.terminal import end_process
@@ -311,7 +316,7 @@ def score_texts(
     recipe: Recipe,
     train=None,  # `StudyData`: which references are novel is asked of it
     scores=None,  # of the reports, where they are known already
-) -> dict:  # scores, exact, shuffled, diversity, novel, counts (packed)
+) -> dict:  # scores, exact, severity, shuffled, diversity, novel, counts (packed)
     "All that a table knows of some reports."
     if scores is None:
         scores = score_reports(reports, data.references, ids=data.ids, metrics=recipe.metrics)
@@ -321,6 +326,8 @@ def score_texts(
         scores = scores.with_f1(counts)
         known = np.array([study.findings is not None for study in data.studies])
         told['exact'] = float((counts[known, 1:] == 0).all(1).mean())
+    if recipe.findings == 'all' and counts is not None:
+        told['severity'] = _with_severity(reports, data.studies)
     sums = {}
     for key in ('BLEU_4', 'METEOR', 'ROUGE_L', 'CIDEr', 'F1'):
         if key in scores.values and not np.isnan(scores.values[key]):
@@ -341,6 +348,14 @@ def score_texts(
         )
         found['diversity'] = diversity(reports, train.references)
     return found
+
+
+def _with_severity(reports, studies):
+    "F1 and share of exact studies where the degree of a finding counts too."
+    known = [(r, s) for r, s in zip(reports, studies, strict=True) if s.findings is not None]
+    said = [read_findings(report) for report, _ in known]
+    found = findings_scores(said, [list(study.findings) for _, study in known])
+    return dict(F1=found['f1_with_severity'], exact=found['exact_with_severity'])
 
 
 def _sums(scores, key):
@@ -634,7 +649,7 @@ def _inside_boxes(model, data, recipe):
     inside[~inside.any(1)] = True  # a study without boxes
     reports = write_inside(model, data['test'], inside, recipe.beams)
     written = score_texts(reports, data['test'], recipe)
-    return {name: written[name] for name in ('scores', 'exact') if name in written}
+    return {name: written[name] for name in ('scores', 'exact', 'severity') if name in written}
 
 
 def _measure(job, bench, prepared, run):
