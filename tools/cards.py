@@ -12,7 +12,8 @@ from uar_nb.checkpoint import model_card
 from uar_nb.core import atomic_write, load_tensors
 
 ASSETS = ROOT / 'uar_nb' / 'assets'
-METRICS = {'F1': 'F1 of findings (kind, side, zone)', 'CIDEr': 'CIDEr'}  # of card.json → what they are called
+# of card.json → what they are called
+METRICS = {'F1': 'F1 of findings (kind, side, zone)', 'CIDEr': 'CIDEr'}
 
 
 def shipped():

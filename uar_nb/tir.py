@@ -51,7 +51,7 @@ class TIR(MultiHeadAttention):
         dropout: float = 0.0,  # on the attention weights
         scale: str = 'head',  # 'head': 1/sqrt(d_h); 'model': 1/sqrt(d), as Eq. 11 prints it
         mask: str = 'free',  # 'free': M is a parameter; 'predicted': from word and image
-        mask_form: str = 'scaled',  # + k sigma(M) (Eq. 11); ours: 'gate', + log sigma(M); 'aside', + 0
+        mask_form: str = 'scaled',  # + k sigma(M) (Eq. 11); ours: 'gate' log sigma(M), 'aside' 0
         k: float = 1000.0,  # the scaling constant of Eq. 11
         max_words: int = 61,  # rows of a free mask: positions that the decoder can be asked for
         image_tokens: int = 392,  # columns of a free mask: tokens of all views

@@ -8,7 +8,14 @@ import pytest
 from pages import ROOT
 from uar_nb.apps.demo import PLANS
 from uar_nb.apps.tables import refine_config
-from uar_nb.config import LAST_STAGE, MODEL_PRESETS, SECOND_STAGES, VARIANTS, model_preset
+from uar_nb.config import (
+    LAST_STAGE,
+    MODEL_PRESETS,
+    SECOND_STAGES,
+    TOLD_WHERE,
+    VARIANTS,
+    model_preset,
+)
 
 
 @pytest.mark.parametrize('name', SECOND_STAGES)
@@ -26,7 +33,7 @@ def test_a_second_stage_and_a_preset_of_one_name_are_one_model(name):
 
 
 def test_one_table_holds_every_name():
-    assert set(MODEL_PRESETS) | set(SECOND_STAGES) == set(VARIANTS)
+    assert {*MODEL_PRESETS, *SECOND_STAGES, *TOLD_WHERE} == set(VARIANTS)
     assert all(MODEL_PRESETS[name] is VARIANTS[name] for name in MODEL_PRESETS)
     assert set(LAST_STAGE) <= set(VARIANTS)
     assert len(VARIANTS) >= 25

@@ -129,6 +129,7 @@ STREAMS = [
     'basis',
     'body',
     'bootstrap',
+    'boxes',
     'ceiling',
     'change',
     'constant',
@@ -187,7 +188,7 @@ def test_random_streams_keep_their_names():
         for path in package_modules(ROOT / 'uar_nb').values()
         for s in stream_strings(path.read_text(encoding='utf-8'))
     }
-    assert sorted(found) == STREAMS and len(STREAMS) == 36
+    assert sorted(found) == STREAMS and len(STREAMS) == 37
     assert list(
         stream_strings('core.numpy_rng(\n    seed,\n    "new", *(["late"] if rank else []))')
     ) == ['new', 'late']

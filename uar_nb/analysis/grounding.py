@@ -510,7 +510,7 @@ def attention_figure(
     weights = word_attention(model, batch)[layer, 0]
     tokens = weights.shape[-1] // batch.view_mask.shape[1]
     grid = round(tokens**0.5)
-    words = data.references[index].split()
+    words = data.reference(index).split()
     columns = [((0, len(words)), None)]  # a normal report: all its words
     if data.studies[index].findings:
         stated = _stated_findings(data, index, largest)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONDITIONS', 'MARGIN', 'LEAST_PATIENTS', 'Shown', 'Showing', 'findings_of', 'partners', 'filled_views',
-           'shown_images', 'pool_places', 'pooled_memory', 'write_inside', 'Answer', 'answers', 'count_statements',
-           'Row', 'condition_numbers', 'verdict', 'Looks', 'Reciter', 'ConstantWriter', 'DescriptionWriter', 'examine',
-           'looks_figure', 'save_looks']
+           'shown_images', 'pool_places', 'pooled_memory', 'Answer', 'answers', 'count_statements', 'Row',
+           'condition_numbers', 'verdict', 'Looks', 'Reciter', 'ConstantWriter', 'DescriptionWriter', 'examine',
+           'looks_figure', 'save_looks', 'write_inside']
 
 # %% ../../nbs/wings/analysis/06_looks.ipynb #61f0cab0
 import math
@@ -313,36 +313,6 @@ def pooled_memory(
         return model.encode_image(batch)
     finally:
         hook.remove()
-
-# %% ../../nbs/wings/analysis/06_looks.ipynb #421bbde8
-@torch.no_grad()
-def write_inside(
-    model,  # UAR
-    data,  # `StudyData`
-    inside,  # bool [n, N]: the image tokens that a study's words may look at
-    beams=1,  # beam search; 1 = greedy
-    batch_size=32,  # studies at a time
-) -> list:  # of n reports
-    "Reports whose words look at some image tokens alone."
-    inside = torch.as_tensor(np.asarray(inside))
-    if not bool(inside.any(1).all()):
-        raise UARError(
-            'a study has no token to look at',
-            field='inside',
-            remedy='let a study without boxes look everywhere',
-        )
-    reports = []
-    device = device_of(model)
-    with evaluation_mode(model):
-        for start in range(0, len(data), batch_size):
-            studies = list(range(start, min(start + batch_size, len(data))))
-            batch = data.batch(studies).to(device)
-            memory = model.encode_image(batch)
-            allowed = memory.mask & inside[studies].to(device)
-            memory = memory._replace(allowed=allowed)
-            written = generate(model, batch, beams=beams, max_words=data.max_words, memory=memory)
-            reports += [data.vocabulary.decode(words) for words in written.ids]
-    return reports
 
 # %% ../../nbs/wings/analysis/06_looks.ipynb #0ff740e3
 class Answer(NamedTuple):
@@ -904,3 +874,33 @@ def save_looks(
     save_figure(looks_figure(looks), folder / 'looks.png', dpi=160)
     atomic_write(folder / 'looks.json', looks.to_dict())
     return folder
+
+# %% ../../nbs/wings/analysis/06_looks.ipynb #421bbde8
+@torch.no_grad()
+def write_inside(
+    model,  # UAR
+    data,  # `StudyData`
+    inside,  # bool [n, N]: the image tokens that a study's words may look at
+    beams=1,  # beam search; 1 = greedy
+    batch_size=32,  # studies at a time
+) -> list:  # of n reports
+    "Reports whose words look at some image tokens alone."
+    inside = torch.as_tensor(np.asarray(inside))
+    if not bool(inside.any(1).all()):
+        raise UARError(
+            'a study has no token to look at',
+            field='inside',
+            remedy='let a study without boxes look everywhere',
+        )
+    reports = []
+    device = device_of(model)
+    with evaluation_mode(model):
+        for start in range(0, len(data), batch_size):
+            studies = list(range(start, min(start + batch_size, len(data))))
+            batch = data.batch(studies).to(device)
+            memory = model.encode_image(batch)
+            allowed = memory.mask & inside[studies].to(device)
+            memory = memory._replace(allowed=allowed)
+            written = generate(model, batch, beams=beams, max_words=data.max_words, memory=memory)
+            reports += [data.vocabulary.decode(words) for words in written.ids]
+    return reports

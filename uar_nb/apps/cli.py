@@ -977,7 +977,7 @@ def table(
         Path | None, typer.Option(help='NLMCXR_reports.tgz, for --on iu-phantom.')
     ] = None,
     cost: Annotated[
-        bool, typer.Option('--cost', help='Only measure what the runs would cost at most.')
+        bool, typer.Option('--cost', help='Only measure what the runs would cost.')
     ] = False,
     again: Annotated[
         bool,
@@ -998,7 +998,7 @@ def table(
     common = dict(on=on, rows=names, seeds=seeds, out=out, reports=reports, say=say_unless_quiet)
     if cost:
         found = table_results.cost_table(number, **common)
-        print(f'{found["minutes"]:.0f} minutes of one processor at most')
+        print(f'{found["minutes"]:.0f} minutes of one processor')
         return
     common |= dict(jobs=jobs, threads=threads, keep=keep, again=again)
     made, failed = table_results.run_table(number, **common)

@@ -392,7 +392,7 @@ def retrieval_rows(
             if report == query:
                 remark = 'its own'
             shown = image if rank == 1 else ''
-            rows.append([shown, rank, cosine, remark, data.references[report]])
+            rows.append([shown, rank, cosine, remark, data.reference(report)])
     return rows
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c024
@@ -567,7 +567,7 @@ def _report_section(page, data, checkpoint, reports, layer, count=6):
     for i in most_findings[:count]:
         study, written = data.studies[i], reports[i]
         rows = [
-            ['true', data.references[i], _finding_names(study.findings)],
+            ['true', data.reference(i), _finding_names(study.findings)],
             ['written', written, _finding_names(read_findings(written))],
         ]
         page.table(['', 'report', 'findings'], rows)

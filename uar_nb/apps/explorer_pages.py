@@ -94,7 +94,7 @@ def word_states(
         batch = data.batch([index]).to(next(model.parameters()).device)
         weights = model.cross_attention(batch)[:, 0].float().cpu().numpy()  # [layers, h, T, N]
         weights = np.concatenate([weights.mean(1, keepdims=True), weights], 1)
-        words = data.references[index].split()
+        words = data.reference(index).split()
         n_views = batch.view_mask.shape[1]
         by_layer = [
             [
@@ -220,7 +220,7 @@ def edit_states(
     "What each word costs in the true reports and in changed ones, with the own X-ray and another."
     vocabulary, studies = data.vocabulary, []
     for index, other in enumerate(others):
-        words = data.references[index].split()
+        words = data.reference(index).split()
         base = [report_log_probs(model, data, i, [words])[0] for i in (index, other)]
         likely = [_likely(log_probs, vocabulary) for log_probs in base]
         first = [[word for word, _ in place[:3] if word not in NO_WORDS] for place in likely[0]]

@@ -146,7 +146,7 @@ def explore_words(
     index: int = 0,  # position of the study
 ) -> Explorer:
     "Choose a word of a report, a layer and a head; see where it looks."
-    words = data.references[index].split()
+    words = data.reference(index).split()
     batch = data.batch([index]).to(next(model.parameters()).device)
     weights = model.cross_attention(batch)[:, 0].float().cpu().numpy()  # [layers, h, T, N]
     layers, heads = weights.shape[:2]
@@ -242,7 +242,7 @@ def explore_edits(
         return figure
 
     controls = dict(
-        report=Control(data.references[index], kind='text'),
+        report=Control(data.reference(index), kind='text'),
         study=Control(index, (0, len(data) - 1), 'slider'),
     )
     return Explorer(draw, controls, 'What does each word cost?')
@@ -261,7 +261,7 @@ def explore_neighbours(
         titles = ['the image', f'rank {rank}: cosine {cosine:.2f}{own}']
         shown = [data.pixels.images[data.rows[i, 0]] for i in (study, found)]
         figure = plots.show_images(shown, titles, size=2.4)
-        figure.suptitle(fill(data.references[found], 80), fontsize=7)
+        figure.suptitle(fill(data.reference(found), 80), fontsize=7)
         return figure
 
     controls = dict(

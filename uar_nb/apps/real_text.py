@@ -182,7 +182,7 @@ def _shuffled_row(reports, val):
     tagged = [i for i, study in enumerate(val.studies) if study.findings is not None]
     kinds = shuffle_control(
         [reports[i] for i in tagged],
-        [val.references[i] for i in tagged],
+        [val.reference(i) for i in tagged],
         predicted=[read_kinds(reports[i]) for i in tagged],
         true=[_kinds_of(val.studies[i]) for i in tagged],
     )

@@ -811,7 +811,7 @@ def progress_cells(
 def cost_cells(
     cost: dict,  # of `table_cost`
 ) -> tuple:  # (head, lines of texts)
-    "Minutes of one processor that each row takes at most."
+    "Minutes of one processor that each row takes."
     names = ('run_minutes', 'trial_minutes', 'minutes')
     lines = [[row['row'], *(f'{row[name]:.1f}' for name in names)] for row in cost['rows']]
     return ['row', 'a run', 'a trial', f'{cost["seeds"]} runs, {cost["trials"]} trials'], lines
@@ -916,7 +916,7 @@ def cost_table(
     reports=None,  # of IU-Xray
     say=print,  # gets a line per row
 ) -> dict:  # of `table_cost`; also in table_N_cost.json, beside those of other data
-    "What a table will cost at most; rows that were measured before are kept."
+    "What a table will cost; rows that were measured before are kept."
     chosen = [row.name for row in choose_rows(find_table(table), rows)]
     bench = open_bench(on, out, reports=reports)
     bench.prepare()

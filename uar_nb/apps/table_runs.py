@@ -276,7 +276,7 @@ def shuffled_scores(
         return whole
     of_findings = shuffle_control(
         [reports[i] for i in known],
-        [data.references[i] for i in known],
+        [data.reference(i) for i in known],
         predicted=[stated_findings(reports[i], findings) for i in known],
         true=[true_findings(data.studies[i], findings) for i in known],
     )
@@ -931,7 +931,7 @@ def row_cost(
     row,  # a name in it
     bench: Bench,  # prepared
     steps: int = 100,  # that are measured of the main stage; a tenth of it of the others
-) -> dict:  # minutes of a run (at most), of a trial; seconds of a step
+) -> dict:  # minutes of a run of usual length, of a trial; seconds of a step
     "What a row costs in minutes of one processor, from measured steps."
     table, recipe = find_table(table), bench.recipe
     row = table.row(row)
@@ -954,13 +954,16 @@ def row_cost(
         judging = _writing_seconds(prepared, config.train.beam) * len(prepared.data['val'])
         writing = _writing_seconds(prepared, recipe.beams) * len(prepared.data['test'])
     every = config.train.eval_every
-    run = sum(a_step[s.name] * s.steps + judging * -(-s.steps // every) for s in stages)
+    steps_of = {s.name: s.steps for s in stages}
+    if not row.continues:
+        steps_of[stages[row.main].name] = recipe.usual
+    run = sum(a_step[name] * n + judging * -(-n // every) for name, n in steps_of.items())
     length = recipe.refine if row.continues else recipe.trial_steps
     trial = sum(a_step[s.name] * length + judging for s in stages[: row.main + 1])
     return dict(
         row=row.name,
         seconds_a_step={name: round(value, 4) for name, value in a_step.items()},
-        most_steps=sum(stage.steps for stage in stages),
+        steps=sum(steps_of.values()),
         run_minutes=round((run + writing) / 60, 2),
         trial_minutes=round(trial / 60, 2),
     )
@@ -974,7 +977,7 @@ def table_cost(
     steps: int = 100,  # that are measured
     say=print,  # gets a line per row
 ) -> dict:  # rows, seeds, trials; minutes of one processor in all
-    "The runs of a table with what they cost at most, measured before the first one."
+    "The runs of a table with what they cost, measured before the first one."
     trials = len(trial_choices(bench.recipe))  # of every row
     costs = []
     for row in choose_rows(find_table(table), rows):

@@ -548,9 +548,16 @@ class StudyData:
         "The reports as words, made anew at each call."
         return [self._clean(study) for study in self.studies]
 
+    def reference(
+        self,
+        i,  # position of a study
+    ):  # text
+        "What one report is scored against."
+        return self._reference(self._clean(self.studies[i]))
+
     @property
     def references(self):
-        "What reports are scored against."
+        "What reports are scored against, made anew at each call."
         return [self._reference(cleaned) for cleaned in self.cleaned]
 
 # %% ../../nbs/wings/data/14_batch.ipynb #c049

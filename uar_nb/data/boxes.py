@@ -68,7 +68,7 @@ def stated_boxes(
     "Each finding with boxes that a sentence of report i states."
     known = {finding.key: finding for finding in data.studies[i].findings}
     stated = []
-    for start, end, findings in sentence_spans(data.references[i].split()):
+    for start, end, findings in sentence_spans(data.reference(i).split()):
         for key in dict.fromkeys(finding.key for finding in findings if finding.key in known):
             boxes = [known[key].boxes.get(name, ()) for name in slot_names(data, i)]
             area = max(map(area_of, boxes))
