@@ -270,13 +270,14 @@ def shuffled_scores(
     findings='all',  # as `finding_counts` takes it
 ) -> dict:  # scores when the reports are handed to other patients, and their std
     "The image-shuffle control, with the F1 that the table uses."
-    whole = shuffle_control(reports, data.references)
+    references = data.references
+    whole = shuffle_control(reports, references)
     known = [i for i, study in enumerate(data.studies) if study.findings is not None]
     if findings == 'none' or len(known) < 2:
         return whole
     of_findings = shuffle_control(
         [reports[i] for i in known],
-        [data.reference(i) for i in known],
+        [references[i] for i in known],
         predicted=[stated_findings(reports[i], findings) for i in known],
         true=[true_findings(data.studies[i], findings) for i in known],
     )
