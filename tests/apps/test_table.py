@@ -117,7 +117,7 @@ def test_a_table_that_is_killed_goes_on_and_trains_nothing_twice(tmp_path):
     assert again.returncode == 0 and 'preparing' not in out and 'done in' not in out
 
 
-@pytest.mark.slow  # half a minute: two writers on thirty phantoms and their changes
+@pytest.mark.slow  # 1 min: two writers on thirty phantoms and their changes
 def test_controls_of_looks_come_out_as_they_must(tmp_path):
     "On 30 phantoms: the writer of one report does not look, the one that knows the image looks."
     bench = Bench(tmp_path, tmp_path / 'rows', replace(RECIPES['toy'], test=30))
