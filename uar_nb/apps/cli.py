@@ -937,6 +937,16 @@ def refine(
     print(f'numbers: {out / "tir.json"}')
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #f34fddeb
+_Cost = Annotated[bool, typer.Option('--cost', help='Only measure what the runs would cost.')]
+_Again = Annotated[
+    bool,
+    typer.Option(
+        '--measure-again',
+        help='Train nothing; measure finished runs again from their checkpoints.',
+    ),
+]
+
+
 @_command(
     "Train the rows of one of the paper's tables from several seeds, and make the table.",
     'uar table 1 --on phantom --cost',
@@ -976,16 +986,8 @@ def table(
     reports: Annotated[
         Path | None, typer.Option(help='NLMCXR_reports.tgz, for --on iu-phantom.')
     ] = None,
-    cost: Annotated[
-        bool, typer.Option('--cost', help='Only measure what the runs would cost.')
-    ] = False,
-    again: Annotated[
-        bool,
-        typer.Option(
-            '--measure-again',
-            help='Train nothing; measure finished runs again from their checkpoints.',
-        ),
-    ] = False,
+    cost: _Cost = False,
+    again: _Again = False,
     quiet: _Quiet = False,
 ):
     from uar_nb.apps import table_results

@@ -70,6 +70,7 @@ from uar_nb.experiment.run_folder import (
     find_state,
     read_log,
     read_position,
+    stage_checkpoint,
     stop_on_signal,
 )
 from ..model import UAR
@@ -408,8 +409,9 @@ def _begun_by(job):
 
 def _needs(job, bench):
     "The jobs that a job waits for: its trials, and the run that it goes on from."
+    needed = [] if job.trial is not None else _trials(job, bench)
     begun = _begun_by(job)
-    return [*([] if job.trial is not None else _trials(job, bench)), *([begun] if begun else [])]
+    return [*needed, begun] if begun else needed
 
 
 def tuned_choice(
@@ -569,12 +571,6 @@ def _processor():
     return platform.processor() or platform.machine()
 
 # %% ../../nbs/wings/apps/10_table_runs.ipynb #60459f63
-def _best_checkpoint(run, config):
-    "(stage, folder) of the checkpoint that validation prefers over all stages."
-    stage, _, folder = best_checkpoint(run, config.train.stages)
-    return stage, folder
-
-
 def _aligned_numbers(model, data):
     "What only a UAR has: places in one space with reports, attention to places."
     image, text, keys = study_vectors(model, data['test'])
@@ -588,14 +584,17 @@ def _aligned_numbers(model, data):
     return found
 
 
+def _run_of(job, bench, kept):
+    "The run folder of a finished job: that of its twin in another table, where it is one's."
+    return bench.folder / 'runs' / kept.get('same_as', job.name(bench))
+
+
 def _first_weights(job, bench):
     "The weights of the run that a job goes on from."
     begun = _begun_by(job)
     kept = read_json(begun.file(bench))
-    name = kept.get('same_as', begun.name(bench))
-    stage, writing = kept['stage'], kept['config']['train']['stages'][-1]['name']
-    run = bench.folder / 'runs' / name
-    folder = run / ('checkpoint' if stage == writing else f'checkpoint_{stage}')
+    stages = RunConfig.from_dict(kept['config']).train.stages
+    folder = stage_checkpoint(_run_of(begun, bench, kept), stages, kept['stage'])
     if not folder.exists():
         raise UARError(
             'is gone, and this run goes on from it',
@@ -655,7 +654,7 @@ def _inside_boxes(model, data, recipe):
 
 def _measure(job, bench, prepared, run):
     "Write the test reports of the best checkpoint, and score them."
-    stage, folder = _best_checkpoint(run, prepared.config)
+    stage, _, folder = best_checkpoint(run, prepared.config.train.stages)
     model = load_checkpoint(folder).model
     data, recipe = prepared.data, bench.recipe
     written = evaluate(
@@ -716,7 +715,7 @@ def measure_again(
 ) -> dict:  # what its file holds now
     "Measure a finished run anew, from its checkpoints: what an earlier version left out is added."
     kept = read_json(job.file(bench))
-    run = bench.folder / 'runs' / kept.get('same_as', job.name(bench))
+    run = _run_of(job, bench, kept)
     if not (run / 'checkpoint').exists():
         remedy = 'measure where the run was made, or remove its file and train it again'
         raise UARError('has no checkpoint any more', file=run, remedy=remedy)
