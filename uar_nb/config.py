@@ -503,6 +503,8 @@ class TrainConfig(_Config):
     patience: int = Field(0, ge=0)
     least_steps: int = Field(0, ge=0)  # steps of a stage before `patience` may end it
     least_rise: float = Field(0, ge=0, lt=1)  # share of the best score that counts as a rise
+    # what must have stopped getting better: the monitored score, or it and the loss of the words
+    settled_by: Literal['score', 'score_and_loss'] = 'score'
     save_every: int = Field(0, ge=0)  # steps between resume states; 0 = at each validation
     log_every: int = Field(10, ge=1)  # steps between log rows
     eval_studies: int = Field(0, ge=0)  # validation studies written for while training; 0 = all

@@ -314,10 +314,17 @@ def evaluations_settled(
     stage: str,  # its name
     monitor: str,  # the score that chooses, e.g. 'CIDEr'
     least_rise: float = 0.0,  # see `evaluations_since_best`
+    settled_by: str = 'score',  # 'score_and_loss': the loss of the words is watched too
 ) -> int:
-    "How many evaluations ago the score of a stage rose last, by the log of its run."
+    "How many evaluations ago a stage got better last, by the log of its run."
     rows = [row for row in read_log(folder, 'val') if row['stage'] == stage]
-    return evaluations_since_best([row[monitor] for row in rows], monitor == 'loss', least_rise)
+    watched = {monitor}
+    if settled_by == 'score_and_loss' and rows:
+        watched.add('ce' if 'ce' in rows[0] else 'loss')
+    return min(
+        evaluations_since_best([row[name] for row in rows], name in ('loss', 'ce'), least_rise)
+        for name in watched
+    )
 
 # %% ../nbs/09_training.ipynb #b272546f
 class ProgressTable:
@@ -591,7 +598,7 @@ def _stop_asked(self: Trainer):
 
 @patch
 def _has_settled(self: Trainer, stage):
-    "Whether the validation of a stage has not risen for as long as `patience` says."
+    "Whether validation has not got better for as long as `patience` says."
     patience, monitor = self.config.train.patience, self.validator.monitor_of(stage)
     if not patience or self.validator.data is None:
         return False
@@ -599,8 +606,10 @@ def _has_settled(self: Trainer, stage):
         return False
     since = 0
     if self.accelerator.is_main_process:
-        rise = self.config.train.least_rise
-        since = evaluations_settled(self.folder, stage.name, monitor, rise)
+        train = self.config.train
+        since = evaluations_settled(
+            self.folder, stage.name, monitor, train.least_rise, train.settled_by
+        )
     return self._highest(since) >= patience
 
 

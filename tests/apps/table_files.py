@@ -31,7 +31,8 @@ def made_up(row, seed, **changes):
         dict(step=100, stage='stage1', score=0.1),
         dict(step=150, stage='cool', score=0.8),
     ]
-    trials = [dict(rate=1e-3, dropout=0.1, score=0.4), dict(rate=2e-3, dropout=0.1, score=0.3)]
+    trials = [dict(rate=1e-3, score=0.4, loss=0.5), dict(rate=2e-3, score=0.3, loss=0.6)]
+    trials = [dict(trial, dropout=0.1) for trial in trials]
     found = dict(row=row, seed=seed, scores=scores, counts=pack(dict(F1=counts, CIDEr=ciders)))
     found |= dict(shuffled=dict(F1=0.05), novel=dict(share=0.5, novel=scores), references='same')
     found |= dict(converged=True, studies=STUDIES, parameters=1000, steps=150, monitor='CIDEr')

@@ -35,11 +35,13 @@ from uar_nb.apps.table_rows import (
 )
 from uar_nb.apps.table_runs import (
     Bench,
+    Job,
     is_done,
     list_jobs,
     measure_again,
     prepare_seed,
     run_job,
+    tuned_choice,
 )
 from uar_nb.checkpoint import load_checkpoint
 from uar_nb.config import leaves
@@ -327,6 +329,22 @@ def test_a_new_field_changes_no_hash(monkeypatch):
 
     monkeypatch.setattr('uar_nb.apps.table_rows.leaves', with_new_fields)
     assert run_hash(config, recipe) == before
+
+
+def test_the_loss_of_the_words_chooses_among_trials(tmp_path):
+    "A constant report can have the highest CIDEr; of equal losses the first is taken."
+    bench = Bench(tmp_path, tmp_path / 'rows', RECIPES['toy'])
+    job = Job('1', 'adaatt')
+    choices = trial_choices(bench.recipe)
+    for number, (rate, _) in enumerate(choices):
+        kept = dict(rate=rate, score=1.2 - number, loss=0.5 - 0.1 * number)
+        atomic_write(replace(job, trial=number).file(bench), kept)
+    chosen, trials = tuned_choice(job, bench)
+    assert chosen == choices[-1] and [trial['loss'] for trial in trials] == [0.5, 0.4]
+    for number, (rate, _) in enumerate(choices):
+        kept = dict(rate=rate, score=1.2 + number, loss=0.5)
+        atomic_write(replace(job, trial=number).file(bench), kept)
+    assert tuned_choice(job, bench)[0] == choices[0]
 
 
 def test_trials_come_before_their_row_and_seed_0_before_the_others(tmp_path):

@@ -656,11 +656,12 @@ def tuning_cells(
             chosen = (trial['rate'], trial[second]) == (tuned['rate'], tuned[second])
             name = f'{row["label"]}{" *" if chosen else ""}'
             tried = '–' if trial[second] is None else f'{trial[second]:g}'
-            lines.append([name, f'{trial["rate"]:g}', tried, _number(trial['score'])])
+            judged = [_number(trial['loss']), _number(trial['score'])]
+            lines.append([name, f'{trial["rate"]:g}', tried, *judged])
     names = {_second_choice(row) for row in table['rows']}
     heads = {'dropout': 'dropout', 'mask_rate': 'rate of the mask'}
     second = ' or '.join(heads[name] for name in sorted(names))
-    return ['', 'learning rate', second, 'validation'], lines
+    return ['', 'learning rate', second, 'loss of the words', 'validation score'], lines
 
 
 def published_cells(

@@ -274,6 +274,7 @@ class Recipe:
     eval_every: int = 250  # steps between validations
     patience: int = 5  # validations without a rise that end the main stage
     least_rise: float = 0.01  # share of the best validation score that counts as a rise
+    settled_by: str = 'score_and_loss'  # which of them must have stopped getting better
     least_steps: int = 2000  # of the main stage, so that a slow start is no end
     trial_steps: int = 600  # steps of a tuning trial
     rates: tuple = (1e-3, 2e-3, 4e-3)  # learning rates that are tried
@@ -406,6 +407,7 @@ def row_config(
             'train.patience': recipe.patience,
             'train.least_steps': recipe.least_steps,
             'train.least_rise': recipe.least_rise,
+            'train.settled_by': recipe.settled_by,
             'train.seed': seed,
             'train.threads': threads,
             'train.device': 'cpu',

@@ -418,13 +418,13 @@ def tuned_choice(
     job: Job,  # of a row
     bench: Bench,
 ) -> tuple:  # ((learning rate, dropout or rate of the mask), list of the trials)
-    "What the row's trials have chosen: the highest validation score, the first among equals."
+    "What the row's trials have chosen: the lowest loss of the words, the first among equals."
     row = _row_of(job)
     choices, names = trial_choices(bench.recipe, row), choice_names(row)
     found = [read_json(trial.file(bench)) for trial in _trials(job, bench)]
-    best = max(range(len(found)), key=lambda number: (found[number]['score'], -number))
+    best = min(range(len(found)), key=lambda number: (found[number]['loss'], number))
     rows = [
-        dict(zip(names, choice, strict=True), score=trial['score'])
+        dict(zip(names, choice, strict=True), score=trial['score'], loss=trial['loss'])
         for choice, trial in zip(choices, found, strict=True)
     ]
     return choices[best], rows
@@ -495,12 +495,13 @@ def is_done(
 
 # %% ../../nbs/wings/apps/10_table_runs.ipynb #4d60f795
 def _curve(run, monitor):
-    "Of each validation: step, seconds, score and F1."
+    "Of each validation: step, score, loss of the words and F1."
     rows = []
     for row in read_log(run, 'val'):
         if row['monitor'] != monitor:  # of a stage that learns no words
             continue
         point = dict(step=row['total'], stage=row['stage'], score=row[monitor])
+        point['loss'] = row.get('ce', row['loss'])
         if 'findings_f1' in row:
             point['F1'] = row['findings_f1']
         rows.append(point)
@@ -511,8 +512,9 @@ def _has_converged(run, config, main):
     "Whether the main stage ended because validation had settled, and not by its last step."
     stage = config.train.stages[main].name
     monitor = [row['monitor'] for row in read_log(run, 'val') if row['stage'] == stage][-1]
-    settled = evaluations_settled(run, stage, monitor, config.train.least_rise)
-    return settled >= config.train.patience
+    train = config.train
+    settled = evaluations_settled(run, stage, monitor, train.least_rise, train.settled_by)
+    return settled >= train.patience
 
 
 def _steps_done(run):
@@ -702,8 +704,9 @@ def run_job(
         else:
             choice = trial_choices(bench.recipe, row)[job.trial]
             sign = -1 if trained['monitor'] == 'loss' else 1
-            last = found['curve'][-1]['score']
-            found |= dict(zip(names, choice, strict=True), score=sign * last)
+            last = found['curve'][-1]
+            found |= dict(zip(names, choice, strict=True))
+            found |= dict(score=sign * last['score'], loss=last['loss'])
     found['config'] = prepared.config.to_dict()
     atomic_write(job.file(bench), found)
     return found
