@@ -105,6 +105,27 @@ def test_f1_is_compared_where_all_findings_are_known(pair, tmp_path):
     assert any(note.startswith('F1 is left out') for note in found.notes)
 
 
+def test_f1_with_severity_is_compared_beside_f1(tmp_path):
+    "From counts of its own, which files of an earlier version lack."
+    counts, graded = [[2, 1, 1]] * 10, [[1, 2, 2]] * 10
+    keys = ('F1', 'F1_with_severity')
+    both = [
+        write(
+            tmp_path / f'both{n}',
+            rows_of(reports_of(n), findings=counts, findings_with_severity=graded[n:] + counts[:n]),
+        )
+        for n in (0, 1)
+    ]
+    found = {row['score']: row for row in compare_predictions(both, keys=keys).rows}
+    assert found['F1']['first'] == found['F1']['other'] == pytest.approx(2 * 20 / 60)
+    first, other = found['F1_with_severity']['first'], found['F1_with_severity']['other']
+    assert (first, other) == pytest.approx((2 * 10 / 60, 2 * 11 / 60))
+    older = write(tmp_path / 'older', rows_of(reports_of(1), findings=counts))
+    found = compare_predictions([both[0], older], keys=keys)
+    assert [row['score'] for row in found.rows] == ['F1']
+    assert any('earlier version' in note for note in found.notes)
+
+
 def test_the_search_may_differ_and_is_said(tmp_path):
     paths = [
         write(tmp_path / f'beams{n}', rows_of(reports_of(n)), beams=n, block_trigrams=False)
@@ -168,7 +189,7 @@ def test_a_score_that_is_undefined_is_left_out_and_said(tmp_path):
 
 
 def test_every_score_can_be_asked_for(pair):
-    keys = [key for key in SCORES if key not in ('METEOR', 'F1')]
+    keys = [key for key in SCORES if key not in ('METEOR', 'F1', 'F1_with_severity')]
     assert [row['score'] for row in compare_predictions(pair, keys=keys).rows] == keys
 
 

@@ -22,7 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UNK, UARError, atomic_write, optional_import, read_json
+from uar_nb.core import (
+    UNK,
+    UARError,
+    atomic_write,
+    optional_import,
+    read_json,
+    without_nan,
+)
 from ..data.batch import note_unused_images
 from ..data.load import load_studies, note_cleaning, rules_for
 from ..data.quality import STATES, check_images, find_duplicates
@@ -429,15 +436,7 @@ def _baseline_rows(training, validation, references, seed):
     drawn = random_scores(training, len(references), score_draws, seed=seed)
     rows[f'random, mean of {drawn["draws"]} draws'] = drawn['scores']
     rows['random, standard deviation of the draws'] = drawn['sd']
-    return {name: _without_nan(scores) for name, scores in rows.items()}
-
-
-def _without_nan(scores):
-    "CIDEr of a single reference is not a number, and JSON has no word for that."
-    return {
-        metric: None if value is None or np.isnan(value) else value
-        for metric, value in scores.items()
-    }
+    return without_nan(rows)  # CIDEr of a single reference is not a number
 
 # %% ../../nbs/wings/apps/03_audit.ipynb #c020
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from collections import Counter
 import numpy as np
 import torch
 
-from ..core import EOS_ID, PAD_ID, UARError, check_options, derive_seed, evaluation_mode
-from ..generation import generate, word_log_probs, written_rows
+from ..core import PAD_ID, UARError, check_options, derive_seed, evaluation_mode
+from ..generation import generate, until_end, word_log_probs, written_rows
 from ..scoring.metrics import bleu_counts, corpus_bleu
 
 # %% ../../nbs/wings/experiment/03_rewards.ipynb #bc030e58
@@ -21,11 +21,7 @@ def report_words(
     report_ids,  # tensor [B, T+1] of `<bos>`, words, `<eos>`, padding
 ) -> list:  # of lists of word ids, without the special ones at the ends
     "The words of reports as they stand in a batch."
-    reports = []
-    for row in report_ids[:, 1:].tolist():
-        end = next((i for i, word in enumerate(row) if word in (EOS_ID, PAD_ID)), len(row))
-        reports.append(row[:end])
-    return reports
+    return [until_end(row) for row in report_ids[:, 1:].tolist()]
 
 
 def _ngrams(words, n):

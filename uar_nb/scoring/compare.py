@@ -88,7 +88,8 @@ def in_order_of(
 # %% ../../nbs/wings/scoring/06_compare.ipynb #4476dd40
 COMPARED = ('BLEU_4', 'ROUGE_L', 'CIDEr', 'F1')
 _METRIC_OF = {**{f'BLEU_{n}': 'BLEU' for n in range(1, 5)}}
-SCORES = (*_METRIC_OF, 'METEOR', 'ROUGE_L', 'CIDEr', 'F1')
+_FINDINGS = ('F1', 'F1_with_severity')
+SCORES = (*_METRIC_OF, 'METEOR', 'ROUGE_L', 'CIDEr', *_FINDINGS)
 
 
 @dataclass(repr=False)
@@ -159,11 +160,13 @@ def _compared_keys(wanted, all_scores):
     keys, notes = [], []
     for key in dict.fromkeys(wanted):
         unknown = [scores for scores in all_scores if math.isnan(scores.values.get(key, math.nan))]
-        if unknown and key != 'F1':
+        if unknown and key not in _FINDINGS:
             why = unknown[0].recipe.get('undefined', 'it cannot be computed here')
             notes.append(f'{key} is left out: {why}')
         elif unknown:
-            notes.append('F1 is left out: the findings of some studies are not known, or none is')
+            why = 'the findings of some studies are not known, or none is'
+            older = '' if key == 'F1' else '; an earlier version did not keep them with severity'
+            notes.append(f'{key} is left out: {why}{older}')
         else:
             keys.append(key)
     if not keys:
@@ -191,7 +194,7 @@ def compare_predictions(
     first, *others = (read_predictions(path) for path in paths)
     names = _names_of([one.file for one in (first, *others)])
     others = [in_order_of(first, other) for other in others]
-    metrics = dict.fromkeys(_METRIC_OF.get(key, key) for key in keys if key != 'F1')
+    metrics = dict.fromkeys(_METRIC_OF.get(key, key) for key in keys if key not in _FINDINGS)
     all_scores = [one.scores(tuple(metrics)) for one in (first, *others)]
     keys, notes = _compared_keys(keys, all_scores)
     rows = []

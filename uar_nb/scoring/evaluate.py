@@ -40,6 +40,7 @@ from uar_nb.scoring.metrics import (
     findings_row,
     findings_scores,
     score_reports,
+    severity_counts,
 )
 
 # %% ../../nbs/wings/scoring/03_evaluate.ipynb #c018
@@ -216,21 +217,20 @@ def _checked_model(model, data):
     return checkpoint.model
 
 
-def _findings_of_each(data, reports):
-    "(right, wrong, missing) of each report; None where the study's findings are not known."
-    counts = []
-    for study, report in zip(data.studies, reports, strict=False):
-        if study.findings is None:
-            counts.append(None)
-            continue
-        [found] = findings_counts([read_findings(report)], [study.findings])
-        counts.append(found.astype(int).tolist())
-    return counts
+def _findings_of(study, report):
+    "(right, wrong, missing) without and with severity; {} where the findings are not known."
+    if study.findings is None:
+        return {}
+    pair = [read_findings(report)], [study.findings]
+    [plain], [graded] = findings_counts(*pair), severity_counts(*pair)
+    return dict(
+        findings=plain.astype(int).tolist(),
+        findings_with_severity=graded.tolist(),
+    )
 
 
 def _prediction_rows(data, written, scores):
     "What predictions.jsonl holds: one dict per study."
-    counts = _findings_of_each(data, [report for report, _ in written])
     references = data.references
     rows = []
     for n, (report, probabilities) in enumerate(written):
@@ -243,9 +243,7 @@ def _prediction_rows(data, written, scores):
             probabilities=probabilities,
             scores={name: value for name, value in own.items() if not math.isnan(value)},
         )
-        if counts[n] is not None:
-            row['findings'] = counts[n]
-        rows.append(row)
+        rows.append(row | _findings_of(data.studies[n], report))
     return rows
 
 
@@ -324,10 +322,11 @@ def _prediction_row(line, number, file):
     no_text = [name for name in (*wanted, 'original') if not isinstance(row.get(name, ''), str)]
     if no_text:
         raise UARError(f'{no_text[0]!r} is no text', **place)
-    counts = row.get('findings', [0, 0, 0])
-    is_count = isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)
-    if not is_count or len(counts) != 3:
-        raise UARError("'findings' are not three counts", **place)
+    for name in ('findings', 'findings_with_severity'):
+        counts = row.get(name, [0, 0, 0])
+        is_count = isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)
+        if not is_count or len(counts) != 3:
+            raise UARError(f'{name!r} are not three counts', **place)
     return row
 
 
@@ -393,8 +392,11 @@ class Predictions:
             metrics=metrics,
             recipe=self.recipe,
         )
-        counts = self.column('findings')
-        return scores if None in counts else scores.with_f1(counts)
+        for column, name in (('findings', 'F1'), ('findings_with_severity', 'F1_with_severity')):
+            counts = self.column(column)
+            if None not in counts:
+                scores = scores.with_f1(counts, name)
+        return scores
 
 
 def read_predictions(

@@ -333,20 +333,20 @@ class Scores:
             return np.asarray(self.counts['BLEU']), functools.partial(_bleu_n, n=int(key[-1]))
         if key == 'METEOR' and 'METEOR' in self.counts:
             return np.asarray(self.counts['METEOR']), corpus_meteor
-        if key == 'F1' and 'F1' in self.counts:
-            return np.asarray(self.counts['F1']), _f1_of_sums
+        if key in ('F1', 'F1_with_severity') and key in self.counts:
+            return np.asarray(self.counts[key]), _f1_of_sums
         scores = np.asarray(self.per_report[key], dtype=float)
         return np.stack([scores, np.ones_like(scores)], 1), _share_of_sums
 
-    def with_f1(self, counts):
+    def with_f1(self, counts, name='F1'):
         "The same with F1 of findings, from (right, wrong, missing) of each report [n, 3]."
         counts = np.asarray(counts, dtype=float)
         return Scores(
-            {**self.values, 'F1': float(_f1_of_sums(counts.sum(0)))},
-            {**self.per_report, 'F1': _f1_of_sums(counts).tolist()},
+            {**self.values, name: float(_f1_of_sums(counts.sum(0)))},
+            {**self.per_report, name: _f1_of_sums(counts).tolist()},
             self.recipe,
             ids=self.ids,
-            counts={**self.counts, 'F1': counts},
+            counts={**self.counts, name: counts},
         )
 
     def interval(self, key, samples=1000, level=0.95, seed=0):
