@@ -31,7 +31,7 @@ from pages import ROOT
 SKIP = ('nbdev_export()', '#| eval: false')
 RESULTS = ROOT / 'data' / 'results' / 'notebooks.json'
 # Pages that are new and wait for an idle machine: `--measure` them and take them out
-NOT_MEASURED = ('results/22_the_plan', 'wings/data/15_boxes')
+NOT_MEASURED = ()
 TOYS = 'not a result'  # an analysis without its runs says so
 # Peak memory of the kernel and of the largest process that it started, in MB; the kernel's own
 # high-water mark where Linux tells it
