@@ -418,6 +418,10 @@ def row_config(
     return _with_dropout(config, dropout).override(dict(row.changes))
 
 
+# a stage that is trained to its last step
+_WHOLE = dict(patience=0, least_steps=0, least_rise=0.0, settled_by='score')
+
+
 def continued_config(  # noqa: PLR0913 (a row, its choices, a seed)
     table: Table,  # of the row
     row: Row,  # that goes on from another
@@ -438,8 +442,7 @@ def continued_config(  # noqa: PLR0913 (a row, its choices, a seed)
         mask_on=config.model.mask != 'none',
         **LAST_STAGE.get(row.preset, {}),
     )
-    whole = dict(patience=0, least_steps=0, least_rise=0.0)
-    return replace(config, train=replace(config.train, stages=(stage,), **whole))
+    return replace(config, train=replace(config.train, stages=(stage,), **_WHOLE))
 
 
 def choice_names(
@@ -477,8 +480,7 @@ def trial_config(  # noqa: PLR0913 (a row, its choices)
     config = row_config(table, row, recipe, choice, threads=threads)
     before = [_shortened(stage, steps) for stage in config.train.stages[: row.main]]
     main = replace(_shortened(config.train.stages[row.main], steps), schedule='cosine')
-    plain = dict(patience=0, least_steps=0, least_rise=0.0)
-    train = replace(config.train, stages=(*before, main), eval_every=steps, **plain)
+    train = replace(config.train, stages=(*before, main), eval_every=steps, **_WHOLE)
     return replace(config, train=train)
 
 
