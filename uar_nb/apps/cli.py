@@ -793,8 +793,8 @@ def compare(
     score: Annotated[
         list[str],
         typer.Option(
-            help='BLEU_1 to BLEU_4, METEOR (starts Java), ROUGE_L, CIDEr, F1 or F1_with_severity; may '
-            'be repeated. [default: BLEU_4, ROUGE_L, CIDEr, and F1 where findings are known]'
+            help='BLEU_1 to BLEU_4, METEOR (starts Java), ROUGE_L, CIDEr, F1 or F1_with_severity; '
+            'may be repeated. [default: BLEU_4, ROUGE_L, CIDEr, and F1 where findings are known]'
         ),
     ] = [],
     draws: Annotated[
