@@ -144,6 +144,20 @@ def take_locks_away(number):
     fcntl.flock = flock
 
 
+def ask_again(number):
+    "Send this process a signal once its command has told what ended it."
+    import uar_nb.apps.cli as cli
+
+    tell = cli.tell
+
+    def hooked_tell(error):
+        status = tell(error)
+        os.kill(os.getpid(), number)
+        return status
+
+    cli.tell = hooked_tell
+
+
 def set_the_scene(plan):
     "What of a plan is there from the beginning."
     for name in plan.get('missing', ()):
@@ -152,6 +166,8 @@ def set_the_scene(plan):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if plan.get('no_locks'):
         take_locks_away(plan['no_locks'])
+    if plan.get('again'):
+        ask_again(getattr(signal, plan['again']))
     if plan.get('lease'):
         from uar_nb.experiment.run_folder import run_lock
 
@@ -178,6 +194,7 @@ def put_into_effect(plan):
     'reports', 'n': n, 'path': part of a path, 'signal': name} ends it by SIGKILL, or sends another
     signal, at the n-th such event once s training steps are done in all ('reports': an evaluation
     writes those of its next batch); a file that is being written is cut in half by SIGKILL.
+    `again`: name of a signal that comes once the command has told what ended it.
     `full`/`refuse`: a text; writes to paths that hold it fail,
     `full` once `after` steps are done. `missing`: packages that are not installed. `no_locks`:
     `flock` answers this error number. `lease`: (seconds between signs of life, seconds to wait for

@@ -17,7 +17,7 @@ import pytest
 from forge import POSIX
 from pages import ROOT
 from uar_nb.apps import cli
-from uar_nb.core import UARError, on_stop_signal
+from uar_nb.core import Stopped, UARError, on_stop_signal
 from uar_nb.show import terminal
 
 sys.path.insert(0, str(ROOT))
@@ -177,8 +177,33 @@ def test_a_stop_that_leaves_a_lock_behind_is_a_stop():
     """`Condition.wait` releases its lock before it can promise to take it again; a signal in
     between lets the end of the block release it a second time, and that error covers the stop."""
     condition = threading.Condition(StoppedLock())
-    with pytest.raises(RuntimeError) as met, on_stop_signal(cli._stop), condition:
+    with pytest.raises(RuntimeError) as met, on_stop_signal(cli._stop_once()), condition:
         condition.wait()
+    assert terminal.explain(met.value) == (128 + signal.SIGTERM, 'stopped by SIGTERM')
+
+
+@needs_fork
+def test_a_user_who_asks_again_means_it(monkeypatch):
+    "A second signal within a second belongs to the first; a later one stops what hangs."
+    now = iter([100, 100.9, 101.5, 103])
+    monkeypatch.setattr(cli.time, 'monotonic', lambda: next(now))
+    with on_stop_signal(cli._stop_once()):
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+
+
+@needs_fork
+def test_a_signal_before_the_command_begins(monkeypatch):
+    "While typer reads the arguments: it ends with 130 and no word, whichever signal it was."
+    monkeypatch.setattr(
+        'typer.core.TyperGroup.make_context', lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    with pytest.raises(Stopped) as met:
+        cli.run_command(['audit', 'set'])
     assert terminal.explain(met.value) == (128 + signal.SIGTERM, 'stopped by SIGTERM')
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from forge import POSIX, TINY, has_ended, wait_for
+from forge import POSIX, TINY
 from pages import ROOT
 from uar_nb.scoring import evaluate as module
 
@@ -99,16 +99,13 @@ def test_what_was_there_stays_whole(forge, home, whole, moment):
     assert (after == before) == (moment == 'reports')
 
 
-def test_two_signals_at_once(forge, home):
-    "A scheduler that asks again while the files are written."
-    how = dict(event='fsync', path='scores.json', signal='SIGUSR1')
-    started = forge.start(command('twice'), cwd=home, kill=how)
-    wait_for(home / 'twice', lambda: has_ended(started))
-    os.kill(started[0], signal.SIGTERM)
-    done = forge.finish(started)
-    assert done.status in (128 + signal.SIGUSR1, 128 + signal.SIGTERM)
-    assert done.err.startswith('stopped by SIG') and done.err.count('\n') == 1
-    assert belongs_together(content(home / 'twice'))
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_asked_twice(forge, home, moment):
+    "A scheduler that asks again, while the command ends already."
+    how = dict(MOMENTS[moment], signal='SIGUSR1')
+    out = f'twice {moment}'
+    ends_tidily(forge.run(command(out), cwd=home, kill=how, again='SIGTERM'), 'SIGUSR1')
+    assert moment == 'reports' or belongs_together(content(home / out))
 
 
 def test_killed_between_the_two_files(forge, home):

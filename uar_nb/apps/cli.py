@@ -10,8 +10,10 @@ __all__ = ['app', 'LOADING_OPTIONS', 'tidy_errors', 'read_settings', 'read_loadi
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c003
 import functools
+import math
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +23,7 @@ import typer
 from .. import __version__
 from ..config import MODEL_PRESETS, RUN_PRESETS, SECOND_STAGES, SYSTEM_PRESETS
 from ..core import DISCLAIMER, Stopped, UARError, on_stop_signal, say, to_json
-from ..show.terminal import end_process, tell
+from ..show.terminal import end_process, stop_behind, tell
 
 # %% ../../nbs/wings/apps/12_cli.ipynb #c007
 app = typer.Typer(
@@ -1036,8 +1038,17 @@ def _print_warning(message, *_, **__):
     print(f'warning: {message}', file=sys.stderr)
 
 
-def _stop(number):
-    raise Stopped(number)
+def _stop_once():
+    "The answer to signals: raise `Stopped`. Schedulers send two; the second is the same request."
+    asked = -math.inf
+
+    def stop(number):
+        nonlocal asked
+        before, asked = asked, time.monotonic()
+        if asked - before > 1:  # second; a user who asks again means it
+            raise Stopped(number)
+
+    return stop
 
 
 def check_arguments(
@@ -1064,8 +1075,11 @@ def run_command(
     before = warnings.showwarning
     warnings.showwarning = _print_warning
     try:
-        with on_stop_signal(_stop):
+        with on_stop_signal(_stop_once()):
             app(args=[*debug[:1], *rest], prog_name='uar')
+    except SystemExit as end:
+        stop = stop_behind(end)  # typer would end with 130, whichever signal it was
+        raise (end if stop is None else stop) from None
     finally:
         warnings.showwarning = before
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASCII_SIGNS', 'STATUSES', 'REPORTS', 'spell', 'spell_out', 'prepare_streams', 'place_of', 'one_line', 'wants_trace',
-           'Ending', 'explain', 'reader_is_gone', 'write_buffers', 'tell', 'end_process']
+           'Ending', 'stop_behind', 'explain', 'reader_is_gone', 'write_buffers', 'tell', 'end_process']
 
 # %% ../../nbs/wings/show/03_terminal.ipynb #0b976585
 import codecs
@@ -234,8 +234,10 @@ class Ending(NamedTuple):
     message: str  # for standard error; '' says nothing
 
 
-def _stop_behind(error):
-    "What asked to stop, if an error is that or came up on the way out of it; else None."
+def stop_behind(
+    error: BaseException,  # that ends a command
+) -> KeyboardInterrupt | None:
+    "What asked to stop, if an error is that or came up on the way out of it."
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error
@@ -248,7 +250,7 @@ def explain(
     own_status = getattr(error, 'exit_status', None)
     if own_status is not None:  # a `UARError` says it all
         return Ending(own_status, f'error: {error}')
-    stop = _stop_behind(error)
+    stop = stop_behind(error)
     if stop is not None and not isinstance(error, (OSError, MemoryError)):
         return Ending(getattr(stop, 'status', 130), str(stop) or 'stopped')  # or `Stopped`
     place = place_of(error)
