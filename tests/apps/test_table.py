@@ -130,6 +130,8 @@ def test_controls_of_looks_come_out_as_they_must(tmp_path):
     found = looks_controls(data, bench.recipe)
     assert found['constant']['verdict'] == 'does not look'
     assert found['description']['verdict'] == 'looks'
+    for name, share in (('constant', 0), ('description', 1)):
+        assert {one['right'] for one in found[name]['kinds'].values()} == {share}
     assert found['description']['conditions']['other findings']['right'] == [1, 1, 1]
     assert found['constant']['conditions']['blank']['change'][0] == 0
 
@@ -236,6 +238,8 @@ def test_a_row_goes_on_from_the_weights_of_its_first_stage(tmp_path):
         'without',
         'blank',
     }
+    for found in first['looks']['kinds'].values():
+        assert found['expected'] > 0 and 0 <= found['right'] <= 1
     for name, found in (('no-mask', plain), ('boxes', told)):
         after = load_checkpoint(tmp_path / 'runs' / f'ceiling-toy-{name}-0/checkpoint').model
         for key, value in after.state_dict().items():

@@ -11,6 +11,7 @@ from uar_nb.apps.table_results import (
     aligned_cells,
     best_constants,
     looked_cells,
+    looked_kind_cells,
     make_table,
     read_results,
     to_markdown,
@@ -185,6 +186,30 @@ def test_what_rows_do_when_shown_other_images(tmp_path):
     assert rows[0]['right'] == expected and rows[0]['verdicts'] == 'looks: 2'
     assert rows[1]['another patient: changed'] == '0.000' and rows[1]['right'] == '–'
     assert 'blank: changed' not in head
+
+
+def test_which_findings_are_followed_when_they_are_taken_away(tmp_path):
+    "Over the seeds that know it: runs of an earlier version did not count by kind."
+    shares = [None, 0.5, 0.75]
+    for seed, share in enumerate(shares):
+        looks = dict(verdict='looks', conditions={})
+        if share is not None:
+            kinds = dict(effusion=dict(expected=8, right=share))
+            looks |= dict(kinds=kinds | dict(nodule=dict(expected=4, right=0.0)))
+        for row, more in (('base', {}), ('uar', dict(looks=looks))):
+            found = made_up(row, seed, **more)
+            (tmp_path / f'1-made-{row}-{seed}.json').write_text(json.dumps(found))
+    control = dict(verdict='does not look', conditions={}, kinds={})
+    baselines = dict(rows={}, looks=dict(constant=control))
+    (tmp_path / 'baselines-made.json').write_text(json.dumps(baselines))
+    made = make_table(tmp_path, '1', 'made')
+    head, lines = looked_kind_cells(made)
+    assert head == ['', 'effusion (8)', 'nodule (4)', 'seeds']
+    expected = f'{np.mean(shares[1:]):.3f} ± {np.std(shares[1:], ddof=1):.3f}'
+    assert lines[0][1:] == [expected, '0.000 ± 0.000', '2'] and len(lines) == 2
+    assert lines[1] == ['constant writer', '–', '–', '–']
+    assert 'effusion (8)' in to_markdown(made)
+    assert looked_kind_cells(make_table(tmp_path, '1', 'made') | dict(rows=[]))[1] == []
 
 
 def test_what_has_not_converged_is_compared_with_nothing(tmp_path):

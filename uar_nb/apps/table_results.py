@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'COMPARED', 'ALIGNED', 'LOOKED', 'best_constants', 'naive_numbers', 'looks_controls', 'baseline_file',
            'keep_baselines', 'RowResult', 'read_results', 'pooled_sums', 'compare_rows', 'score_at', 'make_table',
-           'score_cells', 'difference_cells', 'aligned_cells', 'looked_cells', 'novel_cells', 'tuning_cells',
-           'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex', 'write_table',
+           'score_cells', 'difference_cells', 'aligned_cells', 'looked_cells', 'looked_kind_cells', 'novel_cells',
+           'tuning_cells', 'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex', 'write_table',
            'progress_cells', 'cost_cells', 'open_bench', 'run_table', 'cost_table', 'table_text']
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #cf123f11
@@ -190,6 +190,7 @@ LOOKED = {
     'blank: changed': ('looks', 'conditions', 'blank', 'change', 0),
     'lost per word': ('looks', 'conditions', 'other findings', 'loss', 0),
 }
+_KINDS = ('looks', 'kinds')
 
 
 def _at(found, path):
@@ -400,6 +401,7 @@ def _row_entry(result, table, best_naive, seconds):
         aligned={name: result.at(*path) for name, path in ALIGNED.items()},
         looked={name: result.at(*path) for name, path in LOOKED.items()},
         verdicts=[_at(found, ('looks', 'verdict')) for found in result.seeds.values()],
+        looked_kinds=_looked_kinds(result),
         novel=dict(share=first['novel']['share'], scores=novel),
         shuffled_F1=result.at('shuffled', 'F1'),
         above_shuffled=result.above_shuffled,
@@ -415,6 +417,19 @@ def _row_entry(result, table, best_naive, seconds):
         tuned=first['tuned'],
         published=_published_of(row, table),
     )
+
+
+def _looked_kinds(result):
+    "Kind → how often it was taken away, and the share that followed, over seeds that know it."
+    known = [found['looks']['kinds'] for found in result.seeds.values() if _at(found, _KINDS)]
+    kinds = [kind for kind in known[0] if all(kind in found for found in known)] if known else []
+    return {
+        kind: dict(
+            expected=known[0][kind]['expected'],
+            right=over_seeds([found[kind]['right'] for found in known]),
+        )
+        for kind in kinds
+    }
 
 
 def make_table(
@@ -626,6 +641,23 @@ def looked_cells(
     return ['', *shown, 'verdicts'], lines
 
 
+def looked_kind_cells(
+    table: dict,  # of `make_table`
+) -> tuple:  # (head, lines of texts)
+    "By kind of finding: drawn without it, the share of reports that stated it and no longer do."
+    rows = {row['label']: row['looked_kinds'] for row in table['rows'] if row['looked_kinds']}
+    counts = {kind: one['expected'] for kinds in rows.values() for kind, one in kinds.items()}
+    head = ['', *(f'{kind.replace("_", " ")} ({n})' for kind, n in counts.items()), 'seeds']
+    lines = []
+    for label, kinds in rows.items():
+        shares = [_cell(_at(kinds, (kind, 'right'))) for kind in counts]
+        lines.append([label, *shares, str(next(iter(kinds.values()))['right']['seeds'])])
+    for name, found in table['looks_controls'].items() if lines else ():
+        shares = [_number(_at(found, ('kinds', kind, 'right'))) for kind in counts]
+        lines.append([f'{name} writer', *shares, '–'])
+    return head, lines
+
+
 def novel_cells(
     table: dict,  # of `make_table`
 ) -> tuple:  # (head, lines of texts)
@@ -690,6 +722,7 @@ _PARTS = (
     ('Differences', difference_cells),
     ('Alignment, and where words of the true report look', aligned_cells),
     ('Shown other images', looked_cells),
+    ('Shown the same body without one finding: no longer stated', looked_kind_cells),
     ('Novel references, and equal seconds', novel_cells),
     ('Published', published_cells),
     ('Tuning trials', tuning_cells),

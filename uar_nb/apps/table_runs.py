@@ -628,7 +628,7 @@ def looks_numbers(
     model,  # UAR, another system, or what obeys their contract
     data,  # `StudyData` of the test studies
     tokenizer=None,  # of the images; None for a model that reads pixels
-) -> dict:  # verdict, verdicts, conditions (shares with their intervals), left_out
+) -> dict:  # verdict, verdicts, conditions (shares with their intervals), kinds, left_out
     "Whether a model looks at the image, in short (`uar looks` tells all)."
     found = examine(model, data.head(LOOKED_AT), tokenizer).to_dict()
     names = ('change', 'right', 'collateral', 'loss')
@@ -636,8 +636,13 @@ def looks_numbers(
         condition: {name: [_rounded(value) for value in numbers[name]] for name in names}
         for condition, numbers in found['conditions'].items()
     }
+    kinds = {  # findings that were taken away, and the share that is then no longer stated
+        kind: dict(expected=numbers['counts']['expected'], right=_rounded(numbers['right'][0]))
+        for kind, numbers in found['by_kind'].get('without', {}).items()
+        if numbers['counts']['expected']
+    }
     told = {name: found[name] for name in ('verdict', 'verdicts', 'left_out')}
-    return dict(told, studies=found['about']['studies'], conditions=conditions)
+    return dict(told, studies=found['about']['studies'], conditions=conditions, kinds=kinds)
 
 
 def _rounded(value):
