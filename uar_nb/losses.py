@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import UARError, check_options, full_precision, upcast
+from .core import UARError, check_kind, check_options, full_precision, upcast
 
 # %% ../nbs/06_losses.ipynb #c009
 def cross_entropy(
@@ -157,6 +157,7 @@ def combine(
 ) -> torch.Tensor:  # scalar
     "The total loss (Eq. 13); a part with weight 0 is left out entirely"
     weights = dict.fromkeys(LAMBDAS, 1.0) if weights is None else weights
+    check_kind(weights, dict, 'weights', f'name them, e.g. {dict.fromkeys(LAMBDAS, 1.0)}')
     unknown = [name for name in losses if name not in weights]
     if unknown:
         raise UARError(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..core import EOS_ID, UARError, check_options, optional_import
-from ..data.labels import mentioned_kinds, modifier_field, read_findings
+from ..data.labels import mentioned_kinds, modifier_field, read_findings, study_findings
 from ..data.study import FINDING_KINDS
 from ..data.text import clean_report
 from ..scoring.metrics import OVER_STUDIES, TextTable, bootstrap
@@ -46,11 +46,6 @@ def similarities(
     return image @ text.T
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #bf750721
-def _findings_of_study(study):
-    "Findings of a study: the true ones, or those that its report states."
-    return read_findings(study.report) if study.findings is None else study.findings
-
-
 def finding_keys(
     studies,  # list of `Study`
     severity=False,  # tell degrees apart as well
@@ -60,7 +55,7 @@ def finding_keys(
     for study in studies:
         parts = [
             (*finding.key, finding.severity if severity else '')
-            for finding in _findings_of_study(study)
+            for finding in study_findings(study)
         ]
         keys.append(numbers.setdefault(frozenset(parts), len(numbers)))
     return np.array(keys, dtype=np.int64)
@@ -362,7 +357,7 @@ def order_by_findings(
     "Studies of like findings side by side."
     kinds = list(FINDING_KINDS)
     sets = [
-        sorted((kinds.index(f.kind), f.side, f.zone) for f in _findings_of_study(study))
+        sorted((kinds.index(f.kind), f.side, f.zone) for f in study_findings(study))
         for study in studies
     ]
     order = np.array(sorted(range(len(sets)), key=lambda i: sets[i]), dtype=np.int64)

@@ -22,14 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uar_nb.core import (
-    UNK,
-    UARError,
-    atomic_write,
-    optional_import,
-    read_json,
-    without_nan,
-)
+from ..core import UNK, UARError, atomic_write, optional_import, read_json, without_nan
 from ..data.batch import note_unused_images
 from ..data.load import load_studies, note_cleaning, rules_for
 from ..data.quality import STATES, check_images, find_duplicates

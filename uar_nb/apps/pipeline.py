@@ -38,7 +38,15 @@ from uar_nb.core import (
 from ..data.batch import PixelStore, TokenStore, note_unused_images
 from ..data.image import resize_image, to_float
 from ..data.load import LAYOUTS, load_studies, note_cleaning
-from ..data.study import SPLITS, StudyList, by_split, describe_studies, facts_of, is_empty
+from uar_nb.data.study import (
+    SPLITS,
+    StudyList,
+    by_split,
+    describe_studies,
+    facts_of,
+    is_empty,
+    patient_of,
+)
 from ..experiment.prepare import Prepared, make_data, prepare, settle_rules
 from ..experiment.run_folder import check_run, main_first, run_lock
 from ..phantom.generator import FREQUENCIES, make_studies, write_studies
@@ -180,7 +188,7 @@ def _join(data_sets):
 
 def _hold_out_patients(studies, seed):
     "Studies to learn from, and those of up to 200 patients (a twentieth) to measure on."
-    patients = [study.patient or study.id for study in studies]
+    patients = [patient_of(study) for study in studies]
     # 'held out' names a random stream: another word would choose other patients
     shuffled = sorted(set(patients), key=lambda patient: derive_seed('held out', seed, patient))
     held_out = set(shuffled[: min(200, len(shuffled) // 20)])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mention', 'Cue', 'WordTable', 'finding_words', 'modifier_words', 'modifier_field', 'is_denied', 'mentioned_kinds',
-           'read_sentence', 'plain_sentences', 'read_findings', 'sentence_spans']
+           'read_sentence', 'plain_sentences', 'read_findings', 'study_findings', 'sentence_spans']
 
 # %% ../../nbs/wings/data/12_labels.ipynb #c003
 import re
@@ -256,6 +256,15 @@ def read_findings(
         for finding in read_sentence(sentence):
             findings.setdefault(finding.key, finding)
     return list(findings.values())
+
+
+def study_findings(
+    study,  # a `Study`
+) -> tuple:  # of `Finding`
+    "The findings of a study, or those that its report states where nobody has listed them."
+    if study.findings is not None:
+        return tuple(study.findings)
+    return tuple(read_findings(study.report))
 
 
 def sentence_spans(

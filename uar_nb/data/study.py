@@ -6,7 +6,7 @@
 __all__ = ['FINDING_KINDS', 'VIEWS', 'SPLITS', 'NOTE_KINDS', 'SHEET_DIGITS', 'Finding', 'View', 'Study', 'view_by_order',
            'view_name', 'view_in_name', 'ViewChoice', 'choose_view', 'frontal_first', 'ViewHints', 'choose_views',
            'write_image', 'is_empty', 'name_some', 'Fault', 'DataSetError', 'Note', 'DataFacts', 'ViewLog', 'StudyList',
-           'facts_of', 'by_split', 'describe_studies', 'empty_splits', 'random_split', 'number_form',
+           'facts_of', 'by_split', 'describe_studies', 'patient_of', 'empty_splits', 'random_split', 'number_form',
            'spreadsheet_damage', 'id_notes', 'Walk', 'walk', 'walk_files', 'FaultLog']
 
 # %% ../../nbs/wings/data/05_study.ipynb #c003
@@ -588,6 +588,13 @@ def _check_shares(shares):
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         remedy = 'give three numbers that add up to 1'
         raise UARError(f'{shares} are not three shares', field='shares', remedy=remedy)
+
+
+def patient_of(
+    study,  # a `Study`
+) -> str:
+    "Who it is; each study counts as a patient of its own where that is not known."
+    return study.id if study.patient is None else study.patient
 
 
 def _split_unit(study, by):

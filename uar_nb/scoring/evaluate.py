@@ -217,7 +217,7 @@ def _checked_model(model, data):
     return checkpoint.model
 
 
-def _findings_of(study, report):
+def _finding_counts(study, report):
     "(right, wrong, missing) without and with severity; {} where the findings are not known."
     if study.findings is None:
         return {}
@@ -243,7 +243,7 @@ def _prediction_rows(data, written, scores):
             probabilities=probabilities,
             scores={name: value for name, value in own.items() if not math.isnan(value)},
         )
-        rows.append(row | _findings_of(data.studies[n], report))
+        rows.append(row | _finding_counts(data.studies[n], report))
     return rows
 
 

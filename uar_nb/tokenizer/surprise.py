@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from ..core import UARError, atomic_write, load_tensors
 from ..data.batch import StudyData
-from ..data.study import VIEWS
+from ..data.study import VIEWS, patient_of
 
 # %% ../../nbs/wings/tokenizer/04_surprise.ipynb #9e616528
 PRIOR = 10.0  # images that the words of all positions weigh, a of equation (a)
@@ -154,7 +154,7 @@ class TokenStatistics:
             return None
         codebook_size = data.tokens.codebook_size
         counts, quantiles = {}, {}
-        patients = np.array([study.patient or study.id for study in data.studies])
+        patients = np.array([patient_of(study) for study in data.studies])
         for number, view in enumerate(VIEWS):
             studies, slots = (data.view_mask & (data.view_ids == number)).nonzero().T.numpy()
             if not len(studies):
