@@ -506,12 +506,41 @@ def _studies_hash(studies):
     return sha256_of(*(f'{s.split}\x1f{s.id}\x1f{s.report}\x1e' for s in used))
 
 
+def _findings_hash(studies):
+    "The identity of the labels of the same studies; None where no study has any."
+    used = [s for s in studies if s.split in ('train', 'val')]
+    if all(s.findings is None for s in used):
+        return None
+
+    def labels(finding):
+        boxes = {
+            view: [[float(side) for side in box] for box in boxes]
+            for view, boxes in sorted(finding.boxes.items())
+        }
+        return [finding.kind, finding.side, finding.zone, finding.severity, boxes]
+
+    def of(study):
+        return study.findings and [labels(finding) for finding in study.findings]
+
+    return sha256_of(*(f'{s.id}\x1f{to_json(of(s))}\x1e' for s in used))
+
+
 def _other_run(file, name, old, new):
     "The error for a folder that holds another run."
     return UARError(
         f'this folder holds a run with {name} = {old!r}, not {new!r}',
         file=file,
         field=name,
+        remedy='choose another folder, or delete this one to begin anew',
+    )
+
+
+def _other_findings(file):
+    "The error for a folder whose run had other labels."
+    return UARError(
+        'this folder holds a run whose studies had other findings (labels or boxes)',
+        file=file,
+        field='findings',
         remedy='choose another folder, or delete this one to begin anew',
     )
 
@@ -570,13 +599,16 @@ def check_run(
     data = Path(folder) / 'data.json'
     if studies is None or not data.exists():
         return
-    if read_json(data).get('reports') != _studies_hash(studies):
+    kept = read_json(data)
+    if kept.get('reports') != _studies_hash(studies):
         raise UARError(
             'this folder holds a run on other studies',
             file=data,
             field='reports',
             remedy='choose another folder, or delete this one to begin anew',
         )
+    if 'findings' in kept and kept['findings'] != _findings_hash(studies):
+        raise _other_findings(data)
 
 
 def data_identity(
@@ -591,6 +623,7 @@ def data_identity(
         train=len(train),
         val=len(val) if val is not None else 0,
         reports=_studies_hash(studies),
+        findings=_findings_hash(studies),
         pictures=train.pixels.key,
         tokens=train.tokens.key if train.tokens is not None else None,
         tokenizer=getattr(tokenizer, 'name', None),
@@ -615,8 +648,11 @@ class RunFolder:
         file = self.path / 'data.json'
         if file.exists():
             for name, old in read_json(file).items():
-                if name != 'notes' and old != identity.get(name):
-                    raise _other_run(file, name, old, identity.get(name))
+                if name == 'notes' or old == identity.get(name):
+                    continue
+                if name == 'findings':
+                    raise _other_findings(file)
+                raise _other_run(file, name, old, identity.get(name))
             return
         card = dict(format=RUN_FORMAT, **config.to_dict())
         atomic_write(self.path / 'config.json', card)  # first: it says whose the rest is
