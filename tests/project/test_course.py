@@ -100,6 +100,22 @@ def test_the_course_goes_through_the_road_in_its_order():
     assert walked == road and len(road) == 10
 
 
+def test_the_road_through_the_systems():
+    "The first page lists it, and each lesson on it leads to the next."
+    first = 'wings/systems/01_writers'
+    [text] = [t for t in prose(first) if '**The road through the systems.**' in t]
+    lines = re.findall(r'^\d+\. (.+)$', text, re.M)
+    ways = [re.match(r'\[(.+?)\]\(([\w./-]+\.ipynb)\)', line) for line in lines[1:]]
+    road = [first, *(pages.linked_page(way[2], first) for way in ways)]
+    lessons = {page for page in pages.page_ids() if page.startswith('wings/systems/')}
+    between = ['wings/variants/02_memory', 'wings/experiment/03_rewards']
+    assert lessons < set(road) and road[3:5] == between and '03_relational' in road[2]
+    for page, after, way in zip(road, road[1:], ways, strict=False):
+        title, to = re.match(r'\*\*Next:\*\* \[(.+?)\]\((.+?)\)', prose(page)[-1]).groups()
+        assert pages.linked_page(to, page) == after
+        assert title == way[1] and prose(after)[0].startswith(f'# {title}\n')
+
+
 def test_exercises_that_stand_elsewhere_are_told():
     "Each number that a reader may miss is named, with the page that has it."
     [text] = [t for t in prose('05_tir') if t.startswith('## Try')]
