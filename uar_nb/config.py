@@ -544,6 +544,7 @@ class DataConfig(_Config):
     views: int = Field(2, ge=1, le=8)
     crops: int = Field(4, ge=0)  # random crops kept for each image; 0 = direct resize only
     resize: float = Field(0.25, ge=0, le=1)  # training's share of direct resizes
+    new_crops: bool = True  # pixels are shown in a new crop in each epoch; False: in those of ids
     image_size: Literal[128] = 128  # side to which images are resized; the paper's
     crop_size: Literal[112] = 112  # side of the random crop and at inference
 

@@ -421,6 +421,15 @@ def _view_tables(views, n_views):
     return rows, torch.from_numpy(ids), torch.from_numpy(rows >= 0)
 
 
+def _positions(views, rows):
+    "Of each slot [n, V]: which of all images of its study it holds; -1 where none."
+    found = np.full(rows.shape, -1)
+    for study, named in enumerate(views):
+        places = {row: position for position, (_, row) in enumerate(named)}
+        found[study] = [places.get(row, -1) for row in rows[study]]
+    return found
+
+
 def _fill_slots(values, mask):
     "Values of the views that are there -> [B, V, …], zeros where one is missing."
     out = values.new_zeros(*mask.shape, *values.shape[1:])
@@ -490,6 +499,7 @@ class StudyData:
         views=2,  # V
         seed=0,  # of order and crops
         resize=0.25,  # share of a study's epochs that show the direct resize; the paper's is 0
+        crops=None,  # pixels are shown in so many crops, those of a `TokenStore`; None: new ones
     ):
         self.studies = list(studies)
         self.notes = facts_of(studies).texts()  # on the data set; shown with results
@@ -501,10 +511,13 @@ class StudyData:
         self.views = views
         self.seed = seed
         self.resize = resize
+        self.crops = crops
+        self.crop_seed = seed  # stays where another order is drawn
         self.ids = [study.id for study in self.studies]
         self._check()
         rows_of_views = [pixels.rows[study] for study in self.ids]
         self.rows, self.view_ids, self.view_mask = _view_tables(rows_of_views, views)
+        self.positions = None if crops is None else _positions(rows_of_views, self.rows)
         reports = map(self._clean, self.studies)
         coded = _encode_reports(reports, vocabulary, max_words)
         self.report_ids, self.lengths, self.report_keys = coded
@@ -574,14 +587,28 @@ def _shows_crop(self: StudyData, indices, epoch):
 
 
 @patch
+def _crop_number(self: StudyData, i, epoch, crops):
+    "Which of the kept crops a study shows: 1 to K."
+    return 1 + derive_seed('slot', self.seed, epoch, self.ids[i]) % crops
+
+
+@patch
+def _offsets(self: StudyData, i, epoch, view):
+    "Where the crop of one image begins: a new one in each epoch, or one of those that are kept."
+    if self.crops is None:
+        return crop_offsets(self.seed, epoch, self.ids[i], view)
+    number, position = self._crop_number(i, epoch, self.crops), int(self.positions[i, view])
+    return crop_offsets(self.crop_seed, number, self.ids[i], position)
+
+
+@patch
 def _image_ids(self: StudyData, indices, epoch):
     "Visual tokens [B, V, L] of some studies, equation (c)."
     rows = self.rows[indices]
     slots = np.zeros(len(indices), int)
     if self.tokens.crops:
         for n in np.flatnonzero(self._shows_crop(indices, epoch)):
-            draw = derive_seed('slot', self.seed, epoch, self.ids[indices[n]])
-            slots[n] = 1 + draw % self.tokens.crops
+            slots[n] = self._crop_number(indices[n], epoch, self.tokens.crops)
     stored = self.tokens.ids[rows, slots[:, None]]
     ids = np.where(rows[..., None] >= 0, stored, 0)
     return torch.from_numpy(ids.astype(np.int64))
@@ -593,15 +620,14 @@ def _images(self: StudyData, indices, epoch):
     mask = self.view_mask[indices]
     studies, slots = mask.nonzero().T.numpy()
     whole = to_float(self.pixels.images[self.rows[indices[studies], slots]])
-    cropped = self._shows_crop(indices, epoch)[studies]
+    cropped = self._shows_crop(indices, epoch)[studies] & (self.crops != 0)
     shown = whole.new_empty(len(whole), 1, CROP_SIZE, CROP_SIZE)
     if not cropped.all():
         shown[~cropped] = resize_image(whole[~cropped])
     if cropped.any():
-        ids = [self.ids[i] for i in indices[studies[cropped]]]
         offsets = [
-            crop_offsets(self.seed, epoch, study, int(slot))
-            for study, slot in zip(ids, slots[cropped], strict=True)
+            self._offsets(i, epoch, int(slot))
+            for i, slot in zip(indices[studies[cropped]], slots[cropped], strict=True)
         ]
         tops, lefts = zip(*offsets, strict=True)
         shown[cropped] = random_crop(whole[cropped], tops, lefts)
@@ -614,7 +640,7 @@ def head(
     n: int,  # how many
 ):  # `StudyData`
     "The first studies alone; further arrays of `add_extras` are left out."
-    same = ('vocabulary', 'rules', 'max_words', 'views', 'seed', 'resize')
+    same = ('vocabulary', 'rules', 'max_words', 'views', 'seed', 'resize', 'crops')
     options = {name: getattr(self, name) for name in same}
     return StudyData(self.studies[:n], self.pixels, self.tokens, **options)
 

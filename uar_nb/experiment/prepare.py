@@ -64,6 +64,7 @@ def make_data(
                 views=data.views,
                 seed=seed,
                 resize=data.resize,
+                crops=None if data.new_crops else data.crops,
             )
     return splits
 
