@@ -287,6 +287,7 @@ class UARConfig(_Config):
     basis_size: int = Field(2048, ge=1)  # rows of B
     basis_layout: Literal['groups', 'columns'] = 'groups'  # orthonormal where rows > d
     train_basis: bool = False  # learn B itself, not only gamma and beta
+    basis_seed: int = 0  # which B is drawn
     fusion: Literal['dual_gate', 'none', 'addition'] = 'dual_gate'  # Eq. 9 and Table 4
     gate_bias: bool = True  # bias in Eq. 8
     last_term: Literal['outside', 'inside'] = 'outside'  # F~ of Eq. 9 and the forget gate
@@ -654,6 +655,12 @@ VARIANTS = {
     'uniform': dict(basis='uniform'),
     'normal': dict(basis='normal'),
     'memory': dict(basis='memory', fusion='addition', mask='none'),
+    # the same without the mask: (e) with one thing changed
+    'e-uniform': dict(basis='uniform', mask='none'),
+    'e-normal': dict(basis='normal', mask='none'),
+    'e-no_gate': dict(fusion='none', mask='none'),
+    'e-addition': dict(fusion='addition', mask='none'),
+    'e-memory': dict(basis='memory', mask='none'),
     # what of CRA helps: (a) with the triplet loss, (e) with its attention sharper or replaced
     'a-triplet': dict(_NO_CRA, mask='none'),
     'e-gain2': dict(mask='none', cra_gain=2.0),

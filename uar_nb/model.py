@@ -81,7 +81,15 @@ def _make_aligner(config):
     )
     if config.basis == 'memory':
         topk = min(config.memory_topk, size)
-        return Memory(d, heads, size=size, topk=topk, scale=config.cra_scale, **gates)
+        return Memory(
+            d,
+            heads,
+            size=size,
+            topk=topk,
+            scale=config.cra_scale,
+            seed=config.basis_seed,
+            **gates,
+        )
     gates |= dict(dropout=config.cra_dropout, norm=config.cra_norm)
     if config.basis in ('constant', 'zero'):
         return NoReading(d, config.basis, **gates)
@@ -92,6 +100,7 @@ def _make_aligner(config):
         basis=config.basis,
         basis_layout=config.basis_layout,
         train_basis=config.train_basis,
+        seed=config.basis_seed,
         scale=config.cra_scale,
         **gates,
     )

@@ -248,7 +248,9 @@ def test_a_row_goes_on_from_the_weights_of_its_first_stage(tmp_path):
         assert found['converged'] == first['converged'] and found['hash'] != first['hash']
     assert set(plain['tuned']) == {'rate', 'mask_rate', 'trials'}
     assert set(told['mask']) == {'mask_std_logits', 'mask_mean'} and 'mask' not in plain
-    assert 'F1' in told['inside_boxes']['scores'] and 'inside_boxes' not in plain
+    for found in (first, plain, told):  # rows of a screening
+        assert {'F1', 'CIDEr'} <= set(found['inside_boxes']['scores']) & set(found['val']['scores'])
+        assert 1 <= found['basis']['rows_read'] <= found['basis']['size']
     made = make_table(bench.keep, 'ceiling', 'toy')
     assert [row['row'] for row in made['rows']] == ['first', 'no-mask', 'boxes']
     pairs = {(d['row'], d['other']) for d in made['differences']}

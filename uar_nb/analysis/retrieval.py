@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DIRECTIONS', 'similarities', 'finding_keys', 'rank_numbers', 'Retrieval', 'retrieve', 'study_vectors',
            'nearest_reports', 'alignment_score', 'alignment_curve', 'geometry', 'project_vectors', 'order_by_findings',
-           'judge_report', 'word_class', 'gate_use']
+           'judge_report', 'word_class', 'gate_use', 'basis_reading']
 
 # %% ../../nbs/wings/analysis/01_retrieval.ipynb #c444f9f3
 import functools
@@ -496,3 +496,26 @@ def gate_use(
         use[key] = dict(zip(('input', 'forget', 'tanh', 'embedding', 'basis'), means, strict=True))
         use[key]['count'] = int(sums[key][5])
     return use
+
+
+@torch.no_grad()
+def basis_reading(
+    model,  # UAR
+    batch,  # `Batch` with reports, on the model's device
+) -> dict:  # size, rows_read, differ; {} for a model that reads no basis
+    """How the distinct tokens of some studies read the basis of CRA: `rows_read` is the exponential
+    of the entropy of their attention, mean over tokens and heads (1: one row; `size`: all alike);
+    `differ` the share of the answers' mean square that is not their common mean (0: one answer for
+    all tokens)."""
+    trace = {}
+    model.represent(batch, trace)
+    if 'cra_weights' not in trace or not trace['cra_weights'].shape[-1]:
+        return {}
+    weights, answers = trace['cra_weights'].double(), trace['cra_attended'].double()
+    entropy = torch.special.entr(weights).sum(-1)
+    common = answers.mean(0).square().sum() / answers.square().sum(-1).mean()
+    return dict(
+        size=weights.shape[-1],
+        rows_read=float(entropy.exp().mean()),
+        differ=float(1 - common),
+    )

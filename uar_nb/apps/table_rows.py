@@ -39,6 +39,8 @@ class Table:
     caption: str
     rows: tuple  # of `Row`
     changes: tuple = ()  # ('field', value) pairs of all rows
+    own_basis: bool = False  # whether a seed draws its own basis of CRA
+    screens: bool = False  # whether rows are also scored on validation, and inside true boxes
     reference: str = 'uar'  # the row that the others are compared with
     contrasts: tuple = ()  # (row, other row) pairs fixed before the runs, in place of these
 
@@ -55,10 +57,15 @@ class Table:
 
 # %% ../../nbs/wings/apps/09_table_rows.ipynb #cd3d1c56
 _OURS = (
-    'positions, local mixing, dropout of the image side, gains of W_Q and W_K, where Eq. 10 pools, '
-    'the mask and its rate: chosen on phantoms of other seeds before this table'
+    'positions, local mixing, no encoder layers, no dropout of the image side, first gains of W_Q '
+    'and W_K, where Eq. 10 pools, the mask and its rate: chosen on phantoms before this table, some '
+    'of them on phantoms that are among its test studies'
 )
 _INPUT = 'positions and local mixing are those that were chosen for UAR'
+_OUR_SIZES = (
+    'positions, local mixing, no encoder layers, no dropout of the image side and first gains of '
+    'W_Q and W_K are those that were chosen for UAR'
+)
 
 
 def _row(name, label=None, preset=None, **more):
@@ -67,7 +74,12 @@ def _row(name, label=None, preset=None, **more):
 
 
 _TABLE_1 = (
-    _row('base', 'Base', tuned_before=_INPUT, note='with visual tokens it is row (a) of Table 2'),
+    _row(
+        'base',
+        'Base',
+        tuned_before=_OUR_SIZES,
+        note='with visual tokens it is row (a) of Table 2',
+    ),
     _row('show_tell', 'Show and Tell', 'st', published='ST', tuned_before=_INPUT),
     _row(
         'att2in',
@@ -98,7 +110,14 @@ _TABLE_1 = (
         tuned_before=_INPUT,
         note='its last stage is paid for one of the scores of this table',
     ),
-    _row('uar-literal', 'UAR, as printed', 'literal', published='UAR', tuned_before=_INPUT),
+    _row(
+        'uar-literal',
+        'UAR, as printed',
+        'literal',
+        published='UAR',
+        tuned_before=f'{_OUR_SIZES}; where Eq. 10 pools',
+        note='its equations are as printed; its sizes are those of all UAR rows',
+    ),
     _row('uar', 'UAR, our choices', published='UAR', tuned_before=_OURS),
 )
 _ABLATION = dict(tuned_before=_OURS)
@@ -106,9 +125,9 @@ _MORE = dict(_ABLATION, note='not in the paper')
 _TABLE_2 = (
     _row('base', 'Base', published='Base'),
     *(_row(name, f'({name})', published=f'({name})', **_ABLATION) for name in 'abcdef'),
-    _row('uar', 'UAR', published='UAR', **_ABLATION),
+    _row('uar', 'UAR', 'predicted', published='UAR', continues='e', **_ABLATION),
     _row('a-triplet', '(a) with the triplet loss', **_MORE),
-    _row('memory', '(e) with a memory as basis', **_MORE),
+    _row('memory', "(e) with R2GenCMN's memory in place of CRA", **_MORE),
 )
 # the questions of the project, written down before any of these rows was run
 _CONTRASTS = (
@@ -118,28 +137,23 @@ _CONTRASTS = (
     ('uar', 'e'),
     ('e', 'memory'),
 )
-_TABLE_3 = tuple(
-    _row(name, label, **_ABLATION)
-    for name, label in (
-        ('uniform', 'uniform basis'),
-        ('normal', 'normal basis'),
-        ('memory', 'memory'),
-        ('uar', 'orthogonal basis (UAR)'),
-    )
+# without the mask, which has tables of its own: each row is (e) with one thing changed
+_TABLE_3 = (
+    _row('uniform', 'uniform basis', 'e-uniform', published='Uniform', **_ABLATION),
+    _row('normal', 'normal basis', 'e-normal', published='Normal', **_ABLATION),
+    _row('e', 'orthogonal basis (e)', **_ABLATION),
 )
-_TABLE_4 = tuple(
-    _row(name, label, **_ABLATION)
-    for name, label in (
-        ('no_gate', 'without integration'),
-        ('addition', 'addition'),
-        ('uar', 'dual gate (UAR)'),
-    )
+_TABLE_4 = (
+    _row('no_gate', 'without integration', 'e-no_gate', published='No Gate', **_ABLATION),
+    _row('addition', 'addition', 'e-addition', published='Addition', **_ABLATION),
+    _row('e', 'dual gate (e)', **_ABLATION),
 )
 _CRA = (
     _row('a-triplet', 'no CRA', **_MORE),
     _row('zero', 'gates alone', **_MORE),
     _row('constant', 'one answer for all tokens', **_MORE),
-    _row('memory', 'memory', **_MORE),
+    _row('memory', "R2GenCMN's memory", **_MORE),
+    _row('e-memory', "R2GenCMN's memory, read by CRA's dual gate", **_MORE),
     _row('e', 'CRA', **_ABLATION),
     *(_row(f'e-gain{n}', f'CRA, W_Q and W_K times {n}', **_MORE) for n in (2, 4, 8)),
 )
@@ -194,27 +208,46 @@ _CEILING = (
         **dict(_BOXES, also_trained_on='boxes of other studies'),
     ),
 )
+# what all tables but the first set: a basis of its own for each seed; pixels are shown in the
+# same crops as ids
+_LIKE_IDS = dict(changes=(('data.new_crops', False),), own_basis=True)
 # another system joins a table by one entry
 TABLES = {
     table.name: table
     for table in (
         Table('1', 'Systems', _TABLE_1, changes=(('model.visual', 'tokens'),)),
-        Table('2', 'Modules of UAR', _TABLE_2, contrasts=_CONTRASTS),
-        Table('3', 'Bases of CRA', _TABLE_3),
-        Table('4', 'Integration in CRA', _TABLE_4),
+        Table('2', 'Modules of UAR', _TABLE_2, **_LIKE_IDS, contrasts=_CONTRASTS),
+        Table('3', 'Bases of CRA', _TABLE_3, **_LIKE_IDS, reference='e'),
+        Table('4', 'Integration in CRA', _TABLE_4, **_LIKE_IDS, reference='e'),
         Table(
             'discrete',
             'What stands for a place, without CRA and triplet loss',
             _DISCRETE,
+            **_LIKE_IDS,
             reference='a',
         ),
-        Table('cra', 'What CRA does, with the triplet loss in all rows', _CRA, reference='e'),
-        Table('masks', 'Forms of the mask, from equal first stages', _MASKS, reference='no-mask'),
+        Table(
+            'cra',
+            'What CRA does, with the triplet loss in all rows',
+            _CRA,
+            **_LIKE_IDS,
+            reference='e',
+        ),
+        Table(
+            'masks',
+            'Forms of the mask, from equal first stages',
+            _MASKS,
+            **_LIKE_IDS,
+            reference='no-mask',
+            screens=True,
+        ),
         Table(
             'ceiling',
             'What a mask gains that is told where to look',
             _CEILING,
+            **_LIKE_IDS,
             reference='no-mask',
+            screens=True,
             contrasts=(
                 ('boxes', 'no-mask'),
                 ('boxes', 'boxes-aside'),
@@ -267,7 +300,7 @@ class Recipe:
     preset: str = 'phantom'  # run preset: sizes, batch
     changes: tuple = ()  # ('field', value) pairs that change it
     steps: int = 8000  # most steps of a row's main stage, at a constant learning rate
-    usual: int = 5500  # of them, which a cost counts: what UAR needs on phantoms
+    usual: int = 7000  # of them, which a cost counts: what UAR needs on phantoms
     cool: int = 800  # steps in which the rate then falls to zero
     before: int = 1500  # steps of each stage before the main one
     later: int = 200  # steps of each stage behind: the mask of UAR, rewards
@@ -413,6 +446,7 @@ def row_config(
             'train.device': 'cpu',
             **dict(recipe.changes),
             **dict(table.changes),
+            **({'model.basis_seed': seed} if table.own_basis else {}),
         }
     )
     return _with_dropout(config, dropout).override(dict(row.changes))
@@ -487,6 +521,7 @@ def trial_config(  # noqa: PLR0913 (a row, its choices)
 def _set_values(config):
     "The fields of a run that differ from their defaults, so that a new field changes no hash."
     values = leaves(config.to_dict())
+    del values['name']  # a row of two tables is one run
     plain = leaves(RunConfig(model=type(config.model)()).to_dict())
     stage = leaves(Stage(steps=1).to_dict())
     changed = {}

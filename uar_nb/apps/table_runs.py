@@ -33,7 +33,7 @@ import torch
 from .. import __version__
 from ..analysis.grounding import pointing_game
 from ..analysis.looks import examine, write_inside
-from ..analysis.retrieval import alignment_score, retrieve, study_vectors
+from ..analysis.retrieval import alignment_score, basis_reading, retrieve, study_vectors
 from .demo import DemoPlan, demo_studies, torch_threads
 from .pipeline import find_or_train_dvae, fit
 from .real_text import hold_out
@@ -57,6 +57,7 @@ from uar_nb.core import (
     UARError,
     atomic_folder,
     atomic_write,
+    evaluation_mode,
     read_json,
     sha256_of,
 )
@@ -615,7 +616,7 @@ def _is_settled(job, bench, run, config):
 
 
 def _mask_numbers(run):
-    "What the mask does at the end of training; {} without one."
+    "What the mask does at the end of its stage; {} without one."
     rows = [row for row in read_log(run, 'train') if 'mask_std_logits' in row]
     names = ('mask_std_logits', 'mask_mean')
     return {name: rows[-1][name] for name in names} if rows else {}
@@ -650,6 +651,13 @@ def _rounded(value):
     return None if value is None else round(value, 4)
 
 
+def _on_validation(model, data, recipe):
+    "Scores of the validation reports, which choose among the rows of a screening."
+    reports = [report for report, _ in write_reports(model, data['val'], recipe.beams)]
+    written = score_texts(reports, data['val'], recipe)
+    return {name: written[name] for name in ('scores', 'exact', 'severity') if name in written}
+
+
 def _inside_boxes(model, data, recipe):
     "Scores of reports that are written looking at the findings' true boxes alone."
     inside = sentence_boxes(data['test'], grid=model.config.grid).any(1)
@@ -677,10 +685,16 @@ def _measure(job, bench, prepared, run):
     )
     if isinstance(model, UAR):
         found['aligned'] = _aligned_numbers(model, data)
+    if getattr(model, 'cra', None) is not None:
+        with evaluation_mode(model):
+            some = range(min(64, len(data['test'])))
+            found['basis'] = basis_reading(model, data['test'].batch(some))
     found['looks'] = looks_numbers(model, data['test'], prepared.tokenizer)
-    if any(stage.boxes for stage in prepared.config.train.stages):
+    if find_table(job.table).screens:
         found['inside_boxes'] = _inside_boxes(model, data, recipe)
-    mask = _mask_numbers(run)
+        found['val'] = _on_validation(model, data, recipe)
+    [chosen] = [one for one in prepared.config.train.stages if one.name == stage]
+    mask = _mask_numbers(run) if chosen.mask_on else {}
     return found | (dict(mask=mask) if mask else {})
 
 

@@ -82,15 +82,16 @@ def _in_slots(boxes, grid):
     return np.concatenate([tokens_inside(of_view, grid) for of_view in boxes])
 
 
-def _of_others(studies, areas, near, rng):
-    "For each entry another one: of another study, in the same views, of about the same size."
+def _of_others(studies, kinds, areas, near, rng):
+    "For each entry another one: of another study and kind, in the same views, of about its size."
     seen = areas > 0
     chosen = np.empty(len(areas), int)
     for n in range(len(areas)):
-        fits = np.flatnonzero((studies != studies[n]) & (seen == seen[n]).all(1))
+        other = (studies != studies[n]) & (kinds != kinds[n])
+        fits = np.flatnonzero(other & (seen == seen[n]).all(1))
         if not len(fits):
             raise UARError(
-                'no other study has a finding in the same views',
+                'no other study has a finding of another kind in the same views',
                 field='boxes_of',
                 remedy="use more studies, or boxes of the 'own' study",
             )
@@ -116,18 +117,19 @@ def sentence_boxes(
             field='findings',
             remedy='only studies with boxes, such as phantoms, can teach where to look',
         )
-    entries = []  # (study, sentence, boxes in each slot)
+    entries = []  # (study, sentence, `StatedBoxes`)
     longest = 1
     for i, words in enumerate(reference.split() for reference in data.references):
         longest = max(longest, words.count('.') + 1)
         small = [one for one in stated_boxes(data, i) if one.area < largest]
-        entries += [(i, words[: one.span[0]].count('.'), one.boxes) for one in small]
+        entries += [(i, words[: one.span[0]].count('.'), one) for one in small]
     found = np.zeros((len(data), longest, data.views * grid**2), bool)
-    shown = [_in_slots(boxes, grid) for _, _, boxes in entries]
+    shown = [_in_slots(one.boxes, grid) for _, _, one in entries]
     if of == 'other' and entries:
         studies = np.array([i for i, _, _ in entries])
-        areas = np.array([[area_of(view) for view in boxes] for _, _, boxes in entries])
-        others = _of_others(studies, areas, near, numpy_rng('boxes', seed))
+        kinds = np.array([one.finding.kind for _, _, one in entries])
+        areas = np.array([[area_of(view) for view in one.boxes] for _, _, one in entries])
+        others = _of_others(studies, kinds, areas, near, numpy_rng('boxes', seed))
         shown = [shown[n] for n in others]
     for (i, sentence, _), inside in zip(entries, shown, strict=True):
         found[i, sentence] |= inside
