@@ -23,6 +23,8 @@ def test_a_cpu_equals_itself(tmp_path):
     assert found['no']['equal_reports'] == {1: 1.0, 3: 1.0}
     assert found['no']['within'] and found['bf16']['within']
     assert max(found['bf16']['off'].values()) > 0  # bf16 is another computation
+    assert found['no']['reports_within'] and found['no']['other_reports'] == {1: [], 3: []}
+    assert found['faults'] == [] and found['code'] == 0
 
 
 def test_a_wrong_device_is_seen(tmp_path, monkeypatch):
@@ -35,7 +37,59 @@ def test_a_wrong_device_is_seen(tmp_path, monkeypatch):
 
     calls = []
     monkeypatch.setattr(gpu, 'losses_of', wrong)
-    assert not gpu.part_equal(arguments(tmp_path), CPU)['no']['within']
+    found = gpu.part_equal(arguments(tmp_path), CPU)
+    assert not found['no']['within'] and found['code'] == 1
+    assert found['faults'] == ['no: loss ce is off by 0.001, more than 0.0001']
+
+
+@pytest.mark.parametrize('wrong, fails', [(0, False), (1, True)])
+def test_reports_that_differ_are_listed_and_the_script_fails(
+    wrong, fails, tmp_path, monkeypatch, capsys
+):
+    "Of four reports one is a share of .25, more than a tenth; bf16 may differ."
+    right, seen = gpu.reports_of, []
+
+    def other(checkpoint, data, device, precision, beams):
+        seen.append((precision, beams))
+        reports = right(checkpoint, data, device, precision, beams)
+        second = seen.count((precision, beams)) == 2 or precision == 'bf16'
+        return [[*reports[0], 5], *reports[1:]] if wrong and second else reports
+
+    monkeypatch.setattr(gpu, 'reports_of', other)
+    line = ['--out', str(tmp_path), '--toy', '--device', 'cpu', '--only', 'equal']
+    if fails:
+        with pytest.raises(SystemExit) as stopped:
+            gpu.main(line)
+        said = str(stopped.value).splitlines()
+        assert len(said) == 3 and said[0].startswith('error: this device does not compute')
+        assert said[1] == (
+            'no, beam 1: 75% of the reports are equal, less than 90%; others: test-17-000000'
+        )
+    else:
+        gpu.main(line)
+    kept = json.loads((tmp_path / 'gpu.json').read_text())['equal']
+    assert kept['code'] == int(fails) and kept['no']['reports_within'] is not fails
+    assert kept['bf16']['reports_within'] and kept['no']['computed_in'] == 'fp32'
+
+
+def test_each_precision_has_a_peak_of_its_own(tmp_path, monkeypatch):
+    args = arguments(tmp_path, '--steps', '1', '--peak-tflops', 'fp32=10', 'tf32=40')
+    assert args.peaks == {'bf16': 989.0, 'tf32': 40.0, 'fp32': 10.0}
+    monkeypatch.setattr(gpu, 'time_steps', lambda config, data, n, *rest: (0.5, 0.1, None))
+
+    def rows(form):
+        rows = gpu.part_speed(args, CPU)['rows']
+        assert [row['computed_in'] for row in rows] == [form, form, 'bf16', 'bf16']
+        for row in rows:
+            assert row['share_of_peak'] * row['peak_tflops'] == pytest.approx(row['tflops'])
+        return rows
+
+    plain = rows('fp32')
+    assert plain[0]['share_of_peak'] == pytest.approx(98.9 * plain[2]['share_of_peak'])
+    monkeypatch.setattr(torch, 'get_float32_matmul_precision', lambda: 'high')
+    assert rows('tf32')[0]['peak_tflops'] == 40.0
+    with pytest.raises(SystemExit):
+        arguments(tmp_path, '--peak-tflops', 'fp8=1')
 
 
 def test_operations_of_a_step():

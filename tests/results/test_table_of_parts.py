@@ -53,6 +53,16 @@ def test_what_a_mask_changed_is_told_as_it_is_kept(variant, key):
         assert change(variant, key) in told(page, start)
 
 
+def test_base_without_align_is_told_as_it_is_kept():
+    "Table 1's Base: trained until its scores rise no more."
+    files = [KEPT / 'rows' / f'1-phantom-base-{seed}.json' for seed in range(3)]
+    kept = [json.loads(file.read_text(encoding='utf-8')) for file in files]
+    assert all(run['converged'] for run in kept)
+    first, second, third = (short(run['scores']['F1']) for run in kept)
+    said = f'reach {first}, {second} and {third} (three seeds)'
+    assert said in told('09_training', 'So which part brings')
+
+
 def test_the_whole_is_told_as_it_is_kept():
     text = told('09_training', '| what the paper promises |')
     low, high = LONG['findings']['f1_interval']
