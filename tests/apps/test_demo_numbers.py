@@ -10,11 +10,15 @@ import torch
 
 from uar_nb.analysis.grounding import describe_pointing, finding_maps, pointing_game
 from uar_nb.apps.demo import PLANS, demo_dvae, demo_studies, describe_dvae, run_demo
+from uar_nb.apps.pipeline import measure_dvae
+from uar_nb.core import torch_rng
 from uar_nb.data.image import resize_image, to_float
 from uar_nb.data.labels import sentence_spans
 from uar_nb.experiment.prepare import prepare
 from uar_nb.experiment.run_folder import best_checkpoint
+from uar_nb.phantom.generator import make_studies
 from uar_nb.scoring.metrics import OVER_STUDIES
+from uar_nb.tokenizer.dvae import DVAE, DVAEConfig
 
 PLAN = PLANS['toy']
 
@@ -178,3 +182,24 @@ def test_the_better_stage_is_taken_whichever_it_is(better, tmp_path):
     name, score, place = best_checkpoint(tmp_path, stages)
     folders = dict(stage1='checkpoint_stage1', stage2='checkpoint')
     assert (name, score, place) == (better, 1.0, tmp_path / folders[better])
+
+
+@pytest.mark.parametrize(
+    'standardise, scale', [(False, 'grey values 0 to 1'), (True, 'standardised images')]
+)
+def test_psnr_says_of_which_values_it_is(standardise, scale):
+    "By hand: every image and its painting, on the scale that is named."
+    studies = make_studies(3, seed=8)
+    with torch_rng('psnr scale'):
+        dvae = DVAE(DVAEConfig(codebook_size=16, standardise=standardise)).eval()
+    found = measure_dvae(dvae, studies)
+    pixels = np.stack([view.pixels for study in studies for view in study.views])
+    images = resize_image(to_float(pixels))
+    painted = dvae.decode(dvae.encode(images)).clamp(0, 1).double().numpy()
+    wanted = []
+    for image, painting in zip(images.double().numpy(), painted, strict=True):
+        if standardise:
+            image = 0.5 + 0.22 * (image - image.mean()) / (image.std(ddof=1) + 1e-3)
+        wanted.append(-10 * np.log10(np.square(painting - image).mean()))
+    assert found['psnr_of'] == scale and found['images'] == len(images)
+    assert found['psnr'] == pytest.approx(np.mean(wanted), abs=1e-3)

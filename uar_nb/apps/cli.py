@@ -463,7 +463,7 @@ def dvae(
         progress=_bar(quiet),
     )
     for name, found in numbers.items():
-        quality = f'{found["images"]} images, PSNR {found["psnr"]:.1f} dB'
+        quality = f'{found["images"]} images, PSNR {found["psnr"]:.1f} dB of {found["psnr_of"]}'
         use = f'{found["used"]} tokens in use, perplexity {found["perplexity"]:.0f}'
         print(f'{name}: {quality}, {use}')
     print(f'dVAE: {out}')

@@ -201,13 +201,16 @@ def _hold_out_patients(studies, seed):
 def measure_dvae(
     dvae: DVAE,  # trained
     studies,  # whose images are encoded and decoded
-) -> dict:  # images (how many), psnr, used, perplexity
+) -> dict:  # images (how many), psnr, psnr_of (which values), used, perplexity
     "How well a dVAE gives images back, and how it uses its codebook."
     images = resize_image(to_float(PixelStore.build(studies).images))
     ids = torch.cat([dvae.encode(part) for part in images.split(64)])
     decoded = torch.cat([dvae.decode(part) for part in ids.split(64)]).clamp(0, 1)
-    quality = psnr(decoded, dvae.target(images))
-    return dict(images=len(images), psnr=quality, **code_use(ids, dvae.codebook_size))
+    quality = dict(
+        psnr=psnr(decoded, dvae.target(images)),
+        psnr_of='standardised images' if dvae.config.standardise else 'grey values 0 to 1',
+    )
+    return dict(images=len(images), **quality, **code_use(ids, dvae.codebook_size))
 
 
 def train_and_measure_dvae(
