@@ -149,6 +149,29 @@ def test_twenty_kills(every, forge, data, whole):
     assert left == []
 
 
+def test_another_system_is_killed_between_two_steps(forge, data):
+    "R2Gen, whose memory and dropout draw too: one kill, and the same bits as a run in one go."
+    drawn = {'model.d': 32, 'model.heads': 2, 'model.d_ff': 32, 'model.layers': 1}
+    drawn |= {'model.visual': 'tokens', 'model.dropout': 0.1}
+    kept = {k: v for k, v in SETTINGS.items() if not k.startswith(('model.', 'train.stages.1'))}
+    kept |= {'train.stages.0.steps': 6, 'train.stages.0.warmup': 2, 'train.accumulate': 1}
+    settings = [x for k, v in (kept | drawn).items() for x in ('--set', f'{k}={v}')]
+
+    def argv(out):
+        line = ['train', 'set', '--preset', 'phantom', '--model', 'r2gen', '--dvae', 'dvae']
+        return [*line, '--out', out, '-q', *settings]
+
+    done = forge.run(argv('r2gen whole'), cwd=data)
+    assert done.status == 0, done.err
+    killed = forge.run(argv('r2gen killed'), cwd=data, kill=dict(step=5, event='step'))
+    assert killed.status == -signal.SIGKILL, killed.err
+    assert forge.run(argv('r2gen killed'), cwd=data).status == 0
+    files, rows = content(data / 'r2gen whole')
+    again, rows_again = content(data / 'r2gen killed')
+    assert len(files) > 3 and any(row['kind'] == 'val' for row in rows)
+    assert files == again and rows == rows_again
+
+
 def test_kills_by_the_clock(forge, data, whole):
     "From outside, at moments that nobody chose."
     rng, kills = np.random.default_rng(7), 0
