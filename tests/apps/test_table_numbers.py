@@ -10,12 +10,14 @@ from table_files import STUDIES, counts_of, f1, keep_rows, made_up
 from uar_nb.apps.table_results import (
     aligned_cells,
     best_constants,
+    difference_cells,
     looked_cells,
     looked_kind_cells,
     make_table,
     read_results,
     to_markdown,
 )
+from uar_nb.apps.table_rows import TABLES, find_table
 from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
 from uar_nb.core import UARError
 from uar_nb.data.study import Finding
@@ -56,13 +58,14 @@ def test_differences_over_seeds_are_those_of_a_paired_t_test(made):
         assert found['difference'] == pytest.approx((ours - theirs).mean(), abs=1e-12)
         assert (found['low'], found['high']) == pytest.approx(tuple(interval), abs=1e-9)
         assert found['p'] == pytest.approx(test.pvalue, abs=1e-9)
-    # Holm by its definition, over the pairs of each score
+    # Holm by its definition: Table 1 compares ten systems with UAR, whether they have run or not
+    assert len(made['pairs']) == 10
     for score in ('F1', 'CIDEr'):
         of_score = [found for found in made['differences'] if found['score'] == score]
         ranked = sorted(of_score, key=lambda found: found['p'])
         highest = 0.0
         for rank, found in enumerate(ranked):
-            highest = max(highest, min(1.0, (len(ranked) - rank) * found['p']))
+            highest = max(highest, min(1.0, (10 - rank) * found['p']))
             assert found['p_holm'] == pytest.approx(highest, abs=1e-12)
 
 
@@ -79,8 +82,84 @@ def test_contrasts_are_the_only_pairs_that_are_compared(tmp_path):
     for one in of_f1:
         ours, theirs = (values(one[name], 'F1') for name in ('row', 'other'))
         assert one['difference'] == pytest.approx((ours - theirs).mean(), abs=1e-12)
-    smallest = min(of_f1, key=lambda one: one['p'])
-    assert smallest['p_holm'] == pytest.approx(min(1.0, 3 * smallest['p']), abs=1e-12)
+
+
+PLANNED = 5  # contrasts of Table 2
+
+
+@pytest.mark.parametrize('rows', [('a', 'base'), ('base', 'a', 'e'), ('base', 'a', 'e', 'memory')])
+def test_holm_is_over_all_contrasts_also_where_some_are_missing(tmp_path, rows):
+    "Each p beside the definition with five tests, of which the missing ones have p = 1."
+    assert len(find_table('2').contrasts) == PLANNED
+    keep_rows(tmp_path, rows=rows, table='2')
+    made = make_table(tmp_path, '2', 'made')
+    of_f1 = [one for one in made['differences'] if one['score'] == 'F1']
+    assert len(of_f1) == len(rows) - 1
+    tests = {}
+    for one in of_f1:
+        ours, theirs = (values(one[name], 'F1') for name in ('row', 'other'))
+        tests[one['row'], one['other']] = stats.ttest_rel(ours, theirs).pvalue
+    highest = 0.0
+    for rank, (pair, p) in enumerate(sorted(tests.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, (PLANNED - rank) * p))
+        [found] = [one for one in of_f1 if (one['row'], one['other']) == pair]
+        assert found['p_holm'] == pytest.approx(highest, abs=1e-9)
+
+
+def test_contrasts_that_are_missing_are_said_with_the_reason(tmp_path):
+    keep_rows(tmp_path, rows=('base', 'a', 'e', 'memory'), table='2', memory=dict(converged=False))
+    (tmp_path / '2-made-base-2.json').unlink()
+    [note] = [n for n in make_table(tmp_path, '2', 'made')['notes'] if n.startswith('incomplete')]
+    assert 'not run: (e) − (a) with the triplet loss, UAR − (e)' in note
+    assert 'not converged: (e) − (e) with a memory as basis' in note
+    assert '2 of 3 seeds: (a) − Base' in note
+    every = {row.name: row for row in find_table('2').rows}
+    keep_rows(tmp_path, rows=every, table='2')
+    assert not any('incomplete' in n for n in make_table(tmp_path, '2', 'made')['notes'])
+
+
+def test_a_contrast_of_one_seed_has_no_p_and_counts_as_one(tmp_path):
+    keep_rows(tmp_path, rows=('base', 'a', 'e'), table='2')
+    for seed in (1, 2):
+        (tmp_path / f'2-made-base-{seed}.json').unlink()
+    found = make_table(tmp_path, '2', 'made')['differences']
+    alone, whole = (one for one in found if one['score'] == 'F1')
+    assert (alone['row'], alone['seeds']) == ('a', 1)
+    assert np.isnan(alone['p']) and np.isnan(alone['p_holm'])
+    assert whole['p_holm'] == pytest.approx(min(1, PLANNED * whole['p']), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    'table', [table.name for table in TABLES.values() if not table.contrasts and table.name != '1']
+)
+def test_a_table_without_contrasts_is_exploratory(tmp_path, table):
+    "Intervals as in any other table, but no p; said in a note."
+    about = find_table(table)
+    keep_rows(tmp_path, rows=[row.name for row in about.rows], table=table)
+    made = make_table(tmp_path, table, 'made')
+    assert made['differences'] and all(
+        one['p'] is None and one['p_holm'] is None and one['low'] < one['high']
+        for one in made['differences']
+    )
+    assert 'exploratory: intervals, no test' in made['notes']
+    head, lines = difference_cells(made)
+    assert not {'p', 'p (Holm)'} & set(head) and {len(line) for line in lines} == {len(head)}
+
+
+def test_table_1_of_the_paper_is_tested(made):
+    assert {'p', 'p (Holm)'} <= set(difference_cells(made)[0])
+    assert not any('exploratory' in note for note in made['notes'])
+
+
+def test_what_others_go_on_from_is_no_competitor(tmp_path):
+    "In `masks` all rows but `first` go on from it: it has no line of its own."
+    rows = [row.name for row in find_table('masks').rows]
+    assert 'first' in rows
+    keep_rows(tmp_path, rows=rows, table='masks')
+    found = make_table(tmp_path, 'masks', 'made')
+    assert [row['row'] for row in found['rows']] == rows
+    compared = {(one['row'], one['other']) for one in found['differences']}
+    assert compared and all('first' not in pair for pair in compared)
 
 
 def test_differences_over_studies_resample_pairs_with_all_seeds(made):

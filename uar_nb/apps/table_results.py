@@ -338,24 +338,72 @@ def compare_rows(
     )
 
 
-def _pairs(about, settled):
-    "The pairs of rows that are compared: the contrasts of a table, or each row with the reference."
-    pairs = about.contrasts or [(row.name, about.reference) for row in about.rows]
-    return [(a, b) for a, b in pairs if a != b and {a, b} <= settled]
+def _is_tested(about):
+    "Whether p is told: the pairs were fixed before the runs, or it is Table 1 of the paper."
+    return bool(about.contrasts) or about.name == '1'
+
+
+def _pairs(about):
+    "The pairs that are to be compared: a table's contrasts, or each row with the reference."
+    first_stages = {row.continues for row in about.rows}  # others go on from them: no competitors
+    rows = [row.name for row in about.rows if row.name not in first_stages]
+    pairs = about.contrasts or [(name, about.reference) for name in rows]
+    return [(a, b) for a, b in pairs if a != b]
+
+
+def _add_holm(rows, pairs):
+    "Holm's correction over so many pairs; one without p counts as p = 1."
+    known = [1.0 if math.isnan(row['p']) else row['p'] for row in rows]
+    corrected = holm([*known, *[1.0] * (pairs - len(rows))])
+    for row, p in zip(rows, corrected, strict=False):
+        row['p_holm'] = math.nan if math.isnan(row['p']) else p
 
 
 def _differences(results, about):
-    "The rows that have settled in their pairs, with Holm's correction over those of each score."
+    "The rows that have settled in their pairs, for each score; p where the table is a test."
     settled = {name for name, result in results.items() if result.converged}
-    found = []
+    wanted, found = _pairs(about), []
     for score in COMPARED:
-        pairs = _pairs(about, settled)
+        pairs = [(a, b) for a, b in wanted if {a, b} <= settled]
         of_score = [compare_rows(results[a], results[b], score) for a, b in pairs]
         of_score = [row for row in of_score if row is not None]
-        for row, p in zip(of_score, holm([row['p'] for row in of_score]), strict=True):
-            row['p_holm'] = p
+        if _is_tested(about):
+            _add_holm(of_score, len(wanted))
+        else:
+            of_score = [dict(row, p=None, p_holm=None) for row in of_score]
         found += of_score
     return found
+
+
+def _why_missing(pair, results, differences):
+    "Why a pair is not compared, or by how few seeds; None where nothing is missing."
+    if not set(pair) <= set(results):
+        return 'not run'
+    if not all(results[name].converged for name in pair):
+        return 'not converged'
+    scores = {d['score'] for d in differences}
+    seeds = {d['score']: d['seeds'] for d in differences if (d['row'], d['other']) == pair}
+    most = max((d['seeds'] for d in differences), default=0)
+    fewest = min((seeds.get(score, 0) for score in scores), default=0)
+    if fewest == 0:
+        return 'no score of a seed that both have'
+    return f'{fewest} of {most} seeds' if fewest < most else None
+
+
+def _notes_on_pairs(results, differences, about):
+    "Whether differences are tested, and which of the planned ones are missing."
+    if not _is_tested(about):
+        return ['exploratory: intervals, no test']
+    labels = {row.name: row.label for row in about.rows}
+    missing = {}  # why → pairs
+    for a, b in _pairs(about):
+        why = _why_missing((a, b), results, differences)
+        if why:
+            missing.setdefault(why, []).append(f'{labels[a]} − {labels[b]}')
+    if not missing:
+        return []
+    told = '; '.join(f'{why}: {", ".join(pairs)}' for why, pairs in missing.items())
+    return [f'incomplete: {told}. In Holm\'s correction a missing difference counts as p = 1']
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #f17f39ea
 def score_at(
@@ -370,8 +418,8 @@ def score_at(
 
 
 def _published_of(row, table):
-    "What was published for a row, on both data sets."
-    if row.published is None:
+    "What was published for a row, on both data sets; the paper's tables have numbers for names."
+    if row.published is None or not table.isdigit():
         return {}
     rows = [r for r in published_numbers(table) if r['model'] == row.published]
     return {r['dataset']: {k: v for k, v in r.items() if k != 'dataset'} for r in rows}
@@ -459,18 +507,21 @@ def make_table(
         rows=rows,
         missing=[row.name for row in about.rows if row.name not in results],
         differences=differences,
+        tested=_is_tested(about),
+        pairs=_pairs(about),
         baselines=baselines,
         looks_controls=kept.get('looks', {}),
         best_naive_F1=best_naive,
         equal_seconds=seconds,
-        notes=_notes(rows, differences, about, first),
+        notes=_notes(results, rows, differences, about),
     )
 
 
-def _notes(rows, differences, about, first):
+def _notes(results, rows, differences, about):
     "What stands under the table."
+    first = next(iter(next(iter(results.values())).seeds.values()))
     notes = [f'{first["studies"]} test studies, which chose nothing; beam search as in all rows']
-    notes += _warnings(rows, about.reference)
+    notes += _warnings(rows, about.reference) + _notes_on_pairs(results, differences, about)
     for score in COMPARED:
         found = [d for d in differences if d['score'] == score]
         shown = [d['detectable'] for d in found if not math.isnan(d['detectable'])]
@@ -587,22 +638,16 @@ def score_cells(
 def difference_cells(
     table: dict,  # of `make_table`
 ) -> tuple:  # (head, lines of texts)
-    "Rows minus the reference, over seeds and over studies."
+    "One row minus another, over seeds and over studies; p where the pairs were fixed before."
     labels = {row['row']: row['label'] for row in table['rows']}
-    head = ['', 'score', 'difference', '95 % over seeds', 'p', 'p (Holm)', '95 % over studies']
+    chances = dict(p='p', p_holm='p (Holm)') if table['tested'] else {}
+    head = ['', 'score', 'difference', '95 % over seeds', *chances.values(), '95 % over studies']
     lines = []
     for d in table['differences']:
-        lines.append(
-            [
-                f'{labels[d["row"]]} − {labels[d["other"]]}',
-                d['score'],
-                f'{d["difference"]:+.3f}',
-                _interval(d),
-                _number(d['p'], 4),
-                _number(d['p_holm'], 4),
-                _interval(d['studies']),
-            ]
-        )
+        pair = f'{labels[d["row"]]} − {labels[d["other"]]}'
+        middle = [_number(d[name], 4) for name in chances]
+        told = [_interval(d), *middle, _interval(d['studies'])]
+        lines.append([pair, d['score'], f'{d["difference"]:+.3f}', *told])
     return head, lines
 
 
