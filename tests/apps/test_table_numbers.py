@@ -15,6 +15,8 @@ from uar_nb.apps.table_results import (
     looked_kind_cells,
     make_table,
     read_results,
+    score_cells,
+    to_latex,
     to_markdown,
 )
 from uar_nb.apps.table_rows import TABLES, find_table
@@ -224,15 +226,54 @@ def test_a_baseline_that_is_better_is_seen(tmp_path):
     assert not any(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
 
 
+# what a file says of its stages: the last one alone has the mask on
+TWO_STAGES = dict(
+    train=dict(stages=[dict(name='cool', mask_on=False), dict(name='stage2', mask_on=True)])
+)
+
+
+def test_the_chosen_stage_is_told_and_a_mask_counts_only_where_it_was_on(tmp_path):
+    "Two of three seeds chose the stage with the mask: the number of the third is not of its mask."
+    keep_rows(tmp_path)
+    strengths = [2.0, 4.0, 90.0]
+    for seed, stage in enumerate(['stage2', 'stage2', 'cool']):
+        mask = dict(mask_std_logits=strengths[seed])
+        aligned = dict(alignment=dict(row=0.5))
+        found = made_up('uar', seed, stage=stage, mask=mask, config=TWO_STAGES, aligned=aligned)
+        (tmp_path / f'1-made-uar-{seed}.json').write_text(json.dumps(found))
+    made = make_table(tmp_path, '1', 'made')
+    head, lines = score_cells(made)
+    stages = {line[0]: line[head.index('stage')] for line in lines}
+    assert stages['UAR, our choices'] == 'stage2 ×2, cool ×1' and stages['Base'] == 'cool ×3'
+    head, [line] = aligned_cells(made)
+    cells = dict(zip(head, line, strict=True))
+    assert cells['mask, in logits'] == f'{3:.3f} ± {np.std([2, 4], ddof=1):.3f} (2 of 3)'
+    assert cells['alignment, row'] == '0.500 ± 0.000' and cells['seeds'] == '3'
+    early = [note for note in made['notes'] if 'before the mask' in note]
+    assert early == [
+        'UAR, our choices: validation chose a checkpoint before the mask in 1 of 3 seeds'
+    ]
+    assert r'$\times$2' in to_latex(made)
+
+
+def test_a_row_none_of_whose_seeds_chose_the_mask_has_no_number_of_it(tmp_path):
+    mask = dict(mask=dict(mask_std_logits=2.0), config=TWO_STAGES, stage='cool')
+    keep_rows(tmp_path, uar=mask)
+    made = make_table(tmp_path, '1', 'made')
+    assert aligned_cells(made)[1] == []
+    assert any(note.endswith('before the mask in 3 of 3 seeds') for note in made['notes'])
+
+
 def test_what_only_some_rows_have_stands_in_a_part_of_its_own(tmp_path):
     "Numbers of aligned places and of the mask: mean and sd over seeds, rows without them left out."
     values = [0.5, 0.6, 0.8]
     for seed, value in enumerate(values):
         pointing = dict(pointing=value, shuffled=dict(pointing=0.2), fixed={'kind': 0.7})
         aligned = dict(pointing=pointing, alignment=dict(row=value / 2))
+        masked = dict(mask=dict(mask_std_logits=3.0), stage='stage2', config=TWO_STAGES)
         keep_rows(tmp_path, ('uar',), 3)
         for row in ('base', 'uar'):
-            more = dict(aligned=aligned, mask=dict(mask_std_logits=3.0)) if row == 'uar' else {}
+            more = dict(aligned=aligned, **masked) if row == 'uar' else {}
             found = made_up(row, seed, **more)
             (tmp_path / f'2-made-{row}-{seed}.json').write_text(json.dumps(found))
     made = make_table(tmp_path, '2', 'made')

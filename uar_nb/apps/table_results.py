@@ -12,7 +12,7 @@ __all__ = ['COLUMNS', 'COMPARED', 'ALIGNED', 'LOOKED', 'best_constants', 'naive_
 # %% ../../nbs/wings/apps/11_table_results.ipynb #cf123f11
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -203,6 +203,20 @@ def _at(found, path):
     return found
 
 
+def _mask_on(found, stage):
+    "Whether a stage of a run had its mask on; False where the file lacks the run's settings."
+    stages = _at(found, ('config', 'train', 'stages')) or []
+    return any(bool(one.get('mask_on')) for one in stages if one['name'] == stage)
+
+
+def _before_the_mask(found):
+    "Whether a run ends with a mask, and validation chose a checkpoint from before it."
+    stages = _at(found, ('config', 'train', 'stages')) or []
+    return (
+        bool(stages) and _mask_on(found, stages[-1]['name']) and not _mask_on(found, found['stage'])
+    )
+
+
 @dataclass(frozen=True)
 class RowResult:
     "What the files of one row say."
@@ -223,6 +237,11 @@ class RowResult:
     def at(self, *path):
         "Mean, sd and interval of what stands at a path in the files."
         return self.over_seeds(lambda found: _at(found, path))
+
+    def of_mask(self, *path):
+        "The same over the seeds whose chosen stage had its mask on; None where no seed has."
+        masked = {s: found for s, found in self.seeds.items() if _mask_on(found, found['stage'])}
+        return replace(self, seeds=masked).at(*path) if masked else None
 
     @property
     def converged(self):
@@ -446,7 +465,10 @@ def _row_entry(result, table, best_naive, seconds):
         scores={name: result.score(name) for name in COLUMNS},
         exact=result.at('exact'),
         with_severity={name: result.at('severity', name) for name in ('F1', 'exact')},
-        aligned={name: result.at(*path) for name, path in ALIGNED.items()},
+        aligned={
+            name: (result.of_mask if path[0] == 'mask' else result.at)(*path)
+            for name, path in ALIGNED.items()
+        },
         looked={name: result.at(*path) for name, path in LOOKED.items()},
         verdicts=[_at(found, ('looks', 'verdict')) for found in result.seeds.values()],
         looked_kinds=_looked_kinds(result),
@@ -462,6 +484,7 @@ def _row_entry(result, table, best_naive, seconds):
         at_equal_seconds=reached,
         monitor=first['monitor'],
         stage={seed: found['stage'] for seed, found in result.seeds.items()},
+        before_the_mask=[seed for seed, found in result.seeds.items() if _before_the_mask(found)],
         tuned=first['tuned'],
         published=_published_of(row, table),
     )
@@ -560,7 +583,13 @@ def _warnings(rows, reference):
         'does not look at the image': [row for row in rows if row['looks'] is False],
     }
     labels = {what: ', '.join(row['label'] for row in found) for what, found in of_rows.items()}
-    return [f'{what}: {names}' for what, names in labels.items() if names]
+    early = [
+        f'{row["label"]}: validation chose a checkpoint before the mask in '
+        f'{len(row["before_the_mask"])} of {len(row["seeds"])} seeds'
+        for row in rows
+        if row['before_the_mask']
+    ]
+    return [f'{what}: {names}' for what, names in labels.items() if names] + early
 
 
 def _trained_longer(rows, reference, times=3):
@@ -578,13 +607,19 @@ def _range(found):
     return f'{min(values):.3f} to {max(values):.3f}'
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #44036c1b
-def _cell(summary):
-    "Mean ± sd, or a dash."
+def _cell(summary, of=None):
+    "Mean ± sd, or a dash; with how many of so many seeds it is, where some lack it."
     if summary is None:
         return '–'
+    few = f' ({summary["seeds"]} of {of})' if of and summary['seeds'] < of else ''
     if math.isnan(summary['sd']):
-        return f'{summary["mean"]:.3f}'
-    return f'{summary["mean"]:.3f} ± {summary["sd"]:.3f}'
+        return f'{summary["mean"]:.3f}{few}'
+    return f'{summary["mean"]:.3f} ± {summary["sd"]:.3f}{few}'
+
+
+def _stages(row):
+    "From which stages the chosen checkpoints of the seeds are, each with how often."
+    return ', '.join(f'{stage} ×{count}' for stage, count in Counter(row['stage'].values()).items())
 
 
 def _signs(row):
@@ -612,6 +647,7 @@ def score_cells(
         'also trained on',
         'parameters',
         'minutes',
+        'stage',
         'seeds',
     ]
     head = ['', *table['columns'], *more]
@@ -625,6 +661,7 @@ def score_cells(
             row['also_trained_on'] or '–',
             f'{row["parameters"]:,}',
             _number(row['processor_minutes'], 1),
+            _stages(row),
             str(len(row['seeds'])),
         ]
         lines.append([_signs(row), *scores, *rest])
@@ -664,8 +701,12 @@ def aligned_cells(
     "Retrieval, alignment and the pointing game beside its baselines, of rows that have them."
     rows = [row for row in table['rows'] if any(row['aligned'].values())]
     shown = [name for name in ALIGNED if any(row['aligned'][name] for row in rows)]
-    lines = [[row['label'], *(_cell(row['aligned'][name]) for name in shown)] for row in rows]
-    return ['', *shown], lines
+    lines = []
+    for row in rows:
+        seeds = len(row['seeds'])
+        cells = [_cell(row['aligned'][name], of=seeds) for name in shown]
+        lines.append([row['label'], *cells, str(seeds)])
+    return ['', *shown, 'seeds'], lines
 
 
 def looked_cells(
@@ -813,6 +854,7 @@ _LATEX = {
     '~': r'\textasciitilde{}',
     '^': r'\textasciicircum{}',
     '±': r'$\pm$',
+    '×': r'$\times$',
     '−': r'$-$',
     '–': '--',
 }
