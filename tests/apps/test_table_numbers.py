@@ -14,6 +14,7 @@ from uar_nb.apps.table_results import (
     looked_cells,
     looked_kind_cells,
     make_table,
+    novel_cells,
     read_results,
     score_cells,
     to_latex,
@@ -208,6 +209,21 @@ def test_a_row_that_does_not_look_is_said_so(tmp_path, changes, looks):
     assert any('does not look' in note for note in made['notes']) is not looks
 
 
+def test_every_line_says_how_many_seeds_it_is_of(tmp_path):
+    "Base has two of the three seeds: so has its difference from UAR."
+    keep_rows(tmp_path)
+    (tmp_path / '1-made-base-1.json').unlink()
+    made = make_table(tmp_path, '1', 'made')
+    seeds = {'Base': '2', 'Show and Tell': '3', 'UAR, our choices': '3'}
+    for cells in (score_cells, novel_cells):
+        head, lines = cells(made)
+        assert {line[0]: line[head.index('seeds')] for line in lines} == seeds
+    head, lines = difference_cells(made)
+    told = [(line[0].partition(' − ')[0], line[head.index('seeds')]) for line in lines]
+    assert told == [('Base', '2'), ('Show and Tell', '3')] * 2
+    assert all(len(line) == len(head) for line in lines)
+
+
 def test_one_seed_that_does_not_look_is_enough(tmp_path):
     keep_rows(tmp_path)
     file = tmp_path / '1-made-base-2.json'
@@ -304,6 +320,7 @@ def test_what_rows_do_when_shown_other_images(tmp_path):
     assert [row[''] for row in rows] == ['UAR, our choices', 'constant writer']
     expected = f'{0.6:.3f} ± {np.std([0.5, 0.7], ddof=1):.3f}'
     assert rows[0]['right'] == expected and rows[0]['verdicts'] == 'looks: 2'
+    assert (rows[0]['seeds'], rows[1]['seeds']) == ('2', '–')
     assert rows[1]['another patient: changed'] == '0.000' and rows[1]['right'] == '–'
     assert 'blank: changed' not in head
 

@@ -678,14 +678,14 @@ def difference_cells(
     "One row minus another, over seeds and over studies; p where the pairs were fixed before."
     labels = {row['row']: row['label'] for row in table['rows']}
     chances = dict(p='p', p_holm='p (Holm)') if table['tested'] else {}
-    head = ['', 'score', 'difference', '95 % over seeds', *chances.values(), '95 % over studies']
+    heads = ('score', 'difference', '95 % over seeds', *chances.values(), '95 % over studies')
     lines = []
     for d in table['differences']:
         pair = f'{labels[d["row"]]} − {labels[d["other"]]}'
         middle = [_number(d[name], 4) for name in chances]
-        told = [_interval(d), *middle, _interval(d['studies'])]
+        told = [_interval(d), *middle, _interval(d['studies']), str(d['seeds'])]
         lines.append([pair, d['score'], f'{d["difference"]:+.3f}', *told])
-    return head, lines
+    return ['', *heads, 'seeds'], lines
 
 
 def _interval(row):
@@ -720,11 +720,11 @@ def looked_cells(
         numbers = [_cell(row['looked'][name]) for name in shown]
         counted = Counter(verdict for verdict in row['verdicts'] if verdict)
         verdicts = ', '.join(f'{verdict}: {count}' for verdict, count in counted.items())
-        lines.append([row['label'], *numbers, verdicts])
+        lines.append([row['label'], *numbers, verdicts, str(counted.total())])
     for name, found in table['looks_controls'].items() if lines else ():
         numbers = [_number(_at({'looks': found}, LOOKED[title])) for title in shown]
-        lines.append([f'{name} writer', *numbers, found['verdict']])
-    return ['', *shown, 'verdicts'], lines
+        lines.append([f'{name} writer', *numbers, found['verdict'], '–'])
+    return ['', *shown, 'verdicts', 'seeds'], lines
 
 
 def looked_kind_cells(
@@ -749,13 +749,14 @@ def novel_cells(
 ) -> tuple:  # (head, lines of texts)
     "Scores on references that never occur in training, and validation at equal seconds."
     shown = [name for name in ('BLEU_4', 'CIDEr', 'F1') if name in table['columns']]
-    head = ['', *(f'{name}, novel' for name in shown), 'validation at equal seconds', 'steps']
+    heads = [*(f'{name}, novel' for name in shown), 'validation at equal seconds', 'steps']
     lines = []
     for row in table['rows']:
         scores = [_cell(row['novel']['scores'][name]) for name in shown]
         steps = ', '.join(map(str, row['steps'].values()))
-        lines.append([row['label'], *scores, _number(row['at_equal_seconds']), steps])
-    return head, lines
+        rest = [_number(row['at_equal_seconds']), steps, str(len(row['seeds']))]
+        lines.append([row['label'], *scores, *rest])
+    return ['', *heads, 'seeds'], lines
 
 
 def _second_choice(row):
