@@ -195,6 +195,38 @@ def test_the_detectable_difference_has_80_percent_power(made):
     assert power == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.parametrize('table', ['1', '3'])
+def test_one_seed_of_each_row_has_no_interval_and_says_what_the_studies_show(tmp_path, table):
+    rows = ('base', 'show_tell', 'uar') if table == '1' else ('uniform', 'normal', 'uar')
+    keep_rows(tmp_path, rows=rows, seeds=1, table=table)
+    made = make_table(tmp_path, table, 'made')
+    assert 'one seed: no interval over seeds' in made['notes']
+    for score in ('F1', 'CIDEr'):
+        of_score = [one for one in made['differences'] if one['score'] == score]
+        assert len(of_score) == 2 and all(np.isnan(one['low']) for one in of_score)
+        shown = [one['studies_detectable'] for one in of_score]
+        [note] = [n for n in made['notes'] if n.startswith(f'a difference in {score} ')]
+        assert f'of {min(shown):.3f} to {max(shown):.3f} by these studies' in note
+        assert 'seeds' not in note
+    head, lines = difference_cells(made)
+    assert {line[head.index('95 % over seeds')] for line in lines} == {'–'}
+    assert 'nan' not in to_markdown(made)
+
+
+def test_the_rows_of_one_seed_are_named_where_others_have_more(tmp_path):
+    keep_rows(tmp_path)
+    for seed in (1, 2):
+        (tmp_path / f'1-made-base-{seed}.json').unlink()
+    notes = make_table(tmp_path, '1', 'made')['notes']
+    assert 'one seed: no interval over seeds (Base)' in notes
+    [note] = [n for n in notes if n.startswith('a difference in F1 ')]
+    assert 'by these seeds' in note and 'by these studies' in note
+
+
+def test_three_seeds_of_each_row_are_no_single_ones(made):
+    assert not any('one seed' in note for note in made['notes'])
+
+
 @pytest.mark.parametrize(
     'changes, looks',
     [

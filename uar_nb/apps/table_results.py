@@ -546,17 +546,25 @@ def _notes(results, rows, differences, about):
     notes = [f'{first["studies"]} test studies, which chose nothing; beam search as in all rows']
     notes += _warnings(rows, about.reference) + _notes_on_pairs(results, differences, about)
     for score in COMPARED:
-        found = [d for d in differences if d['score'] == score]
-        shown = [d['detectable'] for d in found if not math.isnan(d['detectable'])]
-        if shown:
-            low, high = min(shown), max(shown)
-            notes.append(
-                f'a difference in {score} of {low:.3f} to {high:.3f} (by row) would be found with '
-                f'80 % power by these seeds, of {_range(found)} by these studies'
-            )
-    if all(row['converged'] for row in rows) and not differences and len(rows) > 1:
-        notes.append('one seed: no interval over seeds')
+        notes += _notes_on_power(score, [d for d in differences if d['score'] == score])
+    alone = [row['label'] for row in rows if len(row['seeds']) == 1]
+    if alone:
+        of_rows = f' ({", ".join(alone)})' if len(alone) < len(rows) else ''
+        notes.append(f'one seed: no interval over seeds{of_rows}')
     return notes + _notes_on_rows(rows)
+
+
+def _notes_on_power(score, differences):
+    "How large a difference in a score the seeds and the studies would show, as far as they can."
+    parts = []
+    for key, name in (('detectable', 'seeds'), ('studies_detectable', 'studies')):
+        values = [d[key] for d in differences if not math.isnan(d[key])]
+        if values:
+            parts.append(f'of {min(values):.3f} to {max(values):.3f} by these {name}')
+    if not parts:
+        return []
+    told = ', '.join(parts)
+    return [f'a difference in {score} {told} (by row) would be found with 80 % power']
 
 
 def _notes_on_rows(rows):
@@ -599,12 +607,6 @@ def _trained_longer(rows, reference, times=3):
         return []
     most = times * sum(steps[reference]) / len(steps[reference])
     return [row for row in rows if max(steps[row['row']]) > most]
-
-
-def _range(found):
-    "The smallest and the largest difference that the studies show."
-    values = [d['studies_detectable'] for d in found]
-    return f'{min(values):.3f} to {max(values):.3f}'
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #44036c1b
 def _cell(summary, of=None):
