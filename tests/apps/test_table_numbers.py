@@ -236,6 +236,7 @@ def test_three_seeds_of_each_row_are_no_single_ones(made):
 )
 def test_a_row_that_does_not_look_is_said_so(tmp_path, changes, looks):
     keep_rows(tmp_path, base=changes)
+    keep_baselines(tmp_path, nearest=0.1)
     made = make_table(tmp_path, '1', 'made')
     assert made['rows'][0]['looks'] is looks
     assert any('does not look' in note for note in made['notes']) is not looks
@@ -263,15 +264,36 @@ def test_one_seed_that_does_not_look_is_enough(tmp_path):
     assert make_table(tmp_path, '1', 'made')['rows'][0]['looks'] is False
 
 
+def keep_baselines(folder, **f1):
+    "The file of naive baselines with an F1 each."
+    rows = {name: dict(scores=dict(F1=value)) for name, value in f1.items()}
+    (folder / 'baselines-made.json').write_text(json.dumps(dict(rows=rows)))
+
+
 def test_a_baseline_that_is_better_is_seen(tmp_path):
     keep_rows(tmp_path)
-    best = dict(scores=dict(F1=0.97))
-    ceiling = dict(scores=dict(F1=1.0))  # knows the truth: no baseline to beat
-    content = dict(rows={'ceiling': ceiling})
-    (tmp_path / 'baselines-made.json').write_text(json.dumps(content))
-    assert all(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
-    (tmp_path / 'baselines-made.json').write_text(json.dumps(dict(rows=dict(nearest=best))))
-    assert not any(row['looks'] for row in make_table(tmp_path, '1', 'made')['rows'])
+    keep_baselines(tmp_path, ceiling=1.0, nearest=0.1)  # the ceiling knows the truth
+    made = make_table(tmp_path, '1', 'made')
+    assert made['best_naive_F1'] == 0.1 and all(row['looks'] is True for row in made['rows'])
+    keep_baselines(tmp_path, nearest=0.97)
+    assert all(row['looks'] is False for row in make_table(tmp_path, '1', 'made')['rows'])
+
+
+@pytest.mark.parametrize('known', [{}, dict(ceiling=1.0)])
+def test_without_naive_baselines_no_row_is_said_to_look(tmp_path, known):
+    "No file, or none in it that sees no image: what must be beaten is not known."
+    keep_rows(tmp_path, base=dict(shuffled=dict(F1=0.99)))
+    if known:
+        keep_baselines(tmp_path, **known)
+    made = make_table(tmp_path, '1', 'made')
+    assert made['best_naive_F1'] is None
+    looks = {row['row']: row['looks'] for row in made['rows']}
+    # `base` does as well for other patients, which needs no baseline
+    assert looks == dict(base=False, show_tell=None, uar=None)
+    [note] = [note for note in made['notes'] if note.startswith('no naive baselines: run ')]
+    assert '`uar table 1`' in note
+    keep_baselines(tmp_path, nearest=0.1)
+    assert not any('no naive' in note for note in make_table(tmp_path, '1', 'made')['notes'])
 
 
 # what a file says of its stages: the last one alone has the mask on

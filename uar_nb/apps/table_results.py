@@ -258,11 +258,15 @@ class RowResult:
         ]
 
     def looks(self, best_naive):
-        "Whether F1 is above the shuffled one in each seed and above the best baseline's; or None."
+        """Whether F1 is above the shuffled one in each seed and above the best baseline's.
+
+        None where that is not known: without an F1, or without a baseline to beat."""
         f1, above = self.score('F1'), self.above_shuffled
         if f1 is None or len(above) < len(self.seeds):
             return None
-        return all(gain > 0 for gain in above) and f1['mean'] > best_naive
+        if not all(gain > 0 for gain in above):
+            return False  # whatever the baselines say
+        return None if best_naive is None else f1['mean'] > best_naive
 
     def processor_seconds(self):
         "Of training, mean over seeds."
@@ -514,11 +518,15 @@ def make_table(
     kept = read_json(file) if file.exists() else {}
     baselines = kept.get('rows', {})
     f1 = [row['scores'].get('F1') for name, row in baselines.items() if name != 'ceiling']
-    best_naive = max((value for value in f1 if value is not None), default=0.0)
+    best_naive = max((value for value in f1 if value is not None), default=None)
     timed = results.get(about.reference) or next(iter(results.values()))
     seconds = timed.processor_seconds()
     rows = [_row_entry(one, about.name, best_naive, seconds) for one in results.values()]
     differences = _differences(results, about)
+    unknown = []
+    if best_naive is None and any(row['scores']['F1'] for row in rows):
+        what = 'no naive baselines: run'
+        unknown = [f'{what} `uar table {about.name}` on {data} to see which rows look at the image']
     first = next(iter(next(iter(results.values())).seeds.values()))
     return dict(
         table=about.name,
@@ -536,7 +544,7 @@ def make_table(
         looks_controls=kept.get('looks', {}),
         best_naive_F1=best_naive,
         equal_seconds=seconds,
-        notes=_notes(results, rows, differences, about),
+        notes=[*_notes(results, rows, differences, about), *unknown],
     )
 
 
