@@ -25,6 +25,7 @@ from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
 from uar_nb.core import UARError
 from uar_nb.data.study import Finding
 from uar_nb.scoring.metrics import score_reports
+from uar_nb.scoring.naive_baselines import random_scores
 
 
 @pytest.fixture
@@ -277,6 +278,25 @@ def test_a_baseline_that_is_better_is_seen(tmp_path):
     assert made['best_naive_F1'] == 0.1 and all(row['looks'] is True for row in made['rows'])
     keep_baselines(tmp_path, nearest=0.97)
     assert all(row['looks'] is False for row in make_table(tmp_path, '1', 'made')['rows'])
+
+
+def test_random_reports_are_said_to_be_a_mean_of_draws_with_their_deviation(tmp_path):
+    keep_rows(tmp_path)
+    f1 = [0.05, 0.07, 0.09, 0.02]
+
+    def score(answers):
+        return [dict(F1=value, CIDEr=None) for value, _ in zip(f1, answers, strict=True)]
+
+    random = random_scores(['a b .', 'c .'], 3, score, draws=4)
+    plain = dict(scores=dict(F1=0.1, CIDEr=0.2))
+    rows = {'most frequent': plain, 'random': random}
+    (tmp_path / 'baselines-made.json').write_text(json.dumps(dict(rows=rows)))
+    head, lines = score_cells(make_table(tmp_path, '1', 'made'))
+    found = {line[0]: dict(zip(head, line, strict=True)) for line in lines}
+    expected = f'{np.mean(f1):.3f} ± {np.std(f1, ddof=1):.3f}'
+    assert found['random, mean of 4']['F1'] == expected
+    assert found['random, mean of 4']['CIDEr'] == '–'
+    assert found['most frequent']['F1'] == '0.100' and 'random' not in found
 
 
 @pytest.mark.parametrize('known', [{}, dict(ceiling=1.0)])

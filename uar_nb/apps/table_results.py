@@ -78,7 +78,7 @@ def best_constants(
 
 
 def _mean_of_draws(known, test, recipe):
-    "Scores of random training reports, as the table counts them."
+    "Scores of random training reports: mean and standard deviation of `RANDOM_DRAWS` draws."
 
     def score(answers):
         return [score_texts(reports, test, recipe)['scores'] for reports in answers]
@@ -676,10 +676,19 @@ def score_cells(
         ]
         lines.append([_signs(row), *scores, *rest])
     for name, row in table['baselines'].items():
-        scores = [_number(row['scores'].get(column)) for column in table['columns']]
+        label = f'{name}, mean of {row["draws"]}' if row.get('draws') else name
+        scores = [_drawn_cell(row, column) for column in table['columns']]
         severity = _number(_at(row, ('severity', 'F1')))
-        lines.append([name, *scores, severity, *['–'] * (len(more) - 1)])
+        lines.append([label, *scores, severity, *['–'] * (len(more) - 1)])
     return head, lines
+
+
+def _drawn_cell(row, name):
+    "The score of a baseline; with its standard deviation where it is the mean of several draws."
+    value, sd = row['scores'].get(name), row.get('sd', {}).get(name)
+    if value is None or sd is None:
+        return _number(value)
+    return _cell(dict(mean=value, sd=sd))
 
 
 def difference_cells(
