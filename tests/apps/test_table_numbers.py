@@ -19,9 +19,11 @@ from uar_nb.apps.table_results import (
     score_cells,
     to_latex,
     to_markdown,
+    tuning_cells,
 )
 from uar_nb.apps.table_rows import TABLES, find_table
 from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
+from uar_nb.config import run_preset
 from uar_nb.core import UARError
 from uar_nb.data.study import Finding
 from uar_nb.scoring.metrics import score_reports
@@ -449,6 +451,24 @@ def test_scores_at_equal_seconds(made):
     reached = {row['row']: row['at_equal_seconds'] for row in made['rows']}
     assert reached['uar'] == pytest.approx(0.8)
     assert reached['base'] == pytest.approx(np.mean([0.2, 0.3, 0.4]))
+
+
+def test_a_loss_that_is_a_sum_over_words_is_marked(tmp_path):
+    "By the run's own settings: those of UAR as it is printed sum, ours take the mean."
+    configs = {
+        name: dict(config=dict(model=dict(ce=run_preset('phantom', preset).model.ce)))
+        for name, preset in (('uar-literal', 'literal'), ('uar', 'uar'))
+    }
+    keep_rows(tmp_path, rows=('base', *configs), **configs)
+    _, lines = tuning_cells(make_table(tmp_path, '1', 'made'))
+    assert [line[0] for line in lines] == [
+        'Base *',
+        'Base',
+        'UAR, as printed (sum over words) *',
+        'UAR, as printed (sum over words)',
+        'UAR, our choices *',
+        'UAR, our choices',
+    ]
 
 
 def test_runs_on_other_references_are_not_mixed(tmp_path):

@@ -490,6 +490,7 @@ def _row_entry(result, table, best_naive, seconds):
         stage={seed: found['stage'] for seed, found in result.seeds.items()},
         before_the_mask=[seed for seed, found in result.seeds.items() if _before_the_mask(found)],
         tuned=first['tuned'],
+        sums_words=_at(first, ('config', 'model', 'ce')) == 'sum',
         published=_published_of(row, table),
     )
 
@@ -786,13 +787,17 @@ def _second_choice(row):
 def tuning_cells(
     table: dict,  # of `make_table`
 ) -> tuple:  # (head, lines of texts)
-    "Every trial of every row; the chosen one has a star."
+    """Every trial of every row; the chosen one has a star.
+
+    The loss of the words is comparable within a row only: some rows take its mean over the words
+    of a report, others its sum, and these are marked."""
     lines = []
     for row in table['rows']:
         tuned, second = row['tuned'], _second_choice(row)
         for trial in tuned['trials']:
             chosen = (trial['rate'], trial[second]) == (tuned['rate'], tuned[second])
-            name = f'{row["label"]}{" *" if chosen else ""}'
+            summed = ' (sum over words)' if row['sums_words'] else ''
+            name = f'{row["label"]}{summed}{" *" if chosen else ""}'
             tried = '–' if trial[second] is None else f'{trial[second]:g}'
             judged = [_number(trial['loss']), _number(trial['score'])]
             lines.append([name, f'{trial["rate"]:g}', tried, *judged])
