@@ -1,6 +1,8 @@
 "The numbers of a table from its files equal those of SciPy and of loops written here."
 
 import json
+import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -20,11 +22,12 @@ from uar_nb.apps.table_results import (
     to_latex,
     to_markdown,
     tuning_cells,
+    write_table,
 )
 from uar_nb.apps.table_rows import TABLES, find_table
 from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
 from uar_nb.config import run_preset
-from uar_nb.core import UARError
+from uar_nb.core import DISCLAIMER, UARError
 from uar_nb.data.study import Finding
 from uar_nb.scoring.metrics import score_reports
 from uar_nb.scoring.naive_baselines import random_scores
@@ -469,6 +472,61 @@ def test_a_loss_that_is_a_sum_over_words_is_marked(tmp_path):
         'UAR, our choices *',
         'UAR, our choices',
     ]
+
+
+class Cells(HTMLParser):
+    "Texts of a page: of the cells of each row, and of all else."
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.texts, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == 'tr':
+            self.rows.append([])
+        elif tag in ('td', 'th'):
+            self.rows[-1].append('')
+
+    def handle_data(self, text):
+        self.texts.append(text)
+        if self.tags[-1:] in (['td'], ['th']):
+            self.rows[-1][-1] += text
+
+
+def test_the_page_holds_what_the_markdown_holds(tmp_path):
+    "Row by row of every part, each note, and the warning that it is no medical device."
+    looks = dict(verdict='looks', conditions={'blank': dict(change=[0.375, 0, 1])})
+    aligned = dict(alignment=dict(row=0.625))
+    keep_rows(tmp_path, uar=dict(looks=looks, aligned=aligned), base=dict(converged=False))
+    keep_baselines(tmp_path, nearest=0.123, ceiling=1.0)
+    made = make_table(tmp_path, '1', 'made')
+    files = {file.suffix: file for file in write_table(made, tmp_path)}
+    assert list(files) == ['.json', '.md', '.tex', '.html']
+    assert files['.html'].name == 'table_1_made.html'
+    markdown, html = (files[ending].read_text('utf-8') for ending in ('.md', '.html'))
+    page = Cells()
+    page.feed(html)
+    lines = [line for line in markdown.splitlines() if line.startswith('| ') and '---' not in line]
+    rows = [[cell.strip() for cell in line[1:-1].split('|')] for line in lines]
+    assert [[cell.strip() for cell in row] for row in page.rows] == rows and len(rows) > 20
+    notes = [line[2:] for line in markdown.splitlines() if line.startswith('- ')]
+    assert set(notes) <= set(page.texts) and len(notes) == len(made['notes'])
+    numbers = re.findall(r'\d+\.\d+', markdown)
+    told = ' '.join(page.texts)
+    assert len(numbers) > 100 and all(number in told for number in numbers)
+    assert DISCLAIMER in page.texts
+    assert page.tags.count('img') == 1  # F1
+
+
+def test_a_page_of_one_seed_and_without_f1_can_be_written(tmp_path):
+    scores = {
+        name: dict(scores=dict(CIDEr=0.5), counts=pack(dict(CIDEr=np.full(12, 0.5))))
+        for name in ('base', 'uar')
+    }
+    keep_rows(tmp_path, rows=('base', 'uar'), seeds=1, **scores)
+    files = write_table(make_table(tmp_path, '1', 'made'), tmp_path)
+    assert '<img' not in files[-1].read_text('utf-8')
 
 
 def test_runs_on_other_references_are_not_mixed(tmp_path):

@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'COMPARED', 'ALIGNED', 'LOOKED', 'best_constants', 'naive_numbers', 'looks_controls', 'baseline_file',
            'keep_baselines', 'RowResult', 'read_results', 'pooled_sums', 'compare_rows', 'score_at', 'make_table',
            'score_cells', 'difference_cells', 'aligned_cells', 'looked_cells', 'looked_kind_cells', 'novel_cells',
-           'tuning_cells', 'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex', 'write_table',
-           'progress_cells', 'cost_cells', 'open_bench', 'run_table', 'cost_table', 'table_text']
+           'tuning_cells', 'published_cells', 'markdown_table', 'to_markdown', 'latex_text', 'to_latex', 'to_page',
+           'write_table', 'progress_cells', 'cost_cells', 'open_bench', 'run_table', 'cost_table', 'table_text']
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #cf123f11
 import math
@@ -60,6 +60,8 @@ from uar_nb.scoring.statistics import (
     paired_difference,
     paired_over_seeds,
 )
+from ..show.page import Page, write_page
+from ..show.plots import plot_bars
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #e350e48a
 def best_constants(
@@ -924,18 +926,52 @@ def to_latex(
     return '\n\n'.join([*parts, notes]) + '\n'
 
 
+def _bars(table):
+    "F1 of each row with its interval over seeds; None where no row has an F1."
+    values = {}
+    for row in table['rows']:
+        f1 = row['scores']['F1']
+        if f1 is not None:
+            interval = () if math.isnan(f1['low']) else (f1['low'], f1['high'])
+            values[_signs(row)] = (f1['mean'], *interval)
+    return plot_bars(values, 'F1', line=table['best_naive_F1']) if values else None
+
+
+def to_page(
+    table: dict,  # of `make_table`
+) -> Page:
+    "All parts of a table as a page, with F1 as a figure."
+    page = Page(_title(table), f'{table["studies"]} test studies; mean ± sd over seeds')
+    for title, cells in _PARTS:
+        head, lines = cells(table)
+        if not lines:
+            continue
+        page.section(title)
+        page.table(head, lines)
+        figure = _bars(table) if cells is score_cells else None
+        if figure is not None:
+            said = 'F1 of each row; the line is its 95 % interval over seeds'
+            dotted = table['best_naive_F1'] is not None
+            more = '; dotted: the best naive baseline' if dotted else ''
+            page.figure(figure, f'{said}{more}.')
+    page.section('Notes')
+    for note in table['notes']:
+        page.text(note)
+    return page
+
+
 def write_table(
     table: dict,  # of `make_table`
-    folder,  # gets table_N.json, table_N.md and table_N.tex
+    folder,  # gets table_N_DATA.json, .md, .tex and .html
 ) -> list:  # the files
-    "A table as JSON, Markdown and LaTeX."
+    "A table as JSON, Markdown, LaTeX and a page."
     stem = Path(folder) / f'table_{table["table"]}_{table["data"]}'
     contents = {'.json': table, '.md': to_markdown(table), '.tex': to_latex(table)}
     files = []
     for ending, content in contents.items():
         files.append(stem.with_name(stem.name + ending))
         atomic_write(files[-1], content)
-    return files
+    return [*files, write_page(to_page(table), stem.with_name(stem.name + '.html'))]
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #4c65a7ee
 def progress_cells(
