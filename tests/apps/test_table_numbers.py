@@ -29,7 +29,7 @@ from uar_nb.apps.table_runs import finding_counts, pack, shuffled_scores, unpack
 from uar_nb.config import run_preset
 from uar_nb.core import DISCLAIMER, UARError
 from uar_nb.data.study import Finding
-from uar_nb.scoring.metrics import score_reports
+from uar_nb.scoring.metrics import OVER_STUDIES, score_reports
 from uar_nb.scoring.naive_baselines import random_scores
 
 
@@ -119,9 +119,10 @@ def test_contrasts_that_are_missing_are_said_with_the_reason(tmp_path):
     keep_rows(tmp_path, rows=('base', 'a', 'e', 'memory'), table='2', memory=dict(converged=False))
     (tmp_path / '2-made-base-2.json').unlink()
     [note] = [n for n in make_table(tmp_path, '2', 'made')['notes'] if n.startswith('incomplete')]
-    assert 'not run: (e) − (a) with the triplet loss, UAR − (e)' in note
-    assert 'not converged: (e) − (e) with a memory as basis' in note
-    assert '2 of 3 seeds: (a) − Base' in note
+    assert note.partition('; in Holm')[0] == (
+        'incomplete: (a) − Base (2 of 3 seeds); (e) − (a) with the triplet loss (not run); '
+        'UAR − (e) (not run); (e) − (e) with a memory as basis (not converged)'
+    )
     every = {row.name: row for row in find_table('2').rows}
     keep_rows(tmp_path, rows=every, table='2')
     assert not any('incomplete' in n for n in make_table(tmp_path, '2', 'made')['notes'])
@@ -213,10 +214,20 @@ def test_one_seed_of_each_row_has_no_interval_and_says_what_the_studies_show(tmp
         shown = [one['studies_detectable'] for one in of_score]
         [note] = [n for n in made['notes'] if n.startswith(f'a difference in {score} ')]
         assert f'of {min(shown):.3f} to {max(shown):.3f} by these studies' in note
-        assert 'seeds' not in note
+        assert 'by these seeds' not in note
     head, lines = difference_cells(made)
     assert {line[head.index('95 % over seeds')] for line in lines} == {'–'}
     assert 'nan' not in to_markdown(made)
+
+
+@pytest.mark.parametrize('table, rows', [('1', ('base', 'uar')), ('2', ('a',)), ('4', ('uar',))])
+def test_under_every_table_stands_what_an_interval_leaves_out(tmp_path, table, rows):
+    "Training again is not in it: in all three files that people read."
+    keep_rows(tmp_path, rows=rows, table=table)
+    _, markdown, latex, page = write_table(make_table(tmp_path, table, 'made'), tmp_path)
+    assert 'another build of PyTorch' in OVER_STUDIES
+    for file in (markdown, latex, page):
+        assert OVER_STUDIES in file.read_text('utf-8')
 
 
 def test_the_rows_of_one_seed_are_named_where_others_have_more(tmp_path):

@@ -49,7 +49,7 @@ from ..data.batch import StudyData
 from ..data.text import Vocabulary, clean_report
 from ..phantom.language import ceiling, write_report
 from ..scoring import naive_baselines
-from ..scoring.metrics import Scores, TextTable
+from ..scoring.metrics import OVER_STUDIES, Scores, TextTable
 from ..scoring.naive_baselines import frequent_baseline, nearest_baseline, random_scores
 from ..scoring.published import published_numbers
 from uar_nb.scoring.statistics import (
@@ -420,15 +420,12 @@ def _notes_on_pairs(results, differences, about):
     if not _is_tested(about):
         return ['exploratory: intervals, no test']
     labels = {row.name: row.label for row in about.rows}
-    missing = {}  # why → pairs
-    for a, b in _pairs(about):
-        why = _why_missing((a, b), results, differences)
-        if why:
-            missing.setdefault(why, []).append(f'{labels[a]} − {labels[b]}')
-    if not missing:
+    why = {pair: _why_missing(pair, results, differences) for pair in _pairs(about)}
+    told = [f'{labels[a]} − {labels[b]} ({reason})' for (a, b), reason in why.items() if reason]
+    if not told:
         return []
-    told = '; '.join(f'{why}: {", ".join(pairs)}' for why, pairs in missing.items())
-    return [f'incomplete: {told}. In Holm\'s correction a missing difference counts as p = 1']
+    counted = "in Holm's correction a missing difference counts as p = 1"
+    return [f'incomplete: {"; ".join(told)}; {counted}']
 
 # %% ../../nbs/wings/apps/11_table_results.ipynb #f17f39ea
 def score_at(
@@ -555,7 +552,8 @@ def _notes(results, rows, differences, about):
     "What stands under the table."
     first = next(iter(next(iter(results.values())).seeds.values()))
     notes = [f'{first["studies"]} test studies, which chose nothing; beam search as in all rows']
-    notes += _warnings(rows, about.reference) + _notes_on_pairs(results, differences, about)
+    notes += [OVER_STUDIES, *_warnings(rows, about.reference)]
+    notes += _notes_on_pairs(results, differences, about)
     for score in COMPARED:
         notes += _notes_on_power(score, [d for d in differences if d['score'] == score])
     alone = [row['label'] for row in rows if len(row['seeds']) == 1]
