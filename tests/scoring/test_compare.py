@@ -164,6 +164,25 @@ def test_what_differs_is_refused_by_its_name(message, pair, tmp_path):
     assert 'uar evaluate' in told.value.remedy
 
 
+@pytest.mark.parametrize('name', RECIPE)
+@pytest.mark.parametrize('turned', [False, True])
+def test_what_one_recipe_does_not_say_is_refused_both_ways_round(name, turned, pair, tmp_path):
+    "The references of a file of unknown cleaning or length may be others."
+    shorter = {key: value for key, value in RECIPE.items() if key != name}
+    less = write(tmp_path / 'less', rows_of(reports_of(1)), recipe=shorter)
+    paths = [less, pair[0]] if turned else [pair[0], less]
+    with pytest.raises(UARError) as told:
+        compare_predictions(paths)
+    assert name in str(told.value) and told.value.field == 'recipe'
+    assert str(paths[1]) in told.value.file and str(paths[0]) in str(told.value)
+
+
+def test_recipes_that_lack_the_same_are_compared(tmp_path):
+    shorter = {key: value for key, value in RECIPE.items() if key != 'truncation'}
+    paths = [write(tmp_path / n, rows_of(reports_of(0)), recipe=shorter) for n in 'ab']
+    assert compare_predictions(paths).rows
+
+
 def test_without_its_recipe_a_file_is_not_compared(pair):
     (pair[1] / 'scores.json').unlink()
     assert len(read_predictions(pair[1])) == 10  # but it can be read

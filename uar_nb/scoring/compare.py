@@ -68,10 +68,17 @@ def _check_recipe(first, other):
                 field='recipe',
                 remedy='keep both files that `uar evaluate` wrote in one folder',
             )
-    for name, value in first.recipe.items():
-        if other.recipe.get(name) != value:
-            what = f'{name} is {other.recipe.get(name)!r}, not {value!r}'
-            raise _differ(what, first, other, 'recipe')
+    ours, theirs = first.recipe, other.recipe
+    for name in {**ours, **theirs}:
+        if name not in theirs:
+            what = f'its recipe does not say {name}, which is {ours[name]!r} in the first file'
+        elif name not in ours:
+            what = f'its recipe says {name} {theirs[name]!r}, of which the first file says nothing'
+        elif theirs[name] != ours[name]:
+            what = f'{name} is {theirs[name]!r}, not {ours[name]!r}'
+        else:
+            continue
+        raise _differ(what, first, other, 'recipe')
 
 
 def in_order_of(
