@@ -58,8 +58,8 @@ class Table:
 # %% ../../nbs/wings/apps/09_table_rows.ipynb #cd3d1c56
 _OURS = (
     'positions, local mixing, no encoder layers, no dropout of the image side, first gains of W_Q '
-    'and W_K, where Eq. 10 pools, the mask and its rate: chosen on phantoms before this table, some '
-    'of them on phantoms that are among its test studies'
+    'and W_K, where Eq. 10 pools, the mask and its rate: chosen on phantoms before this table, '
+    'some of them on phantoms that are among its test studies'
 )
 _INPUT = 'positions and local mixing are those that were chosen for UAR'
 _OUR_SIZES = (
