@@ -453,6 +453,7 @@ def _train(plan, folder, device, workers, steps):
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c028
 COLUMNS = 'F1 F1_with_severity exact exact_with_severity CIDEr BLEU_1 BLEU_4 METEOR ROUGE_L'.split()
+_PLACES = {'nothing': 'one fixed place'}  # the others hang on the finding
 _ABOUT_SCORES = (
     'F1: findings (kind, side, zone) read back from the written reports, micro-averaged. '
     'exact: share of studies in which all of these are right. Both ignore whether a finding is '
@@ -539,7 +540,7 @@ def _alignment_section(page, result):
         places = [seen.get('fixed', {}).get(by) for by in pointing['fixed']]
         rows.append([kind.replace('_', ' '), *scores, *looked, *places])
     head = ['finding', 'in test', 'precision', 'recall', 'F1', 'asked', 'pointing']
-    head += ['other image', *(f'fixed place per {by}' for by in pointing['fixed'])]
+    head += ['other image', *(_PLACES.get(by, f'fixed place per {by}') for by in pointing['fixed'])]
     page.table(head, rows)
 
 # %% ../../nbs/wings/apps/05_demo.ipynb #c030

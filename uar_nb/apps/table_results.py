@@ -173,6 +173,7 @@ ALIGNED = {
     'alignment, row': ('aligned', 'alignment', 'row'),
     'points right': ('aligned', 'pointing', 'pointing'),
     'with another image': ('aligned', 'pointing', 'shuffled', 'pointing'),
+    'one fixed place': ('aligned', 'pointing', 'fixed', 'nothing'),
     'a fixed place by kind': ('aligned', 'pointing', 'fixed', 'kind'),
     'by kind, side and zone': ('aligned', 'pointing', 'fixed', 'kind, side, zone'),
     'left out': ('aligned', 'pointing', 'left_out'),
