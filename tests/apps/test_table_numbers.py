@@ -617,3 +617,12 @@ def test_shuffled_reports_keep_nothing_of_their_patients():
     own = shuffled_scores(data.references, data)
     assert own['F1'] < 0.9 and own['std']['F1'] > 0
     assert 'F1' not in shuffled_scores(data.references, data, 'none')
+
+
+@pytest.mark.parametrize('rate', [1e-3, 2e-3])
+def test_the_edge_of_the_rates_is_told(tmp_path, rate):
+    "Where the largest rate that was tried is the best, a larger one may be better."
+    tuned = made_up('base', 0)['tuned'] | dict(rate=rate)
+    keep_rows(tmp_path, ('base',), base=dict(tuned=tuned))
+    told = [note for note in make_table(tmp_path, '1', 'made')['notes'] if 'largest' in note]
+    assert bool(told) == (rate == 2e-3) and all(note.startswith('Base: ') for note in told)

@@ -552,7 +552,7 @@ def make_table(
 def _notes(results, rows, differences, about):
     "What stands under the table."
     first = next(iter(next(iter(results.values())).seeds.values()))
-    notes = [f'{first["studies"]} test studies, which chose nothing; beam search as in all rows']
+    notes = [f'{first["studies"]} test studies, which chose nothing in these runs; beam search']
     notes += [OVER_STUDIES, *_warnings(rows, about.reference)]
     notes += _notes_on_pairs(results, differences, about)
     for score in COMPARED:
@@ -584,6 +584,8 @@ def _notes_on_rows(rows):
         texts = [row['tuned_before'], row['note']]
         if row['also_trained_on']:
             texts.insert(0, f'also trained on {row["also_trained_on"]}')
+        if row['tuned']['rate'] == max(trial['rate'] for trial in row['tuned']['trials']):
+            texts.append('best at the largest learning rate that was tried; a larger may be better')
         for dataset, numbers in row['published'].items():
             if 'note' in numbers:
                 texts.append(f'published on {dataset}: {numbers["note"]}')
