@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['DISCLAIMER', 'STOP_SIGNALS', 'PAD', 'BOS', 'EOS', 'UNK', 'PAD_ID', 'BOS_ID', 'EOS_ID', 'UNK_ID', 'FORMAT', 'UARError',
-           'Stopped', 'drop_lost_output', 'say', 'on_stop_signal', 'finish_first', 'optional_import', 'derive_seed',
-           'numpy_rng', 'torch_rng', 'pick_hardware', 'without_nan', 'to_json', 'as_path', 'check_kind', 'atomic_write',
-           'recover_folder', 'atomic_folder', 'unused_folder', 'lock_open_file', 'parse_json', 'read_json',
-           'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options', 'dropout',
-           'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model', 'fit_weights',
+           'Stopped', 'drop_lost_output', 'say', 'on_stop_signal', 'finish_first', 'gather', 'optional_import',
+           'derive_seed', 'numpy_rng', 'torch_rng', 'pick_hardware', 'without_nan', 'to_json', 'as_path', 'check_kind',
+           'atomic_write', 'recover_folder', 'atomic_folder', 'unused_folder', 'lock_open_file', 'parse_json',
+           'read_json', 'check_finite', 'load_tensors', 'sha256_of', 'repository_root', 'kept_result', 'check_options',
+           'dropout', 'full_precision', 'upcast', 'find_model', 'read_model_config', 'write_model', 'fit_weights',
            'evaluation_mode']
 
 # %% ../nbs/12_core.ipynb #c003
@@ -27,7 +27,8 @@ import socket
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from concurrent.futures import wait
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,6 +155,46 @@ def finish_first():
     finally:
         for number in asked[:1]:
             signal.raise_signal(number)
+
+
+def _several(job, items):
+    "What a worker of a pool does at a time."
+    return [job(item) for item in items]
+
+
+def gather(  # noqa: PLR0913 (as the `map` of a pool, and a bar)
+    pool,  # of `concurrent.futures`; the caller closes it
+    job,  # function of one item
+    items,  # what it is called with
+    chunk: int = 1,  # items that a worker takes at a time
+    update=lambda count: None,  # called with the number of new results, e.g. of a bar
+    begin=nullcontext,  # stands around the begin of the work, when processes are started
+) -> list:  # results, in the order of the items
+    """The results of a pool. A signal that asks to stop waits until nothing of the pool is held:
+    an error from within would leave a lock behind, and the program could never end."""
+    asked, results = [], []
+    with on_stop_signal(asked.append):
+        try:
+            with begin():
+                parts = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+                futures = [pool.submit(_several, job, part) for part in parts]
+            for future in futures:
+                while not asked and not future.done():
+                    wait([future], timeout=0.2)
+                if asked:
+                    break
+                found = future.result()
+                results += found
+                update(len(found))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what has not begun is left
+            raise
+        if asked:
+            pool.shutdown(cancel_futures=True)
+    if asked:
+        signal.raise_signal(asked[0])
+        raise Stopped(asked[0])  # whoever only takes note of it gets no part for the whole
+    return results
 
 # %% ../nbs/12_core.ipynb #c009
 def optional_import(

@@ -182,6 +182,43 @@ def test_a_stop_that_leaves_a_lock_behind_is_a_stop():
     assert terminal.explain(met.value) == (128 + signal.SIGTERM, 'stopped by SIGTERM')
 
 
+STOPPED_POOL = """
+import os, signal, time
+from concurrent.futures import Future, ThreadPoolExecutor
+from uar_nb.apps import cli
+from uar_nb.core import gather, on_stop_signal
+from uar_nb.show.terminal import end_process
+
+done = Future.done
+
+def stopped_inside(future):
+    future._condition.acquire()
+    os.kill(os.getpid(), signal.SIGTERM)
+    future._condition.release()
+    return done(future)
+
+def run():
+    Future.done = stopped_inside
+    with on_stop_signal(cli._stop_once()), ThreadPoolExecutor(2) as pool:
+        gather(pool, time.sleep, [0.05] * 100)
+
+end_process(run)
+"""
+
+
+@needs_fork
+def test_a_stop_while_a_lock_of_a_pool_is_held():
+    "An error from there would leave it locked: the workers, and so the program, would never end."
+    done = subprocess.run(
+        [sys.executable, '-c', STOPPED_POOL],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        timeout=60,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, 'stopped by SIGTERM\n')
+
+
 @needs_fork
 def test_a_user_who_asks_again_means_it(monkeypatch):
     "A second signal within a second belongs to the first; a later one stops what hangs."

@@ -40,6 +40,7 @@ from uar_nb.core import (
     UARError,
     atomic_folder,
     atomic_write,
+    gather,
     lock_open_file,
     read_json,
     recover_folder,
@@ -646,7 +647,7 @@ def _to_disk(folder):
             os.fsync(file.fileno())
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(sync, [path for path in folder.rglob('*') if path.is_file()]))
+        gather(pool, sync, [path for path in folder.rglob('*') if path.is_file()])
 
 # %% ../../nbs/wings/apps/04_download.ipynb #c042
 OPEN_I = 'https://openi.nlm.nih.gov/imgs/collections/'

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..core import PAD_ID, UARError, derive_seed, read_json, sha256_of
+from ..core import PAD_ID, UARError, derive_seed, gather, read_json, sha256_of
 from uar_nb.data.image import (
     CROP_SIZE,
     IMAGE_SIZE,
@@ -99,7 +99,7 @@ def _read_view(study_and_view):
 def _read_views(views, workers=1):
     "Images uint8 [n, 128, 128] of (study, view) pairs; all faults together."
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        results = list(pool.map(_read_view, views))
+        results = gather(pool, _read_view, views)
     faults = [fault for _, fault in results if fault is not None]
     if faults:
         raise DataSetError(faults)

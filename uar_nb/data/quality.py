@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..core import UARError
+from ..core import UARError, gather
 from .image import IMAGE_SIZE, image_and_steps, image_header
 
 # %% ../../nbs/wings/data/11_quality.ipynb #c007
@@ -262,16 +262,11 @@ def check_images(
     "Look at every image of a set, once."
     jobs = [(view, study.id, study.split) for study in studies for view in study.views]
     workers = workers or min(16, os.cpu_count() or 1)
-    facts = []
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(jobs), disable=not progress, desc='images', unit='') as bar,
     ):
-        for i in range(0, len(jobs), 256):
-            for checked in pool.map(lambda job: check_view(*job), jobs[i : i + 256]):
-                facts.append(checked)
-                bar.update()
-    return facts
+        return gather(pool, lambda job: check_view(*job), jobs, 8, bar.update)
 
 # %% ../../nbs/wings/data/11_quality.ipynb #c041
 def find_duplicates(

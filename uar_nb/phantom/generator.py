@@ -21,7 +21,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..core import DISCLAIMER, UARError, numpy_rng, read_json, sha256_of
+from ..core import DISCLAIMER, UARError, gather, numpy_rng, read_json, sha256_of
 from ..data.load import save_studies
 from ..data.study import SPLITS, Finding, Study, View, facts_of
 from .chest import sample_body, sample_pose
@@ -195,24 +195,22 @@ def in_processes(
     progress=False,  # show a bar
 ):  # list of results, in the order of the items
     "The results of a function for every item, computed by several processes"
-    bar = partial(tqdm, total=len(items), disable=not progress, desc='phantoms')
-    if workers <= 1:
-        return list(bar(map(job, items)))
-    chunk = max(1, min(16, len(items) // (4 * workers)))  # a second's work: Ctrl-C waits for it
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context('spawn'),
-        initializer=signal.signal,  # for Windows
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    with pool:
-        with _without_interrupts():
-            results = pool.map(job, items, chunksize=chunk)
-        try:
-            return list(bar(results))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun is not drawn
-            raise
+    with tqdm(total=len(items), disable=not progress, desc='phantoms') as bar:
+        if workers <= 1:
+            results = []
+            for item in items:
+                results.append(job(item))
+                bar.update()
+            return results
+        chunk = max(1, min(16, len(items) // (4 * workers)))  # a second's work: Ctrl-C waits for it
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context('spawn'),
+            initializer=signal.signal,  # for Windows
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
+        with pool:
+            return gather(pool, job, items, chunk, bar.update, _without_interrupts)
 
 
 def make_studies(
